@@ -1,0 +1,150 @@
+"""The tables of the record, and how the database is opened.
+
+`events` is the record itself, appended and never changed; the other tables are what it amounts to now, written in the
+same transaction, so that no reader need replay it.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import (
+    Column,
+    Engine,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    create_engine,
+    event,
+    text,
+)
+from sqlalchemy.pool import StaticPool
+
+SCHEMA_VERSION = 1
+
+metadata = MetaData()
+
+events = Table(
+    "events",
+    metadata,
+    Column("sequence", Integer, primary_key=True),
+    Column("record_time", String, nullable=False),
+    Column("monotonic_ns", Integer, nullable=False),
+    Column("boot_id", String, nullable=False),
+    Column("kind", String, nullable=False),
+    Column("principal", String, nullable=False),
+    Column("correlation_id", String, nullable=False),
+    Column("client_order_id", String, nullable=False),
+    Column("order_id", Integer, nullable=False),
+    Column("perm_id", Integer, nullable=False),
+    Column("epoch", Integer, nullable=False),
+    Column("body_json", Text, nullable=False),
+    Column("previous_mac", LargeBinary, nullable=False),
+    Column("mac", LargeBinary, nullable=False),
+    Index("events_by_order", "client_order_id", "sequence"),
+    Index("events_by_correlation", "correlation_id", "sequence"),
+)
+
+orders = Table(
+    "orders",
+    metadata,
+    Column("client_order_id", String, primary_key=True),
+    Column("intent_sequence", Integer, nullable=False, index=True),
+    Column("payload_hash", String, nullable=False),
+    Column("order_ref", String, nullable=False, unique=True),
+    Column("client_id", Integer, nullable=False),
+    Column("order_id", Integer, nullable=False, index=True),
+    Column("perm_id", Integer, nullable=False, index=True),
+    Column("was_written", Integer, nullable=False),
+    Column("state", String, nullable=False, index=True),
+    Column("symbol", String, nullable=False),
+    Column("create_time", String, nullable=False),
+    Column("spec_json", Text, nullable=False),
+    Column("status_json", Text, nullable=False),
+)
+
+executions = Table(
+    "executions",
+    metadata,
+    Column("execution_id", String, primary_key=True),
+    Column("sequence", Integer, nullable=False, index=True),
+    Column("client_order_id", String, nullable=False, index=True),
+    Column("account_id", String, nullable=False),
+    Column("symbol", String, nullable=False),
+    Column("execution_time", String, nullable=False),
+    Column("is_superseded", Integer, nullable=False),
+    Column("body_json", Text, nullable=False),
+)
+
+floors = Table(
+    "floors",
+    metadata,
+    Column("client_id", Integer, primary_key=True),
+    Column("order_id", Integer, nullable=False),
+)
+
+# The record can be added to, never changed; a program that tries is told so by the database itself.
+_IMMUTABLE_EVENTS = (
+    "CREATE TRIGGER IF NOT EXISTS events_are_final BEFORE UPDATE ON events "
+    "BEGIN SELECT RAISE(ABORT, 'events are never changed'); END",
+    "CREATE TRIGGER IF NOT EXISTS events_stay BEFORE DELETE ON events "
+    "BEGIN SELECT RAISE(ABORT, 'events are never deleted'); END",
+)
+
+
+class WrongSchema(RuntimeError):
+    """The database was written by another version of the gateway."""
+
+
+def open_database(path: Path) -> Engine:
+    """The database at `path`, made if it is not there; readable by its owner alone.
+
+    Raises WrongSchema, OSError, sqlalchemy.exc.DatabaseError.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    path.chmod(0o600)
+    engine = create_engine(
+        f"sqlite+pysqlite:///{path}",
+        # One connection for everything: two writers of one WAL file could meet SQLite's WAL-reset defect (before
+        # 3.51.3).
+        poolclass=StaticPool,
+        connect_args={"check_same_thread": False},
+    )
+    event.listen(engine, "connect", _set_pragmas)
+    event.listen(engine, "begin", _begin_immediate)
+    with engine.begin() as connection:
+        version = connection.execute(text("PRAGMA user_version")).scalar_one()
+        if version not in (0, SCHEMA_VERSION):
+            raise WrongSchema(f"{path} has schema version {version}, this gateway writes version {SCHEMA_VERSION}")
+        metadata.create_all(connection)
+        for trigger in _IMMUTABLE_EVENTS:
+            connection.execute(text(trigger))
+        connection.execute(text(f"PRAGMA user_version = {SCHEMA_VERSION}"))
+    return engine
+
+
+def _set_pragmas(connection: sqlite3.Connection, _record: Any) -> None:
+    # Python's own transaction handling would begin too late; _begin_immediate does it.
+    connection.isolation_level = None
+    for pragma in (
+        "journal_mode = WAL",
+        # FULL: a commit is on the disk when it returns. An order's intent must survive the next instant's power cut.
+        "synchronous = FULL",
+        "foreign_keys = ON",
+        "busy_timeout = 250",
+        "trusted_schema = OFF",
+        "cell_size_check = ON",
+    ):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_immediate(connection: Any) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")

@@ -1,0 +1,278 @@
+"""What can be done within one transaction of the record."""
+
+from __future__ import annotations
+
+import hmac
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from ibkr_gateway_server.audit import schema
+from ibkr_gateway_server.audit.chain import GENESIS, link
+from ibkr_gateway_server.domain.audit import (
+    AuditFilter,
+    AuditRecord,
+    ChainCheck,
+    ExecutionFilter,
+    OrderFilter,
+    Page,
+    PageRequest,
+)
+from ibkr_gateway_server.domain.orders import Execution, OrderSpec, OrderStatus
+from pydantic import TypeAdapter
+from sqlalchemy import Connection, Row, Select, func, insert, select, update
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+T = TypeVar("T")
+
+_SPEC = TypeAdapter(OrderSpec)
+_STATUS = TypeAdapter(OrderStatus)
+_EXECUTION = TypeAdapter(Execution)
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Who and what made something happen: the caller's name and the call's correlation id; empty when IBKR did."""
+
+    principal: str = ""
+    correlation_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredOrder:
+    """One order as the record holds it. `was_written`: a byte of it may have reached IBKR."""
+
+    spec: OrderSpec
+    status: OrderStatus
+    payload_hash: str
+    order_ref: str
+    client_id: int
+    was_written: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """Where and when an event stands in the record."""
+
+    sequence: int
+    record_time: datetime
+
+
+class Transaction:
+    """What can be done within one transaction, on the store's thread."""
+
+    def __init__(self, connection: Connection, key: bytes, last_mac: bytes, boot_id: str) -> None:
+        self.last_mac = last_mac
+        self._connection = connection
+        self._key = key
+        self._boot_id = boot_id
+
+    # --- writing -------------------------------------------------------------------------------------------------
+
+    def append(
+        self,
+        kind: str,
+        body: Mapping[str, Any],
+        *,
+        order: OrderStatus | None = None,
+        cause: Cause | None = None,
+        epoch: int = 0,
+    ) -> Appended:
+        """Add one event to the record. Returns where and when it stands there."""
+        highest = self._connection.execute(select(func.max(schema.events.c.sequence))).scalar_one()
+        cause = cause or Cause()
+        now = datetime.now(UTC)
+        row = {
+            "sequence": (highest or 0) + 1,
+            "record_time": now.isoformat(timespec="microseconds"),
+            "monotonic_ns": time.monotonic_ns(),
+            "boot_id": self._boot_id,
+            "kind": kind,
+            "principal": cause.principal,
+            "correlation_id": cause.correlation_id,
+            "client_order_id": order.client_order_id if order else "",
+            "order_id": order.order_id if order else 0,
+            "perm_id": order.perm_id if order else 0,
+            "epoch": epoch,
+            "body_json": json.dumps(body, separators=(",", ":"), default=str),
+        }
+        mac = link(self._key, self.last_mac, row)
+        self._connection.execute(insert(schema.events).values(**row, previous_mac=self.last_mac, mac=mac))
+        self.last_mac = mac
+        return Appended((highest or 0) + 1, now)
+
+    def save_order(self, order: StoredOrder, sequence: int) -> None:
+        """Keep an order as it is now. `sequence` is that of its intent when it is new."""
+        status = order.status
+        values = {
+            "payload_hash": order.payload_hash,
+            "order_ref": order.order_ref,
+            "client_id": order.client_id,
+            "order_id": status.order_id,
+            "perm_id": status.perm_id,
+            "was_written": int(order.was_written),
+            "state": status.state.value,
+            "symbol": status.instrument.symbol,
+            "create_time": status.create_time.isoformat(timespec="microseconds"),
+            "spec_json": _SPEC.dump_json(order.spec).decode(),
+            "status_json": _STATUS.dump_json(status).decode(),
+        }
+        statement = upsert(schema.orders).values(
+            client_order_id=status.client_order_id, intent_sequence=sequence, **values
+        )
+        self._connection.execute(statement.on_conflict_do_update(index_elements=["client_order_id"], set_=values))
+
+    def save_execution(self, execution: Execution, sequence: int) -> None:
+        """Keep an execution, or the commission that came for it; a correction supersedes those of the same stem."""
+        table = schema.executions
+        values = {
+            "client_order_id": execution.client_order_id,
+            "account_id": execution.account_id,
+            "symbol": execution.instrument.symbol,
+            "execution_time": execution.execution_time.isoformat(timespec="microseconds"),
+            "body_json": _EXECUTION.dump_json(execution).decode(),
+        }
+        statement = upsert(table).values(
+            execution_id=execution.execution_id, sequence=sequence, is_superseded=0, **values
+        )
+        self._connection.execute(statement.on_conflict_do_update(index_elements=["execution_id"], set_=values))
+        self._connection.execute(
+            update(table)
+            .where(table.c.execution_id.startswith(execution.stem + ".", autoescape=True))
+            .where(table.c.execution_id < execution.execution_id)
+            .values(is_superseded=1)
+        )
+
+    def raise_floor(self, client_id: int, order_id: int) -> None:
+        """Order ids of this client go up from here, whatever TWS says later."""
+        table = schema.floors
+        statement = upsert(table).values(client_id=client_id, order_id=order_id)
+        highest = func.max(table.c.order_id, statement.excluded.order_id)
+        self._connection.execute(
+            statement.on_conflict_do_update(index_elements=["client_id"], set_={"order_id": highest})
+        )
+
+    # --- reading -------------------------------------------------------------------------------------------------
+
+    def floor(self, client_id: int) -> int:
+        """The highest order id this client has used; 0: none."""
+        table = schema.floors
+        found = self._connection.execute(select(table.c.order_id).where(table.c.client_id == client_id))
+        return found.scalar_one_or_none() or 0
+
+    def all_orders(self) -> list[StoredOrder]:
+        """Every order of the record, oldest first."""
+        rows = self._connection.execute(select(schema.orders).order_by(schema.orders.c.intent_sequence))
+        return [_stored_order(row) for row in rows]
+
+    def all_executions(self) -> list[Execution]:
+        """Every execution that no correction has superseded, oldest first."""
+        table = schema.executions
+        rows = self._connection.execute(
+            select(table.c.body_json).where(table.c.is_superseded == 0).order_by(table.c.sequence)
+        )
+        return [_EXECUTION.validate_json(row.body_json) for row in rows]
+
+    def orders(self, wanted: OrderFilter, page: PageRequest) -> Page[OrderStatus]:
+        """Orders, newest first."""
+        table = schema.orders
+        query = select(table.c.intent_sequence, table.c.status_json)
+        if wanted.symbol:
+            query = query.where(table.c.symbol == wanted.symbol)
+        if wanted.states:
+            query = query.where(table.c.state.in_([state.value for state in wanted.states]))
+        query = _between(query, table.c.create_time, wanted.start_time, wanted.end_time)
+        return self._page(query, table.c.intent_sequence, page, lambda row: _STATUS.validate_json(row.status_json))
+
+    def executions(self, wanted: ExecutionFilter, page: PageRequest) -> Page[Execution]:
+        """Executions, newest first; corrected ones are left out."""
+        table = schema.executions
+        query = select(table.c.sequence, table.c.body_json).where(table.c.is_superseded == 0)
+        for column, value in (
+            (table.c.account_id, wanted.account_id),
+            (table.c.symbol, wanted.symbol),
+            (table.c.client_order_id, wanted.client_order_id),
+        ):
+            if value:
+                query = query.where(column == value)
+        query = _between(query, table.c.execution_time, wanted.start_time, wanted.end_time)
+        return self._page(query, table.c.sequence, page, lambda row: _EXECUTION.validate_json(row.body_json))
+
+    def events(self, wanted: AuditFilter, page: PageRequest) -> Page[AuditRecord]:
+        """Events, newest first."""
+        table = schema.events
+        query = select(table)
+        for column, value in (
+            (table.c.kind, wanted.kind),
+            (table.c.client_order_id, wanted.client_order_id),
+            (table.c.correlation_id, wanted.correlation_id),
+        ):
+            if value:
+                query = query.where(column == value)
+        query = _between(query, table.c.record_time, wanted.start_time, wanted.end_time)
+        return self._page(query, table.c.sequence, page, _record)
+
+    def events_after(self, sequence: int, limit: int) -> list[AuditRecord]:
+        """At most `limit` events after a sequence, oldest first."""
+        table = schema.events
+        query = select(table).where(table.c.sequence > sequence).order_by(table.c.sequence).limit(limit)
+        return [_record(row) for row in self._connection.execute(query)]
+
+    def last_sequence(self) -> int:
+        """Sequence of the newest event; 0: none."""
+        return self._connection.execute(select(func.max(schema.events.c.sequence))).scalar_one() or 0
+
+    def verify(self) -> ChainCheck:
+        """Check every hash from the first event to the last."""
+        previous, expected = GENESIS, 1
+        rows = self._connection.execute(select(schema.events).order_by(schema.events.c.sequence))
+        for row in rows.yield_per(1000):
+            mac = link(self._key, previous, row._mapping)
+            if row.sequence != expected or row.previous_mac != previous or not hmac.compare_digest(row.mac, mac):
+                return ChainCheck(expected, expected)
+            previous, expected = mac, expected + 1
+        return ChainCheck(expected - 1)
+
+    def _page(self, query: Select[Any], sequence: Any, page: PageRequest, read: Callable[[Row[Any]], T]) -> Page[T]:
+        if page.before:
+            query = query.where(sequence < page.before)
+        rows = self._connection.execute(query.order_by(sequence.desc()).limit(page.size + 1)).all()
+        shown = rows[: page.size]
+        more = len(rows) > page.size
+        return Page(tuple(read(row) for row in shown), shown[-1]._mapping[sequence.name] if more else 0)
+
+
+def _between(query: Select[Any], column: Any, start: datetime | None, end: datetime | None) -> Select[Any]:
+    """Times are stored as ISO text in UTC with microseconds, which sorts as they do."""
+    if start is not None:
+        query = query.where(column >= start.astimezone(UTC).isoformat(timespec="microseconds"))
+    if end is not None:
+        query = query.where(column < end.astimezone(UTC).isoformat(timespec="microseconds"))
+    return query
+
+
+def _record(row: Row[Any]) -> AuditRecord:
+    return AuditRecord(
+        sequence=row.sequence,
+        record_time=datetime.fromisoformat(row.record_time),
+        kind=row.kind,
+        correlation_id=row.correlation_id,
+        client_order_id=row.client_order_id,
+        order_id=row.order_id,
+        perm_id=row.perm_id,
+        body_json=row.body_json,
+    )
+
+
+def _stored_order(row: Row[Any]) -> StoredOrder:
+    return StoredOrder(
+        spec=_SPEC.validate_json(row.spec_json),
+        status=_STATUS.validate_json(row.status_json),
+        payload_hash=row.payload_hash,
+        order_ref=row.order_ref,
+        client_id=row.client_id,
+        was_written=bool(row.was_written),
+    )

@@ -1,0 +1,420 @@
+"""What the decoder calls: every TWS message, handed to whoever asked for it.
+
+The library's decoder looks up a method by the message's name and leaves out those that are missing, so this object is
+all that stands between the wire and us. A message with a request id goes to the request's collector or to a
+subscription's sink; one about an order to the order listener; one about the account to the account listener; the rest
+is about the session. Names in camelCase are the TWS API's own.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any, Protocol
+
+from ibkr_gateway_server.broker import ib
+
+log = logging.getLogger(__name__)
+
+# Requests that are not orders are numbered from here, orders from the id TWS gives (1 upwards): an error's id then says
+# which of the two it speaks of, since TWS uses one field for both.
+FIRST_REQUEST_ID = 1_000_000_000
+
+
+class Sink(Protocol):
+    """A subscription: what arrives under its request id. `SilentSink` ignores all; override what you need."""
+
+    def tick_price(self, tick_type: int, price: float, size: float) -> None: ...
+    def tick_size(self, tick_type: int, size: float) -> None: ...
+    def tick_string(self, tick_type: int, value: str) -> None: ...
+    def tick_generic(self, tick_type: int, value: float) -> None: ...
+    def option_computation(self, tick_type: int, values: OptionComputation) -> None: ...
+    def data_type(self, market_data_type: int) -> None: ...
+    def snapshot_end(self) -> None: ...
+    def account_summary(self, account: str, tag: str, value: str, currency: str) -> None: ...
+    def account_summary_end(self) -> None: ...
+    def pnl(self, daily: float, unrealized: float, realized: float) -> None: ...
+    def pnl_single(self, position: float, daily: float, unrealized: float, realized: float, value: float) -> None: ...
+    def bar_update(self, bar: ib.BarData) -> None: ...
+    def error(self, code: int, text: str) -> None: ...
+    def batch_end(self) -> None:
+        """Called once after each socket read in which something arrived for this sink: publish here."""
+
+
+class OptionComputation:
+    """The values of tickOptionComputation, sentinels and all (-1 and -2 mean: not computed)."""
+
+    __slots__ = ("delta", "gamma", "implied_volatility", "option_price", "pv_dividend", "theta", "underlying", "vega")
+
+    def __init__(self, *values: float) -> None:
+        (
+            self.implied_volatility,
+            self.delta,
+            self.option_price,
+            self.pv_dividend,
+            self.gamma,
+            self.vega,
+            self.theta,
+            self.underlying,
+        ) = values
+
+
+class SilentSink:
+    """Ignores everything."""
+
+    def tick_price(self, tick_type: int, price: float, size: float) -> None: ...
+    def tick_size(self, tick_type: int, size: float) -> None: ...
+    def tick_string(self, tick_type: int, value: str) -> None: ...
+    def tick_generic(self, tick_type: int, value: float) -> None: ...
+    def option_computation(self, tick_type: int, values: OptionComputation) -> None: ...
+    def data_type(self, market_data_type: int) -> None: ...
+    def snapshot_end(self) -> None: ...
+    def account_summary(self, account: str, tag: str, value: str, currency: str) -> None: ...
+    def account_summary_end(self) -> None: ...
+    def pnl(self, daily: float, unrealized: float, realized: float) -> None: ...
+    def pnl_single(self, position: float, daily: float, unrealized: float, realized: float, value: float) -> None: ...
+    def bar_update(self, bar: ib.BarData) -> None: ...
+    def error(self, code: int, text: str) -> None: ...
+    def batch_end(self) -> None: ...
+
+
+class AccountListener(Protocol):
+    """Hears what TWS sends about accounts without a request id."""
+
+    def position(self, account: str, contract: ib.Contract, quantity: float, average_cost: float) -> None: ...
+    def position_end(self) -> None: ...
+    def account_value(self, account: str, tag: str, value: str, currency: str) -> None: ...
+    def portfolio(
+        self,
+        account: str,
+        contract: ib.Contract,
+        quantity: float,
+        market_price: float,
+        market_value: float,
+        average_cost: float,
+        unrealized_pnl: float,
+        realized_pnl: float,
+    ) -> None: ...
+    def account_download_end(self, account: str) -> None: ...
+
+
+class OrderListener(Protocol):
+    """Hears what TWS sends about orders, as it came."""
+
+    def open_order(self, contract: ib.Contract, order: ib.Order, state: ib.OrderState) -> None: ...
+    def completed_order(self, contract: ib.Contract, order: ib.Order, state: ib.OrderState) -> None: ...
+    def order_status(
+        self,
+        order_id: int,
+        status: str,
+        filled: float,
+        remaining: float,
+        average_fill_price: float,
+        perm_id: int,
+        client_id: int,
+        why_held: str,
+    ) -> None: ...
+    def execution(self, contract: ib.Contract, execution: ib.Execution, *, is_recovered: bool) -> None: ...
+    def commission(self, report: ib.CommissionReport) -> None: ...
+    def order_error(self, order_id: int, code: int, text: str) -> None: ...
+
+
+class Collector(Protocol):
+    """Gathers the rows of one request until its end."""
+
+    def row(self, value: Any) -> None: ...
+    def end(self) -> None: ...
+    def error(self, code: int, text: str) -> None: ...
+
+
+class Callbacks:
+    """Routes every decoded message. One per connection."""
+
+    # The decoder reads these two from its wrapper: the zone it turns times into, and the zone of times that name none.
+    defaultTimezone = UTC
+    ib = SimpleNamespace(TimezoneTWS="")
+
+    def __init__(self) -> None:
+        self.collectors: dict[int | str, Collector] = {}
+        self.sinks: dict[int, Sink] = {}
+        self.account_listener: AccountListener | None = None
+        self.order_listener: OrderListener | None = None
+        self.on_notice: Callable[[int, str], None] = _ignore_notice
+        self.on_closed: Callable[[], None] = _ignore
+        self.on_undecodable: Callable[[BaseException | None], None] = _ignore_fault
+        self.next_valid_order_id = 0
+        self.received_time = datetime.now(UTC)
+        self.received_count = 0
+        self.late_count = 0
+        self._touched: dict[Sink, None] = {}
+
+    # --- the connection ------------------------------------------------------------------------------------------
+
+    def tcpDataArrived(self) -> None:
+        self.received_time = datetime.now(UTC)
+        self.received_count += 1
+
+    def tcpDataProcessed(self) -> None:
+        """All messages of one read are in: whoever got something publishes it, once."""
+        touched, self._touched = self._touched, {}
+        for sink in touched:
+            sink.batch_end()
+
+    def connectAck(self) -> None: ...
+
+    def setEventsDone(self) -> None:
+        """The library's word for: the socket is gone."""
+        self.on_closed()
+
+    def connectionClosed(self) -> None: ...
+
+    def nextValidId(self, order_id: int) -> None:
+        self.next_valid_order_id = max(self.next_valid_order_id, order_id)
+        self._end("nextValidId", order_id)
+
+    def managedAccounts(self, accounts: str) -> None:
+        self._end("managedAccounts", accounts)
+
+    def currentTime(self, time: int) -> None:
+        self._end("currentTime", time)
+
+    def error(self, req_id: int, code: int, text: str, _advanced_reject_json: str = "") -> None:
+        if req_id == -1:
+            self.on_notice(code, text)
+        elif (collector := self.collectors.get(req_id)) is not None:
+            collector.error(code, text)
+        elif (sink := self.sinks.get(req_id)) is not None:
+            sink.error(code, text)
+            self._touched[sink] = None
+        elif req_id < FIRST_REQUEST_ID and self.order_listener is not None:
+            self.order_listener.order_error(req_id, code, text)
+        else:
+            self.late_count += 1
+            log.debug("message for a request that has ended", extra={"req_id": req_id, "ibkr_code": code})
+
+    # --- requests with rows and an end ---------------------------------------------------------------------------
+
+    def contractDetails(self, req_id: int, details: Any) -> None:
+        self._row(req_id, details)
+
+    def bondContractDetails(self, req_id: int, details: Any) -> None:
+        self._row(req_id, details)
+
+    def contractDetailsEnd(self, req_id: int) -> None:
+        self._end(req_id)
+
+    def symbolSamples(self, req_id: int, descriptions: list[Any]) -> None:
+        self._end(req_id, *descriptions)
+
+    def securityDefinitionOptionParameter(self, req_id: int, *chain: Any) -> None:
+        self._row(req_id, chain)
+
+    def securityDefinitionOptionParameterEnd(self, req_id: int) -> None:
+        self._end(req_id)
+
+    def marketRule(self, rule_id: int, increments: list[Any]) -> None:
+        self._end(f"marketRule:{rule_id}", *increments)
+
+    def historicalData(self, req_id: int, bar: ib.BarData) -> None:
+        self._row(req_id, bar)
+
+    def historicalDataEnd(self, req_id: int, _start: str, _end: str) -> None:
+        self._end(req_id)
+
+    def historicalDataUpdate(self, req_id: int, bar: ib.BarData) -> None:
+        if (sink := self._sink(req_id)) is not None:
+            sink.bar_update(bar)
+
+    def historicalSchedule(self, req_id: int, start: str, end: str, time_zone: str, sessions: list[Any]) -> None:
+        self._end(req_id, (start, end, time_zone, sessions))
+
+    # --- market data ---------------------------------------------------------------------------------------------
+
+    def priceSizeTick(self, req_id: int, tick_type: int, price: float, size: float) -> None:
+        if (sink := self._sink(req_id)) is not None:
+            sink.tick_price(tick_type, price, size)
+
+    def tickSize(self, req_id: int, tick_type: int, size: float) -> None:
+        if (sink := self._sink(req_id)) is not None:
+            sink.tick_size(tick_type, size)
+
+    def tickString(self, req_id: int, tick_type: int, value: str) -> None:
+        if (sink := self._sink(req_id)) is not None:
+            sink.tick_string(tick_type, value)
+
+    def tickGeneric(self, req_id: int, tick_type: int, value: float) -> None:
+        if (sink := self._sink(req_id)) is not None:
+            sink.tick_generic(tick_type, value)
+
+    def tickOptionComputation(self, req_id: int, tick_type: int, _attribute: int, *values: float) -> None:
+        if (sink := self._sink(req_id)) is not None:
+            sink.option_computation(tick_type, OptionComputation(*values))
+
+    def marketDataType(self, req_id: int, market_data_type: int) -> None:
+        if (sink := self._sink(req_id)) is not None:
+            sink.data_type(market_data_type)
+
+    def tickSnapshotEnd(self, req_id: int) -> None:
+        if (sink := self._sink(req_id)) is not None:
+            sink.snapshot_end()
+
+    # --- account -------------------------------------------------------------------------------------------------
+
+    def accountSummary(self, req_id: int, account: str, tag: str, value: str, currency: str) -> None:
+        if (sink := self._sink(req_id)) is not None:
+            sink.account_summary(account, tag, value, currency)
+
+    def accountSummaryEnd(self, req_id: int) -> None:
+        if (sink := self._sink(req_id)) is not None:
+            sink.account_summary_end()
+
+    def pnl(self, req_id: int, daily: float, unrealized: float, realized: float) -> None:
+        if (sink := self._sink(req_id)) is not None:
+            sink.pnl(daily, unrealized, realized)
+
+    def pnlSingle(
+        self, req_id: int, position: float, daily: float, unrealized: float, realized: float, value: float
+    ) -> None:
+        if (sink := self._sink(req_id)) is not None:
+            sink.pnl_single(position, daily, unrealized, realized, value)
+
+    def position(self, account: str, contract: ib.Contract, quantity: float, average_cost: float) -> None:
+        if self.account_listener is not None:
+            self.account_listener.position(account, contract, quantity, average_cost)
+
+    def positionEnd(self) -> None:
+        if self.account_listener is not None:
+            self.account_listener.position_end()
+        self._end("positions")
+
+    def updateAccountValue(self, tag: str, value: str, currency: str, account: str) -> None:
+        if self.account_listener is not None:
+            self.account_listener.account_value(account, tag, value, currency)
+
+    def updatePortfolio(
+        self,
+        contract: ib.Contract,
+        quantity: float,
+        market_price: float,
+        market_value: float,
+        average_cost: float,
+        unrealized_pnl: float,
+        realized_pnl: float,
+        account: str,
+    ) -> None:
+        if self.account_listener is not None:
+            self.account_listener.portfolio(
+                account,
+                contract,
+                quantity,
+                market_price,
+                market_value,
+                average_cost,
+                unrealized_pnl,
+                realized_pnl,
+            )
+
+    def accountDownloadEnd(self, account: str) -> None:
+        if self.account_listener is not None:
+            self.account_listener.account_download_end(account)
+        self._end(f"accountDownload:{account}")
+
+    # --- orders --------------------------------------------------------------------------------------------------
+
+    def openOrder(self, _order_id: int, contract: ib.Contract, order: ib.Order, state: ib.OrderState) -> None:
+        if self.order_listener is not None:
+            self.order_listener.open_order(contract, order, state)
+
+    def openOrderEnd(self) -> None:
+        self._end("openOrders")
+
+    def completedOrder(self, contract: ib.Contract, order: ib.Order, state: ib.OrderState) -> None:
+        if self.order_listener is not None:
+            self.order_listener.completed_order(contract, order, state)
+
+    def completedOrdersEnd(self) -> None:
+        self._end("completedOrders")
+
+    def orderStatus(
+        self,
+        order_id: int,
+        status: str,
+        filled: float,
+        remaining: float,
+        average_fill_price: float,
+        perm_id: int,
+        _parent_id: int,
+        _last_fill_price: float,
+        client_id: int,
+        why_held: str,
+        _market_cap_price: float = 0.0,
+    ) -> None:
+        if self.order_listener is not None:
+            self.order_listener.order_status(
+                order_id, status, filled, remaining, average_fill_price, perm_id, client_id, why_held
+            )
+
+    def execDetails(self, req_id: int, contract: ib.Contract, execution: ib.Execution) -> None:
+        if self.order_listener is not None:
+            self.order_listener.execution(contract, execution, is_recovered=req_id in self.collectors)
+
+    def execDetailsEnd(self, req_id: int) -> None:
+        self._end(req_id)
+
+    def commissionReport(self, report: ib.CommissionReport) -> None:
+        if self.order_listener is not None:
+            self.order_listener.commission(report)
+
+    # --- routing -------------------------------------------------------------------------------------------------
+
+    def _sink(self, req_id: int) -> Sink | None:
+        sink = self.sinks.get(req_id)
+        if sink is None:
+            # Ticks that were on their way when the subscription ended are normal.
+            self.late_count += 1
+        else:
+            self._touched[sink] = None
+        return sink
+
+    def _row(self, key: int | str, value: Any) -> None:
+        if (collector := self.collectors.get(key)) is not None:
+            collector.row(value)
+
+    def _end(self, key: int | str, *values: Any) -> None:
+        if (collector := self.collectors.get(key)) is not None:
+            for value in values:
+                collector.row(value)
+            collector.end()
+
+
+class DecoderFaults:
+    """Stands in for the decoder's logger: what it could not read is counted and reported, not only printed.
+
+    The library catches every error of decoding and of our callbacks, logs it with the message's fields (account numbers
+    among them) and goes on as if nothing had happened; a lost execution would pass unnoticed.
+    """
+
+    def __init__(self, callbacks: Callbacks) -> None:
+        self._callbacks = callbacks
+
+    def exception(self, _text: str, *_args: object) -> None:
+        """Called by the decoder from its except clauses."""
+        self._callbacks.on_undecodable(sys.exc_info()[1])
+
+    def __getattr__(self, _name: str) -> Callable[..., None]:
+        return _ignore_anything
+
+
+def _ignore() -> None: ...
+
+
+def _ignore_notice(_code: int, _text: str) -> None: ...
+
+
+def _ignore_fault(_fault: BaseException | None) -> None: ...
+
+
+def _ignore_anything(*_args: object, **_kwargs: object) -> None: ...

@@ -1,0 +1,270 @@
+"""Orders on the wire: what is sent, and what IBKR says of orders, word for word.
+
+Nothing is concluded here. Every callback becomes a piece of evidence with its connection's epoch; the trading ledger
+draws what follows. Only the trading desk may import this module.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime
+from decimal import Decimal
+
+from ibkr_gateway_server.broker import ib
+from ibkr_gateway_server.broker.connection import Connection
+from ibkr_gateway_server.broker.contracts import from_contract, to_contract
+from ibkr_gateway_server.broker.notices import is_notice, request_error
+from ibkr_gateway_server.broker.numbers import decimal, text
+from ibkr_gateway_server.broker.pacing import Pacer, Priority
+from ibkr_gateway_server.domain.errors import BrokerTimeout, DomainError
+from ibkr_gateway_server.domain.evidence import (
+    CommissionSeen,
+    Evidence,
+    ExecutionSeen,
+    OpenOrderSeen,
+    OrderErrorSeen,
+    OrderStatusSeen,
+)
+from ibkr_gateway_server.domain.instruments import Instrument
+from ibkr_gateway_server.domain.orders import OrderSpec, OrderType, Side, WhatIf
+
+log = logging.getLogger(__name__)
+
+# IBKR's code of each order type this version sends. Source: TWS API, order types.
+BROKER_ORDER_TYPES = {OrderType.MKT: "MKT", OrderType.LMT: "LMT"}
+
+# The largest order id TWS can hold is 2^31-1; it repeats ids silently beyond.
+LAST_ORDER_ID = 2**31 - 10_000
+
+
+class OrderWire:
+    """Sends orders and hears of them. `authorize` raises when no order may be sent at all; it is asked at each send."""
+
+    def __init__(self, pacer: Pacer, authorize: Callable[[], None], hear: Callable[[Evidence], None]) -> None:
+        self._pacer = pacer
+        self._authorize = authorize
+        self._hear = hear
+        self._what_ifs: dict[int, asyncio.Future[WhatIf]] = {}
+
+    def attach(self, connection: Connection) -> None:
+        """Hear this connection's callbacks about orders."""
+        connection.callbacks.order_listener = _Ear(connection.epoch, self._hear, self._what_ifs)
+
+    # --- sending -------------------------------------------------------------------------------------------------
+
+    def place(self, connection: Connection, order_id: int, instrument: Instrument, spec: OrderSpec, ref: str) -> None:
+        """Write one order, now. Raises TradingDisabled, LiveNotAuthorized with nothing written.
+
+        Any other error leaves open whether a byte has left.
+        """
+        self._authorize()
+        connection.client.placeOrder(order_id, to_contract(instrument), _to_order(spec, connection.client_id, ref))
+
+    def cancel(self, connection: Connection, order_id: int) -> None:
+        """Write one cancel, now. Raises TradingDisabled, LiveNotAuthorized with nothing written."""
+        self._authorize()
+        connection.client.cancelOrder(order_id, "")
+
+    async def what_if(
+        self, connection: Connection, order_id: int, instrument: Instrument, spec: OrderSpec, timeout_s: float
+    ) -> WhatIf:
+        """What the order would cost and need, computed by IBKR; nothing is placed.
+
+        Raises TradingDisabled, BrokerTimeout, BrokerDisconnected, or what IBKR's refusal stands for.
+        """
+        await self._pacer.take(Priority.ORDER, timeout_s)
+        self._authorize()
+        order = _to_order(spec, connection.client_id, "")
+        order.whatIf = True
+        answer: asyncio.Future[WhatIf] = asyncio.get_running_loop().create_future()
+        self._what_ifs[order_id] = answer
+        closed = asyncio.ensure_future(connection.closed.wait())
+        try:
+            connection.client.placeOrder(order_id, to_contract(instrument), order)
+            async with asyncio.timeout(timeout_s):
+                await asyncio.wait((answer, closed), return_when=asyncio.FIRST_COMPLETED)
+            if not answer.done():
+                raise connection.disconnected()
+            return answer.result()
+        except ConnectionError:
+            raise connection.disconnected() from None
+        except TimeoutError:
+            raise BrokerTimeout("the what-if", timeout_s) from None
+        finally:
+            closed.cancel()
+            del self._what_ifs[order_id]
+
+    # --- asking --------------------------------------------------------------------------------------------------
+
+    async def ask_open_orders(self, connection: Connection, timeout_s: float) -> None:
+        """Have every open order of the login told again; returns at its end marker."""
+        await self._pacer.take(Priority.ACCOUNT, timeout_s)
+        await connection.ask_shared("openOrders", connection.client.reqAllOpenOrders, timeout_s=timeout_s)
+
+    async def ask_completed_orders(self, connection: Connection, timeout_s: float) -> None:
+        """Have every completed order of the day told again; returns at its end marker."""
+        await self._pacer.take(Priority.ACCOUNT, timeout_s)
+        await connection.ask_shared(
+            "completedOrders", lambda: connection.client.reqCompletedOrders(False), timeout_s=timeout_s
+        )
+
+    async def ask_executions(self, connection: Connection, timeout_s: float) -> None:
+        """Have every execution of the day told again; returns at its end marker."""
+        await self._pacer.take(Priority.ACCOUNT, timeout_s)
+        await connection.ask(
+            "reqExecutions",
+            lambda request_id: connection.client.reqExecutions(request_id, ib.ExecutionFilter()),
+            timeout_s=timeout_s,
+        )
+
+
+class _Ear:
+    """One connection's callbacks, as evidence."""
+
+    def __init__(
+        self, epoch: int, hear: Callable[[Evidence], None], what_ifs: dict[int, asyncio.Future[WhatIf]]
+    ) -> None:
+        self._epoch = epoch
+        self._hear = hear
+        self._what_ifs = what_ifs
+
+    def open_order(self, contract: ib.Contract, order: ib.Order, state: ib.OrderState) -> None:
+        if order.whatIf:
+            self._answer_what_if(order.orderId, state)
+        else:
+            self._hear(_seen(self._epoch, contract, order, state))
+
+    def completed_order(self, contract: ib.Contract, order: ib.Order, state: ib.OrderState) -> None:
+        self._hear(_seen(self._epoch, contract, order, state, is_completed=True))
+
+    def order_status(
+        self,
+        order_id: int,
+        status: str,
+        filled: float,
+        remaining: float,
+        average_fill_price: float,
+        perm_id: int,
+        client_id: int,
+        why_held: str,
+    ) -> None:
+        self._hear(
+            OrderStatusSeen(
+                epoch=self._epoch,
+                order_id=order_id,
+                client_id=client_id,
+                perm_id=perm_id,
+                status=status,
+                filled=decimal(filled) or Decimal(0),
+                remaining=decimal(remaining) or Decimal(0),
+                average_fill_price=decimal(average_fill_price) if filled else None,
+                why_held=why_held,
+            )
+        )
+
+    def execution(self, contract: ib.Contract, execution: ib.Execution, *, is_recovered: bool) -> None:
+        self._hear(
+            ExecutionSeen(
+                epoch=self._epoch,
+                execution_id=execution.execId,
+                order_id=execution.orderId,
+                client_id=execution.clientId,
+                perm_id=execution.permId,
+                account_id=execution.acctNumber,
+                order_ref=execution.orderRef,
+                instrument=from_contract(contract),
+                side=Side.BUY if execution.side == "BOT" else Side.SELL,
+                quantity=decimal(execution.shares) or Decimal(0),
+                price=decimal(execution.price) or Decimal(0),
+                execution_time=execution.time if isinstance(execution.time, datetime) else datetime.now(UTC),
+                exchange=execution.exchange,
+                is_recovered=is_recovered,
+            )
+        )
+
+    def commission(self, report: ib.CommissionReport) -> None:
+        self._hear(
+            CommissionSeen(
+                epoch=self._epoch,
+                execution_id=report.execId,
+                commission=decimal(report.commission),
+                currency=report.currency,
+                realized_pnl=decimal(report.realizedPNL),
+            )
+        )
+
+    def order_error(self, order_id: int, code: int, message: str) -> None:
+        what_if = self._what_ifs.get(order_id)
+        if what_if is None:
+            self._hear(OrderErrorSeen(self._epoch, order_id, code, message))
+        elif not what_if.done() and not is_notice(code):
+            what_if.set_exception(_what_if_refused(code, message))
+
+    def _answer_what_if(self, order_id: int, state: ib.OrderState) -> None:
+        what_if = self._what_ifs.get(order_id)
+        margin = decimal(state.initMarginChange)
+        # A live TWS may send a first reply that holds only a warning; the figures follow in the next.
+        if what_if is None or what_if.done() or margin is None:
+            return
+        what_if.set_result(
+            WhatIf(
+                initial_margin_change=margin,
+                maintenance_margin_change=decimal(state.maintMarginChange),
+                commission=decimal(state.commission),
+                min_commission=decimal(state.minCommission),
+                max_commission=decimal(state.maxCommission),
+                commission_currency=state.commissionCurrency,
+                warning=state.warningText,
+            )
+        )
+
+
+def _what_if_refused(code: int, message: str) -> DomainError:
+    return request_error(code, message, "the order", "what-if")
+
+
+def _to_order(spec: OrderSpec, client_id: int, ref: str) -> ib.Order:
+    order = ib.Order(
+        clientId=client_id,
+        action=spec.side.value,
+        # Whole numbers go out without a decimal point, as TWS itself writes them.
+        totalQuantity=float(spec.quantity) if spec.quantity % 1 else int(spec.quantity),
+        orderType=BROKER_ORDER_TYPES[spec.order_type],
+        tif=spec.time_in_force.value,
+        account=spec.account_id,
+        orderRef=ref,
+        outsideRth=spec.outside_regular_hours,
+        transmit=True,
+    )
+    if spec.limit_price is not None:
+        order.lmtPrice = float(text(spec.limit_price))
+    return order
+
+
+def _seen(
+    epoch: int, contract: ib.Contract, order: ib.Order, state: ib.OrderState, *, is_completed: bool = False
+) -> OpenOrderSeen:
+    # A market order's limit price comes as 0.0; only the order types that have one say something by it.
+    takes_limit = "LMT" in order.orderType or order.orderType in ("LIMIT", "LOC", "LIT", "REL", "TRAIL LIMIT")
+    takes_stop = order.orderType.startswith("STP") or order.orderType in ("MIT", "LIT")
+    return OpenOrderSeen(
+        epoch=epoch,
+        order_id=order.orderId,
+        client_id=order.clientId,
+        perm_id=order.permId,
+        account_id=order.account,
+        order_ref=order.orderRef,
+        instrument=from_contract(contract),
+        side=Side.BUY if order.action == "BUY" else Side.SELL,
+        broker_order_type=order.orderType,
+        quantity=decimal(float(order.totalQuantity)) or Decimal(0),
+        time_in_force=order.tif,
+        status=state.status,
+        limit_price=decimal(order.lmtPrice) if takes_limit else None,
+        stop_price=decimal(order.auxPrice) if takes_stop else None,
+        is_completed=is_completed,
+        filled_quantity=decimal(order.filledQuantity) if is_completed else None,
+        completed_status=state.completedStatus if is_completed else "",
+    )

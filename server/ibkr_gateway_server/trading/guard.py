@@ -1,0 +1,132 @@
+"""The guard: what the operator allows. Asked before every order, and again in the instant before it is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import StrEnum
+from pathlib import Path
+
+from ibkr_gateway_server.domain.accounts import is_paper_account
+from ibkr_gateway_server.domain.errors import (
+    AccountMismatch,
+    AuditUnavailable,
+    DomainError,
+    LiveNotAuthorized,
+    MaxNotional,
+    MaxSize,
+    NoReferencePrice,
+    Reason,
+    ShuttingDown,
+    TradingDisabled,
+)
+from ibkr_gateway_server.domain.orders import Blocker, OrderSpec, TradingStatus
+
+# What a person does about each thing in the way of orders.
+_REMEDIES = {
+    Reason.TRADING_DISABLED: "set ORDERS_ENABLED=true and restart, on a paper account first",
+    Reason.LIVE_NOT_AUTHORIZED: "create the file that LIVE_TRADING_OVERRIDE_FILE names, after the safety checklist",
+    Reason.ACCOUNT_MISMATCH: "log TWS in to the right account, or correct TRADING_MODE and IBKR_GATEWAY_PORT",
+    Reason.BROKER_DISCONNECTED: "start TWS or IB Gateway; the gateway connects by itself",
+    Reason.BROKER_LINK_DOWN: "wait until TWS has its link to IBKR back",
+    Reason.SESSION_SYNCING: "wait some seconds",
+    Reason.AUDIT_UNAVAILABLE: "free disk space, or repair the file that AUDIT_DB_PATH names",
+    Reason.SHUTTING_DOWN: "connect again later",
+}
+
+
+class Mode(StrEnum):
+    """In which world orders are."""
+
+    PAPER = "paper"
+    LIVE = "live"
+    SIMULATION = "simulation"
+
+
+@dataclass(frozen=True, slots=True)
+class TradingRules:
+    """What the operator has set. Limits are per order: value in the contract's currency, quantity in units."""
+
+    mode: Mode = Mode.PAPER
+    orders_enabled: bool = False
+    override_file: Path | None = None
+    max_notional: Decimal | None = None
+    max_size_per_symbol: Decimal | None = None
+
+    @property
+    def has_live_override(self) -> bool:
+        """True when the override file is set and there; looked at each time, so removing it stops live orders."""
+        return self.override_file is not None and self.override_file.is_file()
+
+
+class Guard:
+    """Says no.
+
+    `link` raises when orders cannot reach IBKR; `is_recording` is false while the record cannot be written.
+    """
+
+    def __init__(self, rules: TradingRules, link: Callable[[], object], is_recording: Callable[[], bool]) -> None:
+        self.rules = rules
+        self._link = link
+        self._is_recording = is_recording
+        self._is_draining = False
+
+    def drain(self) -> None:
+        """Refuse every new order from now on: the gateway is stopping."""
+        self._is_draining = True
+
+    def authorize(self) -> None:
+        """Whether any order may be written at all. Raises TradingDisabled, LiveNotAuthorized."""
+        if not self.rules.orders_enabled:
+            raise TradingDisabled
+        if self.rules.mode is Mode.LIVE and not self.rules.has_live_override:
+            raise LiveNotAuthorized("LIVE_TRADING_OVERRIDE_FILE")
+
+    def check_account(self, account_id: str) -> None:
+        """A paper gateway sends nothing to a live account, nor the reverse. Raises AccountMismatch."""
+        expects_paper = self.rules.mode is not Mode.LIVE
+        if is_paper_account(account_id) is not expects_paper:
+            raise AccountMismatch("paper" if expects_paper else "live")
+
+    def check_way(self) -> None:
+        """Whether an order could reach IBKR and be recorded now. Raises the reason why not."""
+        if self._is_draining:
+            raise ShuttingDown
+        if not self._is_recording():
+            raise AuditUnavailable
+        self._link()
+
+    def check_size(self, spec: OrderSpec) -> None:
+        """Raises MaxSize."""
+        limit = self.rules.max_size_per_symbol
+        if limit is not None and spec.quantity > limit:
+            raise MaxSize(str(spec.quantity), str(limit))
+
+    def check_notional(self, spec: OrderSpec, notional: Decimal | None) -> None:
+        """Raises MaxNotional; NoReferencePrice when a limit is set and the order cannot be valued."""
+        limit = self.rules.max_notional
+        if limit is None:
+            return
+        if notional is None:
+            raise NoReferencePrice(spec.instrument.label())
+        if abs(notional) > limit:
+            raise MaxNotional(f"{abs(notional):f}", str(limit))
+
+    def status(self, account_ids: tuple[str, ...]) -> TradingStatus:
+        """Everything in the way of an order now."""
+        checks: list[Callable[[], None]] = [self.authorize, self.check_way]
+        checks += [lambda account=account: self.check_account(account) for account in account_ids]  # type: ignore[misc]
+        blockers: dict[Reason, Blocker] = {}
+        for check in checks:
+            try:
+                check()
+            except DomainError as error:
+                blockers[error.reason] = Blocker(error.reason, error.message, _REMEDIES.get(error.reason, ""))
+        return TradingStatus(
+            orders_enabled=self.rules.orders_enabled,
+            has_live_override=self.rules.has_live_override,
+            blockers=tuple(blockers.values()),
+            max_notional=self.rules.max_notional,
+            max_size_per_symbol=self.rules.max_size_per_symbol,
+        )

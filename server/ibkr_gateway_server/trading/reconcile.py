@@ -1,0 +1,141 @@
+"""Reconciliation: what IBKR says becomes what the ledger holds, as it happens and again after every silence.
+
+After every (re)connect, and while anything is unknown, IBKR is asked for all it knows of our orders. One evidence set
+is every execution, every completed and every open order of the day, each to its end marker and all within one
+connection. An incomplete set proves nothing. A complete one settles what it names; what it does not name is not
+thereby gone: such an order is UNKNOWN, never presumed away and never sent again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Protocol
+
+from ibkr_gateway_server.broker.connection import Connection
+from ibkr_gateway_server.broker.session import LINK_RESTORED, Session
+from ibkr_gateway_server.domain.errors import DomainError
+from ibkr_gateway_server.domain.evidence import Evidence
+from ibkr_gateway_server.domain.orders import OrderState
+from ibkr_gateway_server.trading.ledger import Entry, Ledger
+from ibkr_gateway_server.trading.recorder import Recorder
+
+log = logging.getLogger(__name__)
+
+# While an order's fate is unknown IBKR is asked again after these seconds, from then on at the last of them.
+RETRY_AFTER_S = (2.0, 10.0, 30.0, 60.0, 120.0)
+
+# An order in one of these states that a complete evidence set does not name has an unknown fate.
+NEEDS_SIGHTING = frozenset(
+    {OrderState.SENT, OrderState.WORKING, OrderState.PARTIAL, OrderState.CANCEL_PENDING, OrderState.UNKNOWN}
+)
+
+
+class EvidenceSource(Protocol):
+    """Has IBKR tell again what it knows; the answers arrive as evidence, before these return."""
+
+    def attach(self, connection: Connection) -> None: ...
+    async def ask_executions(self, connection: Connection, timeout_s: float) -> None: ...
+    async def ask_completed_orders(self, connection: Connection, timeout_s: float) -> None: ...
+    async def ask_open_orders(self, connection: Connection, timeout_s: float) -> None: ...
+
+
+class Reconciler:
+    """Hears evidence, keeps the ledger true to it, and asks for more when something is missing."""
+
+    def __init__(self, session: Session, ledger: Ledger, recorder: Recorder, timeout_s: float) -> None:
+        self._session = session
+        self._ledger = ledger
+        self._recorder = recorder
+        self._timeout_s = timeout_s
+        self._source: EvidenceSource | None = None
+        self._wanted = asyncio.Event()
+        self._sightings: list[set[Entry]] = []
+        session.on_lost(self._lost)
+        session.on_notice(self._noticed)
+        session.on_undecodable(self.request)
+
+    def use(self, source: EvidenceSource) -> None:
+        """Ask this source, in every new epoch before it is READY and whenever it is wanted."""
+        self._source = source
+        self._session.on_sync(self._sync)
+
+    def hear(self, evidence: Evidence) -> None:
+        """Take one piece of evidence: the ledger concludes, the recorder makes it durable and tells it."""
+        now, recovering = datetime.now(UTC), bool(self._sightings)
+        self._recorder.put(self._ledger.apply(evidence, self._session.client_id, now, recovering=recovering))
+        if recovering and (entry := self._ledger.entry_of(evidence, self._session.client_id)) is not None:
+            for sighted in self._sightings:
+                sighted.add(entry)
+
+    def request(self) -> None:
+        """Have an evidence set gathered soon."""
+        self._wanted.set()
+
+    async def run(self) -> None:
+        """Gather whenever it is wanted, and again while something stays unknown, until cancelled."""
+        attempt = 0
+        while True:
+            doubt = any(entry.status.state is OrderState.UNKNOWN for entry in self._ledger.open_entries())
+            wait_s = RETRY_AFTER_S[min(attempt, len(RETRY_AFTER_S) - 1)] if doubt else None
+            try:
+                async with asyncio.timeout(wait_s):
+                    await self._wanted.wait()
+                attempt = 0
+            except TimeoutError:
+                attempt += 1
+            self._wanted.clear()
+            try:
+                await self._gather(self._session.linked())
+            except DomainError as error:
+                log.info("the evidence is incomplete and proves nothing", extra={"reason": error.reason})
+
+    async def sight_open_orders(self) -> set[Entry]:
+        """Every order that IBKR names as open now, also those placed elsewhere.
+
+        Raises when the list is not complete.
+        """
+        assert self._source is not None
+        with self._sighting() as sighted:
+            await self._source.ask_open_orders(self._session.linked(), self._timeout_s)
+        return sighted
+
+    async def _sync(self, connection: Connection) -> None:
+        assert self._source is not None
+        self._source.attach(connection)
+        await self._gather(connection)
+
+    async def _gather(self, connection: Connection) -> None:
+        assert self._source is not None
+        doubtful = [entry for entry in self._ledger.open_entries() if entry.status.state in NEEDS_SIGHTING]
+        with self._sighting() as sighted:
+            # Executions first: an order that fills in between is then missing from neither.
+            await self._source.ask_executions(connection, self._timeout_s)
+            await self._source.ask_completed_orders(connection, self._timeout_s)
+            await self._source.ask_open_orders(connection, self._timeout_s)
+        for entry in doubtful:
+            if entry not in sighted and entry.status.state in NEEDS_SIGHTING:
+                self._recorder.put(self._ledger.move(entry, OrderState.UNKNOWN, datetime.now(UTC), recovered=True))
+
+    @contextmanager
+    def _sighting(self) -> Iterator[set[Entry]]:
+        """Note every order that evidence names meanwhile."""
+        sighted: set[Entry] = set()
+        self._sightings.append(sighted)
+        try:
+            yield sighted
+        finally:
+            self._sightings.remove(sighted)
+
+    def _lost(self, _reason: str) -> None:
+        """What IBKR has not acknowledged by now may or may not have arrived."""
+        for entry in self._ledger.open_entries():
+            if entry.status.state is OrderState.SENT:
+                self._recorder.put(self._ledger.move(entry, OrderState.UNKNOWN, datetime.now(UTC)))
+
+    def _noticed(self, code: int, _text: str) -> None:
+        if code in LINK_RESTORED:
+            self.request()

@@ -1,0 +1,134 @@
+"""The recorder: changes become durable in the order in which they happened, and are told only then.
+
+Evidence arrives in bursts (an order's acknowledgement is two messages, a fill three); all that has gathered goes into
+one transaction. While the store fails nothing is told and nothing is forgotten: the batch is tried again, and orders
+are refused meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from ibkr_gateway_server.audit.order_events import encode
+from ibkr_gateway_server.audit.store import AuditStore
+from ibkr_gateway_server.audit.transaction import StoredOrder, Transaction
+from ibkr_gateway_server.domain.errors import AuditUnavailable
+from ibkr_gateway_server.domain.events import CommissionReported, Filled, OrderEvent, StatusChanged
+from ibkr_gateway_server.trading.ledger import Change, Entry, changed_orders
+
+log = logging.getLogger(__name__)
+
+RETRY_AFTER_S = 1.0
+
+Listener = Callable[[Sequence[OrderEvent]], None]
+
+
+class Recorder:
+    """Takes changes from the ledger, writes them, then tells them."""
+
+    def __init__(self, store: AuditStore) -> None:
+        self._store = store
+        self._waiting: list[Change] = []
+        self._work = asyncio.Event()
+        self._settled = asyncio.Event()
+        self._settled.set()
+        self._committed = asyncio.Event()
+        self._listeners: list[Listener] = []
+        self.is_healthy = True
+
+    def listen(self, listener: Listener) -> None:
+        """Hear every order event once it is durable, in order."""
+        self._listeners.append(listener)
+
+    def put(self, changes: Sequence[Change]) -> None:
+        """Take what has happened; returns at once."""
+        if changes:
+            self._waiting.extend(changes)
+            self._settled.clear()
+            self._work.set()
+
+    async def settle(self) -> None:
+        """Returns when everything put so far is durable and told."""
+        await self._settled.wait()
+
+    async def next_commit(self) -> None:
+        """Returns after the next batch is durable and told."""
+        await self._committed.wait()
+
+    async def run(self) -> None:
+        """Write until cancelled."""
+        while True:
+            await self._work.wait()
+            self._work.clear()
+            while self._waiting:
+                batch, self._waiting = self._waiting, []
+                await self._write_until_durable(batch)
+            if not self._waiting:
+                self._settled.set()
+
+    async def _write_until_durable(self, batch: list[Change]) -> None:
+        # Each entry as it is now: the batch ends with that state, whatever happens while the disk works.
+        orders = [(entry, entry.status, _stored(entry)) for entry in changed_orders(batch)]
+        while True:
+            try:
+                events = await self._store.transact(lambda tx: _write(tx, batch, [stored for _, _, stored in orders]))
+                break
+            except AuditUnavailable:
+                if self.is_healthy:
+                    log.error("order events cannot be recorded; new orders are refused until they can")
+                self.is_healthy = False
+                await asyncio.sleep(RETRY_AFTER_S)
+        self.is_healthy = True
+        last_sequences = {id(change.entry): event.sequence for change, event in zip(batch, events, strict=True)}
+        for entry, status, _ in orders:
+            entry.recorded = replace(status, last_sequence=last_sequences[id(entry)])
+        committed, self._committed = self._committed, asyncio.Event()
+        for listener in self._listeners:
+            listener(events)
+        committed.set()
+
+
+def _stored(entry: Entry) -> StoredOrder | None:
+    if entry.spec is None:
+        return None
+    return StoredOrder(
+        spec=entry.spec,
+        status=entry.status,
+        payload_hash=entry.payload_hash,
+        order_ref=entry.order_ref,
+        client_id=entry.client_id,
+        was_written=entry.was_written,
+    )
+
+
+def _write(tx: Transaction, batch: Sequence[Change], orders: Sequence[StoredOrder | None]) -> list[OrderEvent]:
+    events = [_write_change(tx, change) for change in batch]
+    for stored in orders:
+        if stored is not None:
+            tx.save_order(stored, sequence=0)
+    return events
+
+
+def _write_change(tx: Transaction, change: Change) -> OrderEvent:
+    status, happening = change.entry.status, change.happening
+    if isinstance(happening, StatusChanged):
+        status = happening.status
+    kind, body = encode(happening, status.account_id, recovered=change.recovered)
+    place = tx.append(kind, body, order=status)
+    if isinstance(happening, StatusChanged):
+        happening = StatusChanged(replace(status, last_sequence=place.sequence))
+    elif isinstance(happening, Filled | CommissionReported):
+        tx.save_execution(happening.execution, place.sequence)
+    return OrderEvent(
+        sequence=place.sequence,
+        occurred_time=place.record_time,
+        client_order_id=status.client_order_id,
+        order_id=status.order_id,
+        perm_id=status.perm_id,
+        account_id=status.account_id,
+        happening=happening,
+        recovered=change.recovered,
+    )
