@@ -85,6 +85,10 @@ class AuditStore:
         """At most `limit` events after a sequence, oldest first."""
         return await self.transact(lambda tx: tx.events_after(sequence, limit))
 
+    async def last_sequence(self) -> int:
+        """Sequence of the newest event; 0: none."""
+        return await self.transact(lambda tx: tx.last_sequence())
+
     async def orders(self, wanted: OrderFilter, page: PageRequest) -> Page[OrderStatus]:
         """Orders, newest first."""
         return await self.transact(lambda tx: tx.orders(wanted, page))

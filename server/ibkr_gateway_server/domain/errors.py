@@ -495,6 +495,16 @@ class BrokerTimeout(Unavailable):
 
 
 @dataclass(eq=False)
+class BadBar(Unavailable):
+    """One of the bars TWS sent cannot be read, so none is returned."""
+
+    index: int
+    instrument: str
+    reason: ClassVar[Reason] = Reason.BROKER_TIMEOUT
+    text: ClassVar[str] = "bar {index} of {instrument} cannot be read; ask again"
+
+
+@dataclass(eq=False)
 class AuditUnavailable(Unavailable):
     """The record cannot be written; without it no order leaves."""
 

@@ -1,0 +1,262 @@
+"""Contracts: from what a caller names to the one contract that IBKR knows, each asked for once a day."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from ibkr_gateway_server.broker import ib
+from ibkr_gateway_server.broker.connection import Connection
+from ibkr_gateway_server.broker.numbers import decimal
+from ibkr_gateway_server.broker.pacing import Pacer, Priority
+from ibkr_gateway_server.broker.session import Session
+from ibkr_gateway_server.domain.errors import ContractAmbiguous, ContractNotFound, Violations
+from ibkr_gateway_server.domain.instruments import (
+    ContractDetails,
+    Instrument,
+    OptionRight,
+    PriceLadder,
+    SecurityType,
+    TradingSession,
+)
+
+# Volume in quarterly index futures moves to the next expiry about a week before the last trading day (CME's roll date
+# is the Monday before expiry, eight days with the weekend): from then on the front month is the next one.
+ROLL_DAYS = 8
+
+CANDIDATES_SHOWN = 10
+
+# Where a product trades when the caller does not say; IBKR needs an exchange for futures and indices.
+_FUTURES_EXCHANGES = {
+    **dict.fromkeys(("ES", "MES", "NQ", "MNQ", "RTY", "M2K", "EUR", "GBP", "JPY", "AUD", "CAD", "M6E", "BTC"), "CME"),
+    **dict.fromkeys(("YM", "MYM", "ZN", "ZB", "ZF", "ZT", "ZC", "ZS", "ZW"), "CBOT"),
+    **dict.fromkeys(("CL", "MCL", "NG", "QM", "RB", "HO", "PL"), "NYMEX"),
+    **dict.fromkeys(("GC", "MGC", "SI", "SIL", "HG"), "COMEX"),
+    "VXM": "CFE",
+}
+_INDEX_EXCHANGES = {"SPX": "CBOE", "VIX": "CBOE", "NDX": "NASDAQ", "RUT": "RUSSELL", "INDU": "CME", "DJI": "CME"}
+_USUAL_EXCHANGES = {
+    SecurityType.STK: "SMART",
+    SecurityType.OPT: "SMART",
+    SecurityType.CASH: "IDEALPRO",
+    SecurityType.CRYPTO: "PAXOS",
+    SecurityType.CFD: "SMART",
+    SecurityType.FUND: "FUNDSERV",
+}
+
+
+class Contracts:
+    """Resolves instruments. `today` is injected, since expiries and opening hours depend on it."""
+
+    def __init__(
+        self, session: Session, pacer: Pacer, today: Callable[[], date] = lambda: datetime.now(UTC).date()
+    ) -> None:
+        self._session = session
+        self._pacer = pacer
+        self._today = today
+        self._details: dict[tuple[date, Instrument], asyncio.Task[tuple[ContractDetails, ...]]] = {}
+        self._ladders: dict[int, PriceLadder] = {}
+
+    async def resolve(self, instrument: Instrument) -> Instrument:
+        """The one contract it names. Raises FieldsInvalid, ContractNotFound, ContractAmbiguous, Unavailable."""
+        return (await self.detail(instrument)).instrument
+
+    async def detail(self, instrument: Instrument) -> ContractDetails:
+        """What IBKR knows of the one contract it names."""
+        matches = await self.details(instrument)
+        if len(matches) == 1:
+            return matches[0]
+        if _names_a_future_by_symbol(instrument):
+            front, _ = self._front_and_next(matches)
+            return front
+        shown = [_candidate(match.instrument) for match in matches[:CANDIDATES_SHOWN]]
+        more = len(matches) - len(shown)
+        raise ContractAmbiguous(instrument.label(), "; ".join(shown) + (f"; and {more} more" if more else ""))
+
+    async def details(self, instrument: Instrument) -> tuple[ContractDetails, ...]:
+        """Every match, by expiry, strike and con_id; at least one."""
+        found = Violations()
+        with found.under("instrument") as nested:
+            instrument.violations(nested)
+        found.raise_if_any()
+        wanted = with_usual_places(instrument)
+        key = (self._today(), wanted)
+        task = self._details.get(key)
+        if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
+            task = asyncio.ensure_future(self._ask(self._session.linked(), wanted))
+            self._details[key] = task
+        # Shielded: one caller's impatience must not fail the others who share the question.
+        return await asyncio.shield(task)
+
+    async def futures(
+        self, symbol: str, exchange: str = "", currency: str = ""
+    ) -> tuple[tuple[Instrument, ...], Instrument, Instrument | None]:
+        """The expiries of a future, its front month and the next."""
+        matches = await self.details(
+            Instrument(symbol=symbol, security_type=SecurityType.FUT, exchange=exchange, currency=currency)
+        )
+        front, following = self._front_and_next(matches)
+        return tuple(match.instrument for match in matches), front.instrument, following and following.instrument
+
+    async def ladder(self, instrument: Instrument) -> PriceLadder:
+        """The price steps at the instrument's exchange, from its market rule; without one, its minimum tick."""
+        details = await self.detail(instrument)
+        rules = dict(zip(details.valid_exchanges, details.market_rule_ids, strict=False))
+        rule = rules.get(instrument.exchange) or next(iter(details.market_rule_ids), 0)
+        if not rule:
+            return PriceLadder(((Decimal(0), details.min_tick),))
+        if rule not in self._ladders:
+            self._ladders[rule] = await self._ask_rule(self._session.linked(), rule)
+        return self._ladders[rule]
+
+    # --- asking --------------------------------------------------------------------------------------------------
+
+    async def _ask(self, connection: Connection, wanted: Instrument) -> tuple[ContractDetails, ...]:
+        timeout_s = self._session.timings.request_timeout_s
+        await self._pacer.take(Priority.MARKET_DATA, timeout_s)
+        rows = await connection.ask(
+            "reqContractDetails",
+            lambda request_id: connection.client.reqContractDetails(request_id, to_contract(wanted)),
+            timeout_s=timeout_s,
+            about=wanted.label(),
+        )
+        matches = [_from_details(row) for row in rows]
+        if not matches:
+            raise ContractNotFound(wanted.symbol, str(wanted.security_type or ""))
+        return tuple(sorted(matches, key=_order_of_listing))
+
+    async def _ask_rule(self, connection: Connection, rule: int) -> PriceLadder:
+        timeout_s = self._session.timings.request_timeout_s
+        await self._pacer.take(Priority.MARKET_DATA, timeout_s)
+        rows = await connection.ask_shared(
+            f"marketRule:{rule}", lambda: connection.client.reqMarketRule(rule), timeout_s=timeout_s
+        )
+        steps = [(decimal(row.lowEdge) or Decimal(0), decimal(row.increment) or Decimal("0.01")) for row in rows]
+        return PriceLadder(tuple(sorted(steps)))
+
+    def _front_and_next(self, matches: tuple[ContractDetails, ...]) -> tuple[ContractDetails, ContractDetails | None]:
+        roll = (self._today() + timedelta(days=ROLL_DAYS)).isoformat()
+        active = [match for match in matches if match.instrument.expiry > roll] or list(matches[-1:])
+        return active[0], active[1] if len(active) > 1 else None
+
+
+def with_usual_places(instrument: Instrument) -> Instrument:
+    """The instrument with the exchange and currency that its type usually has, where none is given."""
+    if instrument.con_id:
+        return instrument
+    kind = instrument.security_type
+    exchange = instrument.exchange
+    if not exchange and kind is SecurityType.FUT:
+        exchange = _FUTURES_EXCHANGES.get(instrument.symbol, "")
+    elif not exchange and kind is SecurityType.IND:
+        exchange = _INDEX_EXCHANGES.get(instrument.symbol, "")
+    elif not exchange and kind is not None:
+        exchange = _USUAL_EXCHANGES.get(kind, "")
+    return replace(instrument, exchange=exchange, currency=instrument.currency or "USD")
+
+
+def to_contract(instrument: Instrument) -> ib.Contract:
+    """The TWS API's contract."""
+    return ib.Contract(
+        conId=instrument.con_id,
+        symbol=instrument.symbol,
+        secType=str(instrument.security_type or ""),
+        lastTradeDateOrContractMonth=instrument.expiry.replace("-", ""),
+        strike=float(instrument.strike or 0),
+        right=str(instrument.right or ""),
+        multiplier="" if instrument.multiplier is None else f"{instrument.multiplier:f}",
+        exchange=instrument.exchange,
+        primaryExchange=instrument.primary_exchange,
+        currency=instrument.currency,
+        localSymbol=instrument.local_symbol,
+        tradingClass=instrument.trading_class,
+    )
+
+
+def from_contract(contract: ib.Contract) -> Instrument:
+    """Our instrument. TWS says "none" as a strike of 0 and a right of "?" or "0"."""
+    kind = contract.secType
+    return Instrument(
+        con_id=contract.conId,
+        symbol=contract.symbol,
+        security_type=SecurityType(kind) if kind in SecurityType.__members__ else None,
+        exchange=contract.exchange,
+        currency=contract.currency,
+        primary_exchange=contract.primaryExchange,
+        expiry=_iso_date(contract.lastTradeDateOrContractMonth),
+        strike=decimal(contract.strike) or None,
+        right={"C": OptionRight.CALL, "P": OptionRight.PUT}.get(contract.right[:1]),
+        multiplier=decimal(contract.multiplier) or None,
+        local_symbol=contract.localSymbol,
+        trading_class=contract.tradingClass,
+    )
+
+
+def sessions_of(text: str, time_zone: str) -> tuple[TradingSession, ...]:
+    """Opening hours in UTC from "20260406:0400-20260406:2000;20260407:CLOSED"; none where the zone is not known."""
+    try:
+        zone = ZoneInfo(time_zone)
+    except (ZoneInfoNotFoundError, ValueError):
+        return ()
+    sessions = []
+    for span in text.split(";"):
+        opening, dash, closing = span.partition("-")
+        if dash:
+            start, end = (
+                datetime.strptime(moment, "%Y%m%d:%H%M").replace(tzinfo=zone) for moment in (opening, closing)
+            )
+            sessions.append(TradingSession(start.astimezone(UTC), end.astimezone(UTC)))
+    return tuple(sessions)
+
+
+def _from_details(details: ib.ContractDetails) -> ContractDetails:
+    contract = details.contract or ib.Contract()
+    return ContractDetails(
+        instrument=from_contract(contract),
+        long_name=details.longName,
+        min_tick=decimal(details.minTick) or Decimal("0.01"),
+        order_types=tuple(details.orderTypes.split(",")),
+        valid_exchanges=tuple(details.validExchanges.split(",")),
+        market_rule_ids=tuple(int(rule) for rule in details.marketRuleIds.split(",") if rule),
+        time_zone=details.timeZoneId,
+        trading_sessions=sessions_of(details.tradingHours, details.timeZoneId),
+        regular_sessions=sessions_of(details.liquidHours, details.timeZoneId),
+        min_size=decimal(details.minSize) or Decimal(1),
+        size_increment=decimal(details.sizeIncrement) or Decimal(1),
+        underlying_con_id=details.underConId,
+        industry=details.industry,
+        category=details.category,
+        stock_type=details.stockType,
+        contract_month=_iso_date(details.contractMonth),
+    )
+
+
+def _iso_date(text: str) -> str:
+    """YYYYMMDD or YYYYMM as ISO; live gateways append a time and a zone, which are dropped here."""
+    digits = text[:8].strip()
+    if len(digits) == 8 and digits.isdigit():
+        return f"{digits[:4]}-{digits[4:6]}-{digits[6:]}"
+    return f"{digits[:4]}-{digits[4:6]}" if len(digits) == 6 and digits.isdigit() else ""
+
+
+def _names_a_future_by_symbol(instrument: Instrument) -> bool:
+    return (
+        instrument.security_type is SecurityType.FUT
+        and not instrument.con_id
+        and not instrument.expiry
+        and not instrument.local_symbol
+    )
+
+
+def _candidate(instrument: Instrument) -> str:
+    name = instrument.local_symbol or instrument.label()
+    return f"{instrument.con_id} {name} {instrument.primary_exchange or instrument.exchange} {instrument.currency}"
+
+
+def _order_of_listing(details: ContractDetails) -> tuple[str, Decimal, int]:
+    instrument = details.instrument
+    return instrument.expiry, instrument.strike or Decimal(0), instrument.con_id

@@ -1,0 +1,5 @@
+"""A simulated IB Gateway: speaks the TWS protocol over TCP, knows nothing of the rest, needs no account."""
+
+from ibkr_gateway_server.simulator.listener import Address, Simulator, State
+
+__all__ = ["Address", "Simulator", "State"]

@@ -1,0 +1,158 @@
+"""Subscriptions of one connection: what each has sent, and what is new at the next look."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from ibkr_gateway_server.simulator.codec import messages
+from ibkr_gateway_server.simulator.instruments import Listing
+from ibkr_gateway_server.simulator.ledger import Ledger
+from ibkr_gateway_server.simulator.market import Market, Prices
+
+# Tick numbers by field: (live, delayed).
+_PRICE_TICKS = {
+    "bid": (1, 66),
+    "ask": (2, 67),
+    "last": (4, 68),
+    "high": (6, 72),
+    "low": (7, 73),
+    "close": (9, 75),
+    "open": (14, 76),
+}
+_SIZE_TICKS = {"bid": (0, 69), "ask": (3, 70), "last": (5, 71)}
+VOLUME, TIMESTAMP, HALTED, MODEL = (8, 74), (45, 88), (49, 90), (13, 83)
+RT_VOLUME = "233"
+
+# Delayed prices are this old.
+DELAY_S = 900.0
+PNL_INTERVAL_S = 1.0
+
+
+@dataclass(slots=True)
+class Quotes:
+    """One reqMktData: `sent` is what the client has, by tick number."""
+
+    req_id: int
+    listing: Listing
+    is_delayed: bool
+    generic: frozenset[str] = frozenset()
+    is_snapshot: bool = False
+    sent: dict[int, object] = field(default_factory=dict)
+
+    def start(self, market: Market, now: float) -> Iterator[list[str]]:
+        """The first messages: parameters, type, and a tick of everything."""
+        yield messages.tick_request_parameters(self.req_id, self.listing.min_tick)
+        yield messages.market_data_type(self.req_id, 3 if self.is_delayed else 1)
+        yield from self.changes(market, now)
+        yield messages.tick_generic(self.req_id, HALTED[self.is_delayed], 0.0)
+        if self.is_snapshot:
+            yield messages.tick_snapshot_end(self.req_id)
+
+    def changes(self, market: Market, now: float) -> Iterator[list[str]]:
+        """A tick for every value that differs from what was sent."""
+        now -= DELAY_S if self.is_delayed else 0.0
+        prices = market.prices(self.listing, now)
+        traded = False
+        for name, numbers in _PRICE_TICKS.items():
+            price, size = getattr(prices, name), self._size(prices, name)
+            if price is None:
+                continue
+            number = numbers[self.is_delayed]
+            if self._is_new(number, (price, size)):
+                traded = traded or name == "last"
+                yield messages.tick_price(self.req_id, number, price, size, 1 if name in ("bid", "ask") else 0)
+                # A live gateway sends the size again by itself, superfluous as it is.
+                if name in _SIZE_TICKS and self.listing.sec_type != "IND":
+                    yield messages.tick_size(self.req_id, _SIZE_TICKS[name][self.is_delayed], size)
+        if self.listing.sec_type not in ("IND", "CASH") and self._is_new(VOLUME[self.is_delayed], prices.volume):
+            yield messages.tick_size(self.req_id, VOLUME[self.is_delayed], prices.volume)
+        if traded:
+            yield messages.tick_string(self.req_id, TIMESTAMP[self.is_delayed], str(int(now)))
+            if RT_VOLUME in self.generic:
+                text = f"{prices.last};{prices.last_size};{int(now * 1000)};{prices.volume};{prices.mark};true"
+                yield messages.tick_string(self.req_id, 48, text)
+        if self.listing.sec_type == "OPT":
+            model = market.option(self.listing, now)
+            if self._is_new(MODEL[self.is_delayed], round(model.price, 4)):
+                yield messages.tick_option(self.req_id, MODEL[self.is_delayed], model)
+
+    def _size(self, prices: Prices, name: str) -> int:
+        return int(getattr(prices, f"{name}_size", 0)) if self.listing.sec_type != "IND" else 0
+
+    def _is_new(self, number: int, value: object) -> bool:
+        if self.sent.get(number) == value:
+            return False
+        self.sent[number] = value
+        return True
+
+
+@dataclass(slots=True)
+class LiveBars:
+    """One reqRealTimeBars, or the live part of a historical request that keeps up to date."""
+
+    req_id: int
+    listing: Listing
+    width: int
+    date_of: BarDate | None
+    next_time: float
+
+    def changes(self, market: Market, now: float) -> Iterator[list[str]]:
+        """The bar that has just ended (real-time bars), or the growing one (up to date)."""
+        if now < self.next_time:
+            return
+        if self.date_of is None:
+            start = math.floor(now / 5) * 5 - 5
+            bar = market.bar(self.listing, start, start + 5)
+            prices = (bar.open, bar.high, bar.low, bar.close)
+            yield messages.real_time_bar(self.req_id, start, prices, bar.volume, bar.wap, bar.count)
+        else:
+            start = math.floor(now / self.width) * self.width
+            bar = market.bar(self.listing, start, max(now, start + 0.01))
+            prices = (bar.open, bar.high, bar.low, bar.close)
+            yield messages.historical_data_update(
+                self.req_id, self.date_of(start), prices, bar.wap, bar.volume, bar.count
+            )
+        self.next_time = math.floor(now / 5) * 5 + 5
+
+
+@dataclass(frozen=True, slots=True)
+class BarDate:
+    """How one historical request spells its dates."""
+
+    version: int
+    zone: str
+    is_daily: bool
+    as_epoch: bool
+
+    def __call__(self, start: int) -> str:
+        return messages.bar_time(self.version, start, self.zone, is_daily=self.is_daily, as_epoch=self.as_epoch)
+
+
+@dataclass(slots=True)
+class Pnl:
+    """One reqPnL (no listing) or reqPnLSingle."""
+
+    req_id: int
+    ledger: Ledger
+    con_id: int
+    next_time: float = 0.0
+
+    def changes(self, market: Market, now: float) -> Iterator[list[str]]:
+        """The figures, once a second."""
+        if now < self.next_time:
+            return
+        self.next_time = now + PNL_INTERVAL_S
+
+        def mark(listing: Listing) -> float:
+            return market.prices(listing, now).mark
+
+        if not self.con_id:
+            figures = self.ledger.figures(mark)
+            yield messages.pnl(self.req_id, figures.daily, figures.unrealized, figures.realized)
+        elif (holding := self.ledger.holdings.get(self.con_id)) is not None:
+            price = mark(holding.listing)
+            value = holding.value(price)
+            daily, gain = value - holding.day_base, holding.unrealized(price)
+            yield messages.pnl_single(self.req_id, holding.quantity, daily, gain, holding.realized, value)

@@ -1,0 +1,238 @@
+"""One connection as a state machine: bytes in, bytes out, no socket and no clock.
+
+    hello ("API\\0", versions) → version agreed → startApi → running → closed
+
+`receive` takes what has arrived; `take` gives what is to be sent, in the pieces in which a live gateway sends it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable
+from enum import Enum
+
+from ibkr_gateway_server.simulator.codec import contracts, messages, orders
+from ibkr_gateway_server.simulator.feeds import LiveBars, Pnl, Quotes
+from ibkr_gateway_server.simulator.gateway import Gateway
+from ibkr_gateway_server.simulator.instruments import Listing
+from ibkr_gateway_server.simulator.orders import Execution, Order
+from ibkr_gateway_server.simulator.requests import HANDLERS
+from ibkr_gateway_server.simulator.wire import Fields, FrameReader, ProtocolError, frame, split
+
+MIN_CLIENT_VERSION = 157
+# From 201 on the protocol is protobuf; every client negotiates down to text.
+MAX_SERVER_VERSION = 200
+
+_VERSIONS = re.compile(rb"v(\d{1,4})(?:\.\.(\d{1,4}))?(?: .*)?", re.DOTALL)
+
+# Notices after the start, as live gateways send them.
+_FARMS = (
+    (2104, "Market data farm connection is OK:usfarm"),
+    (2106, "HMDS data farm connection is OK:ushmds"),
+    (2158, "Sec-def data farm connection is OK:secdefnj"),
+)
+
+
+class Stage(Enum):
+    """How far the conversation is."""
+
+    HELLO = 1
+    VERSION = 2
+    AGREED = 3
+    RUNNING = 4
+    CLOSED = 5
+
+
+class Session:
+    """One client's connection. Subscriptions live here; accounts and orders in the gateway."""
+
+    def __init__(
+        self, gateway: Gateway, max_version: int = MAX_SERVER_VERSION, counts: Counter[int] | None = None
+    ) -> None:
+        self.gateway = gateway
+        self.version = 0
+        self.client_id = -1
+        self.stage = Stage.HELLO
+        self.data_type = 1
+        self.quotes: dict[int, Quotes] = {}
+        self.live_bars: dict[int, LiveBars] = {}
+        self.pnl: dict[int, Pnl] = {}
+        self.summaries: dict[int, tuple[str, ...]] = {}
+        self.position_readers: dict[int, str] = {}
+        self.reads_positions = False
+        self.updates_account = ""
+        self.updates_sent_at = 0.0
+        self._max_version = max_version
+        self._counts = counts if counts is not None else Counter()
+        self._reader = FrameReader()
+        self._out: list[bytes] = []
+
+    @property
+    def is_closed(self) -> bool:
+        """True when nothing more is said; send what is left and close."""
+        return self.stage is Stage.CLOSED
+
+    def receive(self, data: bytes, now: float) -> None:
+        """Take bytes from the client. Malformed ones close the connection, as a live gateway does."""
+        if self.is_closed:
+            return
+        self.gateway.advance(now)
+        self._reader.feed(data)
+        try:
+            if self.stage is Stage.HELLO:
+                self._hello()
+            if self.stage is not Stage.HELLO:
+                for payload in self._reader.payloads():
+                    self._payload(payload)
+                    if self.is_closed:
+                        return
+        except ProtocolError:
+            self.close()
+
+    def advance(self) -> None:
+        """Send what is new since the last look: ticks, bars, P&L."""
+        if self.stage is not Stage.RUNNING:
+            return
+        market, now = self.gateway.market, self.gateway.now
+        for feeds in (self.quotes, self.live_bars, self.pnl):
+            for feed in feeds.values():  # type: ignore[attr-defined]  # each kind has changes()
+                self.send(*feed.changes(market, now))
+
+    def take(self) -> list[bytes]:
+        """Bytes to send; each piece goes out by itself."""
+        out, self._out = self._out, []
+        return out
+
+    def close(self) -> None:
+        """End the conversation."""
+        self.stage = Stage.CLOSED
+        if self in self.gateway.sessions:
+            self.gateway.sessions.remove(self)
+
+    def send(self, *fields: Iterable[str]) -> None:
+        """Queue messages; all of one look go out in one piece."""
+        data = b"".join(frame(message) for message in fields)
+        if data:
+            if self._out and self.stage is Stage.RUNNING:
+                self._out[-1] += data
+            else:
+                self._out.append(data)
+
+    def error(self, req_id: int, code: int, text: str) -> None:
+        """Send an error or a notice."""
+        self.send(messages.error(self.version, req_id, code, text, self.gateway.now))
+
+    # --- the conversation's beginning ----------------------------------------------------------------------------
+
+    def _hello(self) -> None:
+        hello = self._reader.take(4)
+        if hello is None:
+            return
+        if hello != b"API\0":
+            raise ProtocolError("not the TWS API")
+        self.stage = Stage.VERSION
+
+    def _payload(self, payload: bytes) -> None:
+        if self.stage is Stage.VERSION:
+            self._agree(payload)
+        else:
+            self._message(split(payload))
+
+    def _agree(self, payload: bytes) -> None:
+        """The highest version both know; a client that knows none of ours is sent away."""
+        versions = _VERSIONS.fullmatch(payload)
+        if versions is None:
+            raise ProtocolError("no version range")
+        version = min(int(versions[2] or versions[1]), self._max_version)
+        if version < MIN_CLIENT_VERSION or version < int(versions[1]):
+            self.close()
+            return
+        self.version = version
+        self.stage = Stage.AGREED
+        # This reply goes out alone: a client that reads it discards whatever came with it.
+        self._out.append(frame([str(version), messages.connection_time(self.gateway.now)]))
+
+    def _message(self, fields: list[str]) -> None:
+        if not fields or not fields[0].isdigit():
+            raise ProtocolError("no message id")
+        message_id = int(fields[0])
+        self._counts[message_id] += 1
+        reader = Fields(fields[1:])
+        if self.stage is Stage.AGREED:
+            if message_id == 71:
+                self._start(reader)
+            return
+        handler = HANDLERS.get(message_id)
+        if handler is None:
+            self.error(-1, 507, "Bad Message Length null")
+            self.close()
+            return
+        handler(self, reader)
+
+    def _start(self, fields: Fields) -> None:
+        fields.skip()
+        client_id = fields.integer()
+        if any(session.client_id == client_id for session in self.gateway.sessions):
+            self.error(-1, 326, "Unable to connect as the client id is already in use. Retry with a unique client id.")
+            self.close()
+            return
+        self.client_id = client_id
+        self.stage = Stage.RUNNING
+        self._out.append(b"")
+        self.gateway.sessions.append(self)
+        self.send(messages.managed_accounts(tuple(self.gateway.ledgers)))
+        self.send(messages.next_valid_id(self.gateway.next_order_id(client_id)))
+        for code, text in _FARMS:
+            self.error(-1, code, text)
+        # A live gateway repeats the status of this client's open orders when it comes back.
+        for order in self.gateway.open_orders():
+            if order.client_id == client_id:
+                self.order_changed(order)
+
+    # --- what the gateway tells ----------------------------------------------------------------------------------
+
+    def order_changed(self, order: Order, *, client_id: int | None = None) -> None:
+        """openOrder and orderStatus, to the client that placed it and to client 0, which sees everything."""
+        if self.client_id in (order.client_id, 0):
+            self.send(orders.open_order(self.version, order), orders.order_status(order, client_id))
+
+    def status_changed(self, order: Order, *, client_id: int | None = None) -> None:
+        """orderStatus alone."""
+        if self.client_id in (order.client_id, 0):
+            self.send(orders.order_status(order, client_id))
+
+    def executed(self, execution: Execution) -> None:
+        """execDetails under no request."""
+        if self.client_id in (execution.order.client_id, 0):
+            self.send(orders.exec_details(self.version, -1, execution))
+
+    def commission_reported(self, execution: Execution) -> None:
+        """commissionReport, and openOrder once more, now with the commission."""
+        if self.client_id in (execution.order.client_id, 0):
+            currency = execution.order.listing.currency
+            report = (execution.execution_id, execution.commission, currency, execution.realized_pnl)
+            self.send(orders.open_order(self.version, execution.order), messages.commission_report(*report))
+
+    def position_changed(self, account: str, listing: Listing) -> None:
+        """A position after a fill, to those who read positions."""
+        holding = self.gateway.ledgers[account].holdings[listing.con_id]
+        if self.reads_positions:
+            self.send(contracts.position(account, listing, holding.quantity, holding.average_cost))
+        if self.updates_account == account:
+            self.send(self.portfolio_row(account, listing))
+
+    def order_error(self, order_id: int, code: int, text: str) -> None:
+        """An error under an order's id."""
+        self.error(order_id, code, text)
+
+    def portfolio_row(self, account: str, listing: Listing) -> list[str]:
+        """updatePortfolio of one holding at its mark."""
+        holding = self.gateway.ledgers[account].holdings[listing.con_id]
+        price = self.gateway.mark(listing)
+        gain = holding.unrealized(price)
+        figures = (holding.quantity, price, holding.value(price), holding.average_cost, gain, holding.realized)
+        return contracts.portfolio(account, listing, *figures)
+
+
+Handler = Callable[[Session, Fields], None]

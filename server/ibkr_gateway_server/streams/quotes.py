@@ -1,0 +1,217 @@
+"""Quote streams: each subscriber gets the newest quote of each instrument, and is told of everything that is not a
+quote.
+
+There is no queue of quotes anywhere. For each subscriber and instrument the newest is kept with a count of those it
+replaced; what changes the meaning of quotes (a gap, a resumption, an error) is kept in order and never conflated. A
+subscriber that stops reading costs the others nothing and the server one quote per instrument.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Self
+
+from ibkr_gateway_server.broker.market_data import Line, MarketData
+from ibkr_gateway_server.domain.errors import DomainError, ShuttingDown
+from ibkr_gateway_server.domain.instruments import Instrument
+from ibkr_gateway_server.domain.orders import BrokerNotice
+from ibkr_gateway_server.domain.quotes import MarketDataType, Quote
+from ibkr_gateway_server.domain.sessions import SessionStatus
+from ibkr_gateway_server.domain.streams import (
+    WHOLE_STREAM,
+    DataTypeChanged,
+    Draining,
+    Gap,
+    Heartbeat,
+    QuoteEvent,
+    QuoteHappening,
+    Resumed,
+    SnapshotBegin,
+    SnapshotEnd,
+    Stale,
+)
+
+# State changes that a reader has not taken; one that lets so many gather is not reading at all, and only the newest
+# count.
+STATES_KEPT = 256
+
+
+class QuoteHub:
+    """Opens quote streams, and ends them all when the server drains."""
+
+    def __init__(self, market_data: MarketData, session_status: Callable[[], SessionStatus]) -> None:
+        self._market_data = market_data
+        self._session_status = session_status
+        self._sequence = itertools.count(1)
+        self._open: set[QuoteSubscription] = set()
+        self._draining: Draining | None = None
+
+    def subscribe(
+        self, instruments: Sequence[Instrument], *, min_interval_s: float = 0.0, heartbeat_s: float = 15.0
+    ) -> QuoteSubscription:
+        """A stream of these instruments: enter it to acquire their lines, iterate it for batches of events.
+
+        Raises ShuttingDown.
+        """
+        if self._draining is not None:
+            raise ShuttingDown
+        return QuoteSubscription(self, instruments, min_interval_s, heartbeat_s)
+
+    def drain(self, deadline: datetime) -> None:
+        """Tell every stream that it ends, and open no more."""
+        self._draining = Draining(deadline)
+        for subscription in self._open:
+            subscription.end(self._draining)
+
+
+class QuoteSubscription:
+    """One subscriber. An async context manager and an async iterator of non-empty batches, oldest event first."""
+
+    def __init__(
+        self, hub: QuoteHub, instruments: Sequence[Instrument], min_interval_s: float, heartbeat_s: float
+    ) -> None:
+        self._hub = hub
+        self._slots = [_Slot(self, index, instrument) for index, instrument in enumerate(instruments)]
+        self._min_interval_s = min_interval_s
+        self._heartbeat_s = heartbeat_s
+        self._states: deque[tuple[int, QuoteHappening]] = deque(maxlen=STATES_KEPT)
+        self._wake = asyncio.Event()
+        self._is_ended = False
+
+    async def __aenter__(self) -> Self:
+        self._hub._open.add(self)
+        self._states.append((WHOLE_STREAM, SnapshotBegin()))
+        try:
+            for slot in self._slots:
+                await slot.open(self._hub._market_data)
+        except BaseException:
+            self._close()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close()
+
+    async def __aiter__(self) -> AsyncIterator[tuple[QuoteEvent, ...]]:
+        loop = asyncio.get_running_loop()
+        heartbeat_at = loop.time() + self._heartbeat_s
+        yield self._snapshot()
+        while not self._is_ended or self._states:
+            try:
+                async with asyncio.timeout_at(heartbeat_at):
+                    await self._wake.wait()
+                    if self._min_interval_s and not self._is_ended:
+                        await asyncio.sleep(self._min_interval_s)
+            except TimeoutError:
+                pass
+            self._wake.clear()
+            events = self._take()
+            # A busy stream needs its heartbeats as well: they carry the session's state.
+            if loop.time() >= heartbeat_at:
+                heartbeat_at = loop.time() + self._heartbeat_s
+                events.append(self._event(WHOLE_STREAM, self._heartbeat()))
+            if events:
+                yield tuple(events)
+
+    def end(self, draining: Draining) -> None:
+        """Tell the subscriber that the server stops; its iteration ends after that."""
+        self.state(WHOLE_STREAM, draining)
+        self._is_ended = True
+
+    def state(self, index: int, happening: QuoteHappening) -> None:
+        """Something that must be told in order."""
+        self._states.append((index, happening))
+        self._wake.set()
+
+    def wake(self) -> None:
+        """A slot has a newer quote."""
+        self._wake.set()
+
+    def _snapshot(self) -> tuple[QuoteEvent, ...]:
+        """Every quote that is there already, between its marks."""
+        return (*self._take(), self._event(WHOLE_STREAM, SnapshotEnd()))
+
+    def _take(self) -> list[QuoteEvent]:
+        """All that has gathered: first what changed, then the newest quotes."""
+        events = [self._event(index, happening) for index, happening in self._states]
+        self._states.clear()
+        for slot in self._slots:
+            if (quote := slot.newest) is not None:
+                events.append(self._event(slot.index, quote, slot.conflated_count))
+                slot.newest, slot.conflated_count = None, 0
+        return events
+
+    def _event(self, index: int, happening: QuoteHappening, conflated_count: int = 0) -> QuoteEvent:
+        return QuoteEvent(next(self._hub._sequence), happening, index, conflated_count)
+
+    def _heartbeat(self) -> Heartbeat:
+        status = self._hub._session_status()
+        return Heartbeat(datetime.now(UTC), status.state, status.epoch)
+
+    def _close(self) -> None:
+        self._hub._open.discard(self)
+        for slot in self._slots:
+            slot.close(self._hub._market_data)
+
+
+@dataclass(eq=False, slots=True)
+class _Slot:
+    """One instrument of one subscriber: the newest quote it has not taken yet."""
+
+    subscription: QuoteSubscription
+    index: int
+    instrument: Instrument
+    line: Line | None = None
+    newest: Quote | None = None
+    conflated_count: int = 0
+
+    async def open(self, market_data: MarketData) -> None:
+        """Take the instrument's line. One that fails says so in its own event; the others go on."""
+        try:
+            self.line = await market_data.acquire(self.instrument)
+        except DomainError as error:
+            self.failed(error)
+            return
+        self.line.listeners[self] = None
+        if self.line.is_fresh:
+            self.newest = self.line.quote
+
+    def close(self, market_data: MarketData) -> None:
+        line, self.line = self.line, None
+        if line is not None:
+            line.listeners.pop(self, None)
+            market_data.release(line)
+
+    def quote(self, quote: Quote) -> None:
+        if self.newest is not None:
+            self.conflated_count += 1
+        self.newest = quote
+        self.subscription.wake()
+
+    def gap(self, reason: str, start_time: datetime) -> None:
+        # A quote from before the gap must not be told after it.
+        self.newest, self.conflated_count = None, 0
+        self.subscription.state(self.index, Gap(reason, start_time))
+
+    def resumed(self, gap_start_time: datetime) -> None:
+        self.subscription.state(self.index, Resumed(recovered=False, gap_start_time=gap_start_time))
+
+    def stale(self, since_time: datetime, reason: str) -> None:
+        self.subscription.state(self.index, Stale(since_time, reason))
+
+    def data_type(self, market_data_type: MarketDataType) -> None:
+        self.subscription.state(self.index, DataTypeChanged(market_data_type))
+
+    def notice(self, notice: BrokerNotice) -> None:
+        self.subscription.state(self.index, notice)
+
+    def failed(self, error: DomainError) -> None:
+        self.subscription.state(self.index, error)
