@@ -1,7 +1,7 @@
 """IBKR's message codes: what each means, in one table.
 
-Most codes are notices and change nothing. An order is rejected by few; a request fails by some. What is not in the table
-fails the request it speaks of and leaves orders alone. Sources: TWS API message codes page; live captures where said.
+Most codes are notices and change nothing. An order is rejected by few; a request fails by some. What is not in the
+table fails the request it speaks of and leaves orders alone. Sources: TWS API message codes page; live captures.
 """
 
 from __future__ import annotations

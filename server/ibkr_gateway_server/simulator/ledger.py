@@ -16,7 +16,7 @@ Mark = Callable[[Listing], float]
 
 @dataclass(slots=True)
 class Holding:
-    """Units of one contract (negative when short), their average cost per contract, and what today's closings gained."""
+    """Units of one contract (negative when short), their average cost, and what today's closings gained."""
 
     listing: Listing
     quantity: float = 0.0
