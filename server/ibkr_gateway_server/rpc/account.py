@@ -1,0 +1,64 @@
+"""AccountService."""
+
+from __future__ import annotations
+
+from ibkr_gateway.v1 import account_service_pb2 as pb
+from ibkr_gateway_server.audit.store import AuditStore
+from ibkr_gateway_server.broker.accounts import Accounts
+from ibkr_gateway_server.broker.session import Session
+from ibkr_gateway_server.domain.accounts import is_paper_account
+from ibkr_gateway_server.domain.audit import ExecutionFilter
+from ibkr_gateway_server.rpc import parse, present
+from ibkr_gateway_server.rpc.calls import Call
+
+
+class AccountServicer:
+    """Balances, positions, P&L and executions."""
+
+    def __init__(self, session: Session, accounts: Accounts, store: AuditStore) -> None:
+        self._session = session
+        self._accounts = accounts
+        self._store = store
+
+    async def ListAccounts(self, _request: pb.ListAccountsRequest, _call: Call) -> pb.ListAccountsResponse:
+        accounts = [
+            pb.Account(account_id=account, is_paper=is_paper_account(account))
+            for account in self._session.connection().accounts
+        ]
+        return pb.ListAccountsResponse(accounts=accounts)
+
+    async def GetAccountSummary(
+        self, request: pb.GetAccountSummaryRequest, _call: Call
+    ) -> pb.GetAccountSummaryResponse:
+        summary = await self._accounts.summary(request.account_id)
+        return pb.GetAccountSummaryResponse(summary=present.account_summary(summary))
+
+    async def GetAccountValues(self, request: pb.GetAccountValuesRequest, _call: Call) -> pb.GetAccountValuesResponse:
+        values, as_of_time = await self._accounts.values(request.account_id)
+        rows = [pb.AccountValue(tag=value.tag, value=value.value, currency=value.currency) for value in values]
+        return pb.GetAccountValuesResponse(values=rows, as_of_time=present.time(as_of_time))
+
+    async def GetPositions(self, request: pb.GetPositionsRequest, _call: Call) -> pb.GetPositionsResponse:
+        positions, as_of_time = await self._accounts.positions(request.account_id)
+        return pb.GetPositionsResponse(
+            positions=[present.position(position) for position in positions], as_of_time=present.time(as_of_time)
+        )
+
+    async def GetAccountStatus(self, request: pb.GetAccountStatusRequest, _call: Call) -> pb.GetAccountStatusResponse:
+        summary = await self._accounts.summary(request.account_id)
+        positions, _ = await self._accounts.positions(request.account_id)
+        return pb.GetAccountStatusResponse(
+            summary=present.account_summary(summary), positions=[present.position(position) for position in positions]
+        )
+
+    async def GetPnl(self, request: pb.GetPnlRequest, _call: Call) -> pb.GetPnlResponse:
+        return pb.GetPnlResponse(pnl=present.account_pnl(await self._accounts.pnl(request.account_id)))
+
+    async def ListExecutions(self, request: pb.ListExecutionsRequest, _call: Call) -> pb.ListExecutionsResponse:
+        start, end = parse.span(request)
+        wanted = ExecutionFilter(request.account_id, request.symbol, request.client_order_id, start, end)
+        page = await self._store.executions(wanted, parse.page(request.page_size, request.page_token))
+        return pb.ListExecutionsResponse(
+            executions=[present.execution(fill) for fill in page.items],
+            next_page_token=str(page.next_before or ""),
+        )

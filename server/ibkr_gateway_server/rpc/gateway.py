@@ -1,0 +1,155 @@
+"""GatewayService."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.resources import files
+
+from ibkr_gateway.v1 import gateway_service_pb2 as pb
+from ibkr_gateway_server.broker.ib import LIBRARY
+from ibkr_gateway_server.broker.session import Session
+from ibkr_gateway_server.domain.sessions import SessionState
+from ibkr_gateway_server.domain.streams import Draining, Heartbeat
+from ibkr_gateway_server.metrics import Metrics, Value
+from ibkr_gateway_server.rpc import parse, present
+from ibkr_gateway_server.rpc.calls import Call
+from ibkr_gateway_server.rpc.words import heartbeat, word
+from ibkr_gateway_server.settings import Settings
+from ibkr_gateway_server.trading.desk import Desk
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What the server knows of itself from the start."""
+
+    settings: Settings
+    version: str
+    start_time: datetime
+    unimplemented: Callable[[], list[str]]
+
+    @property
+    def trading_mode(self) -> pb.TradingMode:
+        """Paper, live or simulation."""
+        return pb.TradingMode.Value(f"TRADING_MODE_{self.settings.mode.upper()}")  # type: ignore[return-value]
+
+
+class GatewayServicer:
+    """How the gateway is."""
+
+    def __init__(self, about: About, session: Session, desk: Desk, metrics: Metrics) -> None:
+        self._about = about
+        self._session = session
+        self._desk = desk
+        self._metrics = metrics
+        self._draining: Draining | None = None
+        self._drain = asyncio.Event()
+
+    def drain(self, deadline: datetime) -> None:
+        """End every stream of this service."""
+        self._draining = Draining(deadline)
+        self._drain.set()
+
+    async def GetHealth(self, _request: pb.GetHealthRequest, _call: Call) -> pb.GetHealthResponse:
+        state = self._session.status.state
+        healthy = state is SessionState.READY
+        return pb.GetHealthResponse(
+            status=pb.HEALTH_STATUS_OK if healthy else pb.HEALTH_STATUS_DEGRADED,
+            is_broker_connected=state.is_connected,
+            session_state=present.session_status(self._session.status).state,
+            server_time=present.time(datetime.now(UTC)),
+            trading_mode=self._about.trading_mode,
+            orders_enabled=self._about.settings.sends_orders,
+            version=self._about.version,
+            is_simulation=self._about.settings.is_simulation,
+        )
+
+    async def GetServerInfo(self, _request: pb.GetServerInfoRequest, _call: Call) -> pb.GetServerInfoResponse:
+        connected = self._session.status.state.is_connected
+        return pb.GetServerInfoResponse(
+            version=self._about.version,
+            tws_server_version=self._session.connection().server_version if connected else 0,
+            broker_library=LIBRARY,
+            trading_mode=self._about.trading_mode,
+            broker_address=str(self._session.address),
+            client_id=self._session.client_id,
+            start_time=present.time(self._about.start_time),
+            unimplemented_rpcs=self._about.unimplemented(),
+        )
+
+    async def GetServerTime(self, _request: pb.GetServerTimeRequest, _call: Call) -> pb.GetServerTimeResponse:
+        broker_time, gateway_time = await self._session.server_time()
+        return pb.GetServerTimeResponse(
+            broker_time=present.time(broker_time), gateway_time=present.time(gateway_time)
+        )
+
+    async def GetTradingStatus(self, _request: pb.GetTradingStatusRequest, _call: Call) -> pb.GetTradingStatusResponse:
+        status = self._desk.trading_status()
+        return pb.GetTradingStatusResponse(
+            status=pb.TradingStatus(
+                trading_mode=self._about.trading_mode,
+                orders_enabled=status.orders_enabled,
+                has_live_override=status.has_live_override,
+                can_send_orders=status.can_send_orders,
+                blockers=[
+                    pb.TradingBlocker(reason=blocker.reason, message=blocker.message, remedy=blocker.remedy)
+                    for blocker in status.blockers
+                ],
+                max_notional=present.decimal(status.max_notional),
+                max_size_per_symbol=present.decimal(status.max_size_per_symbol),
+            )
+        )
+
+    async def WatchSession(
+        self, request: pb.WatchSessionRequest, _call: Call
+    ) -> AsyncIterator[pb.WatchSessionResponse]:
+        interval_s = parse.heartbeat_s(request)
+        sequence, told = 0, None
+        loop = asyncio.get_running_loop()
+        heartbeat_at = loop.time() + interval_s
+        while self._draining is None:
+            status = self._session.status
+            if status is not told:
+                sequence, told = sequence + 1, status
+                yield pb.WatchSessionResponse(sequence=sequence, status=present.session_status(status))
+            if loop.time() >= heartbeat_at:
+                sequence, heartbeat_at = sequence + 1, loop.time() + interval_s
+                beat = heartbeat(Heartbeat(datetime.now(UTC), status.state, status.epoch))
+                yield pb.WatchSessionResponse(sequence=sequence, heartbeat=beat)
+            await self._session.changed(heartbeat_at - loop.time(), self._drain)
+        yield pb.WatchSessionResponse(sequence=sequence + 1, **word(self._draining))
+
+    async def GetMetrics(self, _request: pb.GetMetricsRequest, _call: Call) -> pb.GetMetricsResponse:
+        snapshot = self._metrics.snapshot()
+        return pb.GetMetricsResponse(
+            counters=[pb.CounterMetric(**_value(counter)) for counter in snapshot.counters],
+            gauges=[pb.GaugeMetric(**_value(gauge)) for gauge in snapshot.gauges],
+            histograms=[
+                pb.HistogramMetric(
+                    name=histogram.name,
+                    labels=histogram.labels,
+                    value_count=histogram.count,
+                    sum=histogram.sum,
+                    **dict(zip(("p50", "p90", "p95", "p99"), histogram.percentiles, strict=True)),
+                )
+                for histogram in snapshot.histograms
+            ],
+        )
+
+    async def ListErrorReasons(self, _request: pb.ListErrorReasonsRequest, _call: Call) -> pb.ListErrorReasonsResponse:
+        reasons = json.loads(files("ibkr_gateway").joinpath("errors.json").read_text())
+        return pb.ListErrorReasonsResponse(
+            reasons=[
+                pb.ErrorReasonInfo(
+                    reason=reason["reason"], status=reason["status"], description=reason["description"]
+                )
+                for reason in reasons
+            ]
+        )
+
+
+def _value(value: Value) -> dict[str, object]:
+    return {"name": value.name, "labels": value.labels, "value": value.value}

@@ -1,0 +1,89 @@
+"""MarketDataService."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from ibkr_gateway.v1 import market_data_service_pb2 as pb
+from ibkr_gateway_server.broker.history import History
+from ibkr_gateway_server.broker.market_data import MarketData
+from ibkr_gateway_server.domain.errors import DomainError
+from ibkr_gateway_server.domain.instruments import Instrument
+from ibkr_gateway_server.rpc import parse, present
+from ibkr_gateway_server.rpc.calls import Call
+from ibkr_gateway_server.rpc.status import gateway_error
+from ibkr_gateway_server.rpc.words import quote_event
+from ibkr_gateway_server.streams.quotes import QuoteHub
+
+# IBKR's own snapshot takes up to 11 seconds; a caller who waits longer would not learn more.
+QUOTE_TIMEOUT_S = 11.0
+MAX_MIN_INTERVAL_S = 60.0
+
+
+class MarketDataServicer:
+    """Quotes and bars."""
+
+    def __init__(self, market_data: MarketData, history: History, hub: QuoteHub, source: str) -> None:
+        self._market_data = market_data
+        self._history = history
+        self._hub = hub
+        self._source = source
+
+    async def GetQuote(self, request: pb.GetQuoteRequest, call: Call) -> pb.GetQuoteResponse:
+        named = parse.one_instrument(request)
+        quote = await self._market_data.snapshot(named, min(call.remaining_s, QUOTE_TIMEOUT_S))
+        return pb.GetQuoteResponse(quote=present.quote(quote, self._source))
+
+    async def GetQuotes(self, request: pb.GetQuotesRequest, call: Call) -> pb.GetQuotesResponse:
+        wanted = parse.instruments(request.instruments)
+        results = await asyncio.gather(*(self._quote_result(named, call) for named in wanted))
+        return pb.GetQuotesResponse(results=results)
+
+    async def StreamQuotes(
+        self, request: pb.StreamQuotesRequest, call: Call
+    ) -> AsyncIterator[pb.StreamQuotesResponse]:
+        wanted = parse.instruments(request.instruments)
+        heartbeat_s = parse.heartbeat_s(request)
+        interval_s = 0.0
+        if request.HasField("min_interval"):
+            interval_s = parse.seconds(request.min_interval, "min_interval", 0.0, MAX_MIN_INTERVAL_S)
+        async with self._hub.subscribe(wanted, min_interval_s=interval_s, heartbeat_s=heartbeat_s) as events:
+            async for batch in events:
+                yield pb.StreamQuotesResponse(
+                    events=[quote_event(event, self._source, call.correlation_id) for event in batch]
+                )
+
+    async def GetHistoricalBars(
+        self, request: pb.GetHistoricalBarsRequest, call: Call
+    ) -> pb.GetHistoricalBarsResponse:
+        bars = await self._history.bars(parse.bars_request(request), call.remaining_s)
+        return pb.GetHistoricalBarsResponse(
+            instrument=present.instrument(bars.instrument),
+            bars=[present.bar(bar) for bar in bars.bars],
+            time_zone=bars.time_zone,
+            is_cached=bars.is_cached,
+        )
+
+    async def GetMarketDataUsage(
+        self, _request: pb.GetMarketDataUsageRequest, _call: Call
+    ) -> pb.GetMarketDataUsageResponse:
+        usage = self._market_data.usage()
+        lines = [
+            pb.MarketDataLine(
+                instrument=present.instrument(line.instrument),
+                subscriber_count=line.subscriber_count,
+                last_tick_time=present.time(line.last_tick_time),
+            )
+            for line in usage
+        ]
+        limit = self._market_data.settings.line_limit
+        return pb.GetMarketDataUsageResponse(used_count=len(lines), limit_count=limit, lines=lines)
+
+    async def _quote_result(self, named: Instrument, call: Call) -> pb.QuoteResult:
+        """One bad symbol spoils nothing: its result is its error."""
+        try:
+            quote = await self._market_data.snapshot(named, min(call.remaining_s, QUOTE_TIMEOUT_S))
+        except DomainError as error:
+            return pb.QuoteResult(error=gateway_error(error, call.correlation_id))
+        return pb.QuoteResult(quote=present.quote(quote, self._source))

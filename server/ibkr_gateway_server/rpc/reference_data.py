@@ -1,0 +1,54 @@
+"""ReferenceDataService."""
+
+from __future__ import annotations
+
+import asyncio
+
+from ibkr_gateway.v1 import reference_data_service_pb2 as pb
+from ibkr_gateway_server.broker.contracts import Contracts
+from ibkr_gateway_server.domain.errors import DomainError, Violations
+from ibkr_gateway_server.domain.instruments import Instrument
+from ibkr_gateway_server.rpc import parse, present
+from ibkr_gateway_server.rpc.calls import Call
+from ibkr_gateway_server.rpc.status import gateway_error
+
+
+class ReferenceDataServicer:
+    """Contracts."""
+
+    def __init__(self, contracts: Contracts) -> None:
+        self._contracts = contracts
+
+    async def ResolveContract(self, request: pb.ResolveContractRequest, _call: Call) -> pb.ResolveContractResponse:
+        named = await self._contracts.resolve(parse.one_instrument(request))
+        return pb.ResolveContractResponse(instrument=present.instrument(named))
+
+    async def ResolveContracts(self, request: pb.ResolveContractsRequest, call: Call) -> pb.ResolveContractsResponse:
+        wanted = parse.instruments(request.instruments)
+        results = await asyncio.gather(*(self._result(named, call) for named in wanted))
+        return pb.ResolveContractsResponse(results=results)
+
+    async def GetContractDetails(
+        self, request: pb.GetContractDetailsRequest, _call: Call
+    ) -> pb.GetContractDetailsResponse:
+        details = await self._contracts.details(parse.one_instrument(request))
+        return pb.GetContractDetailsResponse(details=[present.contract_details(known) for known in details])
+
+    async def ListFutures(self, request: pb.ListFuturesRequest, _call: Call) -> pb.ListFuturesResponse:
+        if not request.symbol:
+            found = Violations()
+            found.add("symbol", "is needed: ES, MES, CL, …")
+            found.raise_if_any()
+        listed, front, following = await self._contracts.futures(request.symbol, request.exchange, request.currency)
+        return pb.ListFuturesResponse(
+            contracts=[present.instrument(named) for named in listed],
+            front_month=present.instrument(front),
+            next_month=present.instrument(following) if following else None,
+        )
+
+    async def _result(self, named: Instrument, call: Call) -> pb.ResolveResult:
+        """One bad symbol spoils nothing: its result is its error."""
+        try:
+            return pb.ResolveResult(instrument=present.instrument(await self._contracts.resolve(named)))
+        except DomainError as error:
+            return pb.ResolveResult(error=gateway_error(error, call.correlation_id))

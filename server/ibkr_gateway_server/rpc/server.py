@@ -1,0 +1,105 @@
+"""The gRPC server: every service, health and reflection, and the order in which it goes away."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import grpc
+from google.protobuf.descriptor import ServiceDescriptor
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection, reflection_pb2
+
+from ibkr_gateway_server.domain.sessions import SessionState, SessionStatus
+from ibkr_gateway_server.rpc.calls import CallWrapper
+
+# Clients may ping every 10 s without a call; the library's default of 5 minutes ends their connections with GOAWAY.
+OPTIONS = (
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    # Without this a second server would share the port silently, each getting half of the calls.
+    ("grpc.so_reuseport", 0),
+    # Bars come in one message; requests are small.
+    ("grpc.max_send_message_length", 64 * 1024 * 1024),
+    ("grpc.max_receive_message_length", 4 * 1024 * 1024),
+    ("grpc.max_metadata_size", 16 * 1024),
+)
+
+LIVENESS = "liveness"
+REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
+
+
+class GatewayServer:
+    """A grpc.aio server with the gateway's services."""
+
+    def __init__(self, wrapper: CallWrapper) -> None:
+        self._wrapper = wrapper
+        self._server = grpc.aio.server(options=OPTIONS)
+        self._health = health.aio.HealthServicer()
+        self._names: list[str] = []
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+
+    def add(self, service: ServiceDescriptor, servicer: object) -> None:
+        """Serve one service."""
+        self._wrapper.register(self._server, service, servicer)
+        self._names.append(service.full_name)
+
+    async def start(self, host: str, port: int) -> int:
+        """Listen. Returns the port. Raises OSError when it is taken."""
+        self._add_reflection()
+        try:
+            bound = self._server.add_insecure_port(f"{host}:{port}")
+        except RuntimeError as error:
+            raise OSError(str(error)) from error
+        for name in ("", LIVENESS):
+            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        await self._server.start()
+        return bound
+
+    async def show_health(self, is_serving: Callable[[str, SessionStatus], bool], status: SessionStatus) -> None:
+        """Tell the health of every service, by the session's state."""
+        for name in self._names:
+            served = is_serving(name, status)
+            state = health_pb2.HealthCheckResponse.SERVING if served else health_pb2.HealthCheckResponse.NOT_SERVING
+            await self._health.set(name, state)
+
+    async def stop(self, drain: Callable[[datetime], None], grace_s: float) -> None:
+        """Refuse new calls, tell streams to end, let calls end, then close. `drain` gets the deadline."""
+        await self._health.enter_graceful_shutdown()
+        self._wrapper.drain()
+        drain(datetime.now(UTC) + timedelta(seconds=grace_s))
+        try:
+            async with asyncio.timeout(grace_s):
+                await self._wrapper.idle()
+        except TimeoutError:
+            pass
+        await self._server.stop(grace=0)
+        # `stop` returns before the handlers' own clean-up has run, and that still uses the record and the session.
+        async with asyncio.timeout(grace_s):
+            await self._wrapper.idle()
+
+    def _add_reflection(self) -> None:
+        """Reflection in both versions. v1 is served but not listed: clients ask for the descriptor of what is listed,
+        and the library has none for v1."""
+        servicer = reflection.aio.ReflectionServicer([*self._names, health.SERVICE_NAME, reflection.SERVICE_NAME])
+        handler = grpc.stream_stream_rpc_method_handler(
+            servicer.ServerReflectionInfo,
+            request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
+            response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
+        )
+        for name in (REFLECTION_V1, reflection.SERVICE_NAME):
+            handlers = grpc.method_handlers_generic_handler(name, {"ServerReflectionInfo": handler})
+            self._server.add_generic_rpc_handlers((handlers,))
+
+
+def is_serving(name: str, status: SessionStatus) -> bool:
+    """Whether a service answers as it should: those that need IBKR only while the session has it."""
+    state, service = status.state, name.rpartition(".")[2]
+    if service in ("GatewayService", "AuditService", "SimulationService"):
+        return state is not SessionState.STOPPING
+    if service == "AccountService":
+        return state.is_connected
+    return state.is_linked

@@ -1,0 +1,105 @@
+"""The words of streams as messages: quotes and order events with heartbeats, gaps and all."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ibkr_gateway.v1 import common_pb2, market_data_service_pb2, orders_service_pb2
+from ibkr_gateway_server.domain.errors import DomainError
+from ibkr_gateway_server.domain.events import CommissionReported, Filled, NoticeReceived, OrderEvent, StatusChanged
+from ibkr_gateway_server.domain.orders import BrokerNotice
+from ibkr_gateway_server.domain.quotes import Quote
+from ibkr_gateway_server.domain.streams import (
+    DataTypeChanged,
+    Draining,
+    Gap,
+    Heartbeat,
+    QuoteEvent,
+    Resumed,
+    SnapshotBegin,
+    SnapshotEnd,
+    Stale,
+)
+from ibkr_gateway_server.rpc import present
+from ibkr_gateway_server.rpc.status import gateway_error
+from ibkr_gateway_server.streams.orders import OrderStreamItem
+
+
+def word(said: object) -> dict[str, Any]:
+    """A stream's word about itself, as the oneof field it fills."""
+    match said:
+        case SnapshotBegin():
+            return {"snapshot_begin": common_pb2.SnapshotBegin()}
+        case SnapshotEnd():
+            return {"snapshot_end": common_pb2.SnapshotEnd()}
+        case Heartbeat():
+            return {"heartbeat": heartbeat(said)}
+        case Gap():
+            return {"gap": common_pb2.Gap(reason=said.reason, start_time=present.time(said.start_time))}
+        case Resumed():
+            started = present.time(said.gap_start_time)
+            return {"resumed": common_pb2.Resumed(recovered=said.recovered, gap_start_time=started)}
+        case Stale():
+            return {"stale": common_pb2.Stale(since_time=present.time(said.since_time), reason=said.reason)}
+        case DataTypeChanged():
+            changed = present.enum(common_pb2.MarketDataType, "MARKET_DATA_TYPE", said.market_data_type)
+            return {"data_type_changed": common_pb2.DataTypeChanged(market_data_type=changed)}
+        case BrokerNotice():
+            return {"notice": present.notice(said)}
+        case Draining():
+            return {"draining": common_pb2.Draining(deadline=present.time(said.deadline))}
+    raise TypeError(f"{type(said).__name__} is no word of a stream")
+
+
+def heartbeat(beat: Heartbeat) -> common_pb2.Heartbeat:
+    """A heartbeat."""
+    return common_pb2.Heartbeat(
+        send_time=present.time(beat.send_time),
+        session_state=present.enum(common_pb2.SessionState, "SESSION_STATE", beat.session_state),
+        epoch=beat.epoch,
+    )
+
+
+def quote_event(event: QuoteEvent, source: str, correlation_id: str) -> market_data_service_pb2.QuoteEvent:
+    """One event of a quote stream."""
+    happening = event.happening
+    if isinstance(happening, Quote):
+        fields: dict[str, Any] = {"quote": present.quote(happening, source)}
+    elif isinstance(happening, DomainError):
+        fields = {"error": gateway_error(happening, correlation_id)}
+    else:
+        fields = word(happening)
+    return market_data_service_pb2.QuoteEvent(
+        sequence=event.sequence,
+        instrument_index=event.instrument_index,
+        conflated_count=event.conflated_count,
+        **fields,
+    )
+
+
+def order_event(item: OrderStreamItem) -> orders_service_pb2.OrderEvent:
+    """One event of an order stream; those that are not of the record have no sequence."""
+    if not isinstance(item, OrderEvent):
+        return orders_service_pb2.OrderEvent(**word(item))
+    return orders_service_pb2.OrderEvent(
+        sequence=item.sequence,
+        occurred_time=present.time(item.occurred_time),
+        client_order_id=item.client_order_id,
+        order_id=item.order_id,
+        perm_id=item.perm_id,
+        account_id=item.account_id,
+        recovered=item.recovered,
+        **_happening(item),
+    )
+
+
+def _happening(event: OrderEvent) -> dict[str, Any]:
+    match event.happening:
+        case StatusChanged(status):
+            return {"status": present.order_status(status)}
+        case Filled(execution):
+            return {"execution": present.execution(execution)}
+        case CommissionReported(execution):
+            return {"commission": present.execution(execution)}
+        case NoticeReceived(notice):
+            return {"notice": present.notice(notice)}
