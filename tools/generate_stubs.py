@@ -1,7 +1,7 @@
 """Generates the committed stubs and errors.json from proto/. `make proto` runs it; a test compares its output.
 
-The contract imports nothing but google/protobuf, and its path is its Python package, so what protoc writes is used as it
-is. Usage: generate_stubs.py [OUTPUT_ROOT], by default clients/python.
+The contract imports nothing but google/protobuf, and its path is its Python package, so what protoc writes is used as
+it is. Usage: generate_stubs.py [OUTPUT_ROOT], by default clients/python.
 """
 
 from __future__ import annotations

@@ -52,9 +52,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
-        self.api_requests = Counter(
-            "api_requests_total", "RPCs answered", ["endpoint", "status"], registry=registry
-        )
+        self.api_requests = Counter("api_requests_total", "RPCs answered", ["endpoint", "status"], registry=registry)
         self.api_request_duration = Histogram(
             "api_request_duration_seconds", "Time to answer an RPC", ["endpoint"], buckets=_LATENCY, registry=registry
         )
@@ -68,7 +66,9 @@ class Metrics:
             buckets=_LATENCY,
             registry=registry,
         )
-        self.orders = Counter("orders_total", "Orders by the state they came to", ["status", "symbol"], registry=registry)
+        self.orders = Counter(
+            "orders_total", "Orders by the state they came to", ["status", "symbol"], registry=registry
+        )
         self.order_time_to_fill = Histogram(
             "order_time_to_fill_seconds", "From intent to complete fill", ["symbol"], buckets=_FILL, registry=registry
         )

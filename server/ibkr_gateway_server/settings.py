@@ -1,6 +1,7 @@
-"""Every setting, with its unit, its default and what it allows. Read once, at the start; nothing else reads the environment.
+"""Every setting, with its unit, its default and what it allows.
 
-A value that is not allowed, and a combination that is not safe, stop the start before any socket opens.
+They are read once, at the start; nothing else reads the environment. A value that is not allowed, and a combination
+that is not safe, stop the start before any socket opens.
 """
 
 from __future__ import annotations

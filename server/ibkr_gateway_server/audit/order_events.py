@@ -6,6 +6,8 @@ import json
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from pydantic import TypeAdapter
+
 from ibkr_gateway_server.domain.audit import AuditRecord
 from ibkr_gateway_server.domain.events import (
     CommissionReported,
@@ -15,7 +17,6 @@ from ibkr_gateway_server.domain.events import (
     OrderHappening,
     StatusChanged,
 )
-from pydantic import TypeAdapter
 
 T = TypeVar("T")
 

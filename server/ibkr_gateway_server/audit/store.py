@@ -19,6 +19,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
+from sqlalchemy import Engine, select
+from sqlalchemy.exc import DatabaseError
+
 from ibkr_gateway_server.audit import schema
 from ibkr_gateway_server.audit.chain import GENESIS, load_key
 from ibkr_gateway_server.audit.transaction import Transaction
@@ -33,8 +36,6 @@ from ibkr_gateway_server.domain.audit import (
 )
 from ibkr_gateway_server.domain.errors import AuditUnavailable
 from ibkr_gateway_server.domain.orders import Execution, OrderStatus
-from sqlalchemy import Engine, select
-from sqlalchemy.exc import DatabaseError
 
 log = logging.getLogger(__name__)
 

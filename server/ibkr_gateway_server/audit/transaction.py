@@ -10,6 +10,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
+from pydantic import TypeAdapter
+from sqlalchemy import Connection, Row, Select, func, insert, select, update
+from sqlalchemy.dialects.sqlite import insert as upsert
+
 from ibkr_gateway_server.audit import schema
 from ibkr_gateway_server.audit.chain import GENESIS, link
 from ibkr_gateway_server.domain.audit import (
@@ -22,9 +26,6 @@ from ibkr_gateway_server.domain.audit import (
     PageRequest,
 )
 from ibkr_gateway_server.domain.orders import Execution, OrderSpec, OrderStatus
-from pydantic import TypeAdapter
-from sqlalchemy import Connection, Row, Select, func, insert, select, update
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 T = TypeVar("T")
 

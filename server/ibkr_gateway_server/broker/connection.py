@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from time import perf_counter
 from typing import Any
 
 from ibkr_gateway_server.broker import ib
@@ -66,7 +67,13 @@ class _Request:
 class Connection:
     """An open connection. `accounts` and `server_version` are as TWS said at its start."""
 
-    def __init__(self, address: BrokerAddress, client_id: int, epoch: int) -> None:
+    def __init__(
+        self,
+        address: BrokerAddress,
+        client_id: int,
+        epoch: int,
+        observe: Callable[[str, str, float], None] | None = None,
+    ) -> None:
         self.address = address
         self.client_id = client_id
         self.epoch = epoch
@@ -78,6 +85,8 @@ class Connection:
         self.client.MaxRequests = 0
         self.client.decoder.logger = DecoderFaults(self.callbacks)  # type: ignore[assignment]  # a logger's stand-in
         self.closed = asyncio.Event()
+        # Told of every request that ended: its name, "OK" or the reason it failed for, and its seconds.
+        self._observe = observe
         self._next_request_id = FIRST_REQUEST_ID
 
     @property
@@ -141,6 +150,19 @@ class Connection:
         self._next_request_id += 1
         return self._next_request_id
 
+    @contextmanager
+    def _observed(self, name: str) -> Iterator[None]:
+        began, status = perf_counter(), "CANCELLED"
+        try:
+            yield
+            status = "OK"
+        except DomainError as error:
+            status = error.reason
+            raise
+        finally:
+            if self._observe is not None:
+                self._observe(name, status, perf_counter() - began)
+
     async def ask(
         self,
         name: str,
@@ -155,40 +177,43 @@ class Connection:
         `cancel` tells TWS to forget the request when the caller no longer waits.
         Raises the error IBKR's code stands for, BrokerTimeout, BrokerDisconnected.
         """
-        request_id = self.request_id()
-        request = self._register(request_id, name, about)
-        try:
-            self._send(lambda: send(request_id))
-            async with asyncio.timeout(timeout_s):
-                return await request.future
-        except TimeoutError:
-            self._cancel(request_id, cancel)
-            raise BrokerTimeout(name, timeout_s) from None
-        except asyncio.CancelledError:
-            self._cancel(request_id, cancel)
-            raise
-        finally:
-            self.callbacks.collectors.pop(request_id, None)
+        with self._observed(name):
+            request_id = self.request_id()
+            request = self._register(request_id, name, about)
+            try:
+                self._send(lambda: send(request_id))
+                async with asyncio.timeout(timeout_s):
+                    return await request.future
+            except TimeoutError:
+                self._cancel(request_id, cancel)
+                raise BrokerTimeout(name, timeout_s) from None
+            except asyncio.CancelledError:
+                self._cancel(request_id, cancel)
+                raise
+            finally:
+                self.callbacks.collectors.pop(request_id, None)
 
     async def ask_shared(self, key: str, send: Callable[[], None], *, timeout_s: float) -> list[Any]:
         """A request without an id; callers at the same time share one, since its answers cannot be told apart.
 
         Raises BrokerTimeout, BrokerDisconnected.
         """
-        request = self.callbacks.collectors.get(key)
-        if not isinstance(request, _Request) or request.future.done():
-            request = self._register(key, key, "")
-            self._send(send)
-        try:
-            async with asyncio.timeout(timeout_s):
-                return await asyncio.shield(request.future)
-        except TimeoutError:
-            # Its end marker is lost: whoever asks next must ask TWS again, and those who share this one wait in vain.
-            request.fail(BrokerTimeout(key, timeout_s))
-            raise BrokerTimeout(key, timeout_s) from None
-        finally:
-            if request.future.done() and self.callbacks.collectors.get(key) is request:
-                del self.callbacks.collectors[key]
+        with self._observed(key.partition(":")[0]):
+            request = self.callbacks.collectors.get(key)
+            if not isinstance(request, _Request) or request.future.done():
+                request = self._register(key, key, "")
+                self._send(send)
+            try:
+                async with asyncio.timeout(timeout_s):
+                    return await asyncio.shield(request.future)
+            except TimeoutError:
+                # Its end marker is lost: whoever asks next must ask TWS again, and those who share this one wait in
+                # vain.
+                request.fail(BrokerTimeout(key, timeout_s))
+                raise BrokerTimeout(key, timeout_s) from None
+            finally:
+                if request.future.done() and self.callbacks.collectors.get(key) is request:
+                    del self.callbacks.collectors[key]
 
     def listen(self, request_id: int, sink: Sink) -> None:
         """What arrives under this id goes to the sink."""

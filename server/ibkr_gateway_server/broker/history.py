@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -83,8 +84,8 @@ class History:
                 request_id,
                 to_contract(request.instrument),
                 "" if end is None else end.astimezone(UTC).strftime("%Y%m%d-%H:%M:%S"),
-                str(request.bar_size),
                 request.duration,
+                str(request.bar_size),
                 str(request.what_to_show),
                 request.regular_hours_only,
                 # 2: seconds since the epoch, which no time zone can bend; daily bars come as dates either way.
@@ -105,14 +106,14 @@ class History:
         return tuple(bars[start] for start in sorted(bars))
 
     def _bar(self, index: int, row: ib.BarData, request: BarsRequest) -> Bar:
-        start = row.date
+        start = _start(row.date)
         prices = [number(value) for value in (row.open, row.high, row.low, row.close)]
         known = [price for price in prices if price is not None]
-        if not isinstance(start, date) or len(known) != 4:
+        if start is None or len(known) != 4:
             raise BadBar(index, request.instrument.label())
         traded = request.what_to_show in (WhatToShow.TRADES, WhatToShow.ADJUSTED_LAST)
         return Bar(
-            start.astimezone(UTC) if isinstance(start, datetime) else start,
+            start,
             *known,
             volume=number(row.volume) if traded else None,
             wap=number(row.average) if traded else None,
@@ -140,6 +141,18 @@ class History:
     def _forget(self) -> None:
         oldest = self._clock() - IDENTICAL_S
         self._recent = {request: kept for request, kept in self._recent.items() if kept[0] > oldest}
+
+
+def _start(text: object) -> datetime | date | None:
+    """A bar's start: eight digits are a date, more are seconds since the epoch; None: neither."""
+    digits = str(text)
+    if not digits.isdigit():
+        return None
+    if len(digits) == 8:
+        with suppress(ValueError):
+            return datetime.strptime(digits, "%Y%m%d").date()
+        return None
+    return datetime.fromtimestamp(int(digits), UTC)
 
 
 def _what_to_show(request: BarsRequest, details: ContractDetails) -> WhatToShow:

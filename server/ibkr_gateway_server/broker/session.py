@@ -83,6 +83,7 @@ class Session:
         timings: SessionTimings | None = None,
         *,
         jitter: random.Random | None = None,
+        observe: Callable[[str, str, float], None] | None = None,
     ) -> None:
         self.address = address
         self.client_id = client_id
@@ -91,6 +92,7 @@ class Session:
         self.undecodable_count = 0
         self._pacer = pacer
         self._jitter = jitter or random.Random()
+        self._observe = observe
         self._connection: Connection | None = None
         self._changed = asyncio.Event()
         self._sync_hooks: list[SyncHook] = []
@@ -132,6 +134,15 @@ class Session:
             yield status
             if self.status is status:
                 await changed.wait()
+
+    async def changed(self, timeout_s: float, or_set: asyncio.Event) -> None:
+        """Returns when the status changes, the event is set, or the time is over."""
+        waits = [asyncio.ensure_future(event.wait()) for event in (self._changed, or_set)]
+        try:
+            await asyncio.wait(waits, timeout=max(timeout_s, 0), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
 
     async def wait_until_ready(self, timeout_s: float) -> None:
         """Returns once READY. Raises BrokerTimeout."""
@@ -192,7 +203,7 @@ class Session:
     async def _one_epoch(self) -> None:
         """Connect, sync and serve; ends by raising why the connection was lost."""
         self._set(SessionState.CONNECTING, message=f"connecting to {self.address}")
-        connection = Connection(self.address, self.client_id, self.epoch + 1)
+        connection = Connection(self.address, self.client_id, self.epoch + 1, self._observe)
         connection.callbacks.on_notice = self._on_notice
         connection.callbacks.on_undecodable = self._on_undecodable
         self._last_refusal = None

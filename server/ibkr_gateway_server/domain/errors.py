@@ -168,9 +168,9 @@ class Violations:
         return bool(self._found)
 
     def raise_if_any(self) -> None:
-        """Raises FieldsInvalid with all of them, if there is one."""
+        """Raises FieldsInvalid with all of them, each once, if there is one."""
         if self._found:
-            raise FieldsInvalid(tuple(self._found))
+            raise FieldsInvalid(tuple(dict.fromkeys(self._found)))
 
 
 @dataclass(eq=False)

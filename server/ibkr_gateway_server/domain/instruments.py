@@ -120,5 +120,5 @@ class PriceLadder:
         remainder = price % step
         if not remainder:
             return None
-        below = price - remainder if remainder > 0 else price - remainder - step
+        below = (price - remainder if remainder > 0 else price - remainder - step).quantize(step)
         return below, below + step

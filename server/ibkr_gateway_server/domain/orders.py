@@ -132,8 +132,6 @@ class OrderSpec:
 
     def violations(self, found: Violations) -> None:
         """Note every term that is wrong by itself, without asking IBKR."""
-        with found.under("instrument") as nested:
-            self.instrument.violations(nested)
         if self.instrument.security_type is SecurityType.IND:
             found.add("instrument.security_type", "an index cannot be traded; name a future, an option or a fund on it")
         _check_quantity(self.quantity, found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ibkr_gateway.v1 import account_service_pb2 as pb
+
 from ibkr_gateway_server.audit.store import AuditStore
 from ibkr_gateway_server.broker.accounts import Accounts
 from ibkr_gateway_server.broker.session import Session

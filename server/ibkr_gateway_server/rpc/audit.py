@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ibkr_gateway.v1 import audit_service_pb2 as pb
+
 from ibkr_gateway_server.audit.store import AuditStore
 from ibkr_gateway_server.domain.audit import AuditFilter
 from ibkr_gateway_server.rpc import parse, present
@@ -16,9 +17,7 @@ class AuditServicer:
         self._store = store
 
     async def QueryAuditEvents(self, request: pb.QueryAuditEventsRequest, _call: Call) -> pb.QueryAuditEventsResponse:
-        wanted = AuditFilter(
-            request.kind, request.client_order_id, request.correlation_id, *parse.span(request)
-        )
+        wanted = AuditFilter(request.kind, request.client_order_id, request.correlation_id, *parse.span(request))
         page = await self._store.query(wanted, parse.page(request.page_size, request.page_token))
         events = [
             pb.AuditEvent(

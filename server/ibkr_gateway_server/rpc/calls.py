@@ -1,8 +1,8 @@
 """One wrapper around every RPC, built when it is registered.
 
-It gives each call its correlation id, its deadline, its error mapping, its log line and its metrics in one function, where
-a chain of interceptors would cost four. Servicers below are plain classes: a method for each RPC they serve, taking the
-request and a `Call`, raising domain errors. An RPC without a method answers NOT_IMPLEMENTED.
+It gives each call its correlation id, its deadline, its error mapping, its log line and its metrics in one function,
+where a chain of interceptors would cost four. Servicers below are plain classes: a method for each RPC they serve,
+taking the request and a `Call`, raising domain errors. An RPC without a method answers NOT_IMPLEMENTED.
 """
 
 from __future__ import annotations

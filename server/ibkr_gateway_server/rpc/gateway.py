@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from importlib.resources import files
 
 from ibkr_gateway.v1 import gateway_service_pb2 as pb
+
 from ibkr_gateway_server.broker.ib import LIBRARY
 from ibkr_gateway_server.broker.session import Session
 from ibkr_gateway_server.domain.sessions import SessionState
@@ -82,9 +83,7 @@ class GatewayServicer:
 
     async def GetServerTime(self, _request: pb.GetServerTimeRequest, _call: Call) -> pb.GetServerTimeResponse:
         broker_time, gateway_time = await self._session.server_time()
-        return pb.GetServerTimeResponse(
-            broker_time=present.time(broker_time), gateway_time=present.time(gateway_time)
-        )
+        return pb.GetServerTimeResponse(broker_time=present.time(broker_time), gateway_time=present.time(gateway_time))
 
     async def GetTradingStatus(self, _request: pb.GetTradingStatusRequest, _call: Call) -> pb.GetTradingStatusResponse:
         status = self._desk.trading_status()
@@ -143,9 +142,7 @@ class GatewayServicer:
         reasons = json.loads(files("ibkr_gateway").joinpath("errors.json").read_text())
         return pb.ListErrorReasonsResponse(
             reasons=[
-                pb.ErrorReasonInfo(
-                    reason=reason["reason"], status=reason["status"], description=reason["description"]
-                )
+                pb.ErrorReasonInfo(reason=reason["reason"], status=reason["status"], description=reason["description"])
                 for reason in reasons
             ]
         )

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 from ibkr_gateway.v1 import market_data_service_pb2 as pb
+
 from ibkr_gateway_server.broker.history import History
 from ibkr_gateway_server.broker.market_data import MarketData
 from ibkr_gateway_server.domain.errors import DomainError
@@ -40,9 +41,7 @@ class MarketDataServicer:
         results = await asyncio.gather(*(self._quote_result(named, call) for named in wanted))
         return pb.GetQuotesResponse(results=results)
 
-    async def StreamQuotes(
-        self, request: pb.StreamQuotesRequest, call: Call
-    ) -> AsyncIterator[pb.StreamQuotesResponse]:
+    async def StreamQuotes(self, request: pb.StreamQuotesRequest, call: Call) -> AsyncIterator[pb.StreamQuotesResponse]:
         wanted = parse.instruments(request.instruments)
         heartbeat_s = parse.heartbeat_s(request)
         interval_s = 0.0
@@ -54,9 +53,7 @@ class MarketDataServicer:
                     events=[quote_event(event, self._source, call.correlation_id) for event in batch]
                 )
 
-    async def GetHistoricalBars(
-        self, request: pb.GetHistoricalBarsRequest, call: Call
-    ) -> pb.GetHistoricalBarsResponse:
+    async def GetHistoricalBars(self, request: pb.GetHistoricalBarsRequest, call: Call) -> pb.GetHistoricalBarsResponse:
         bars = await self._history.bars(parse.bars_request(request), call.remaining_s)
         return pb.GetHistoricalBarsResponse(
             instrument=present.instrument(bars.instrument),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 from ibkr_gateway.v1 import orders_service_pb2 as pb
+
 from ibkr_gateway_server.audit.store import AuditStore
 from ibkr_gateway_server.domain.audit import OrderFilter
 from ibkr_gateway_server.domain.errors import BrokerTimeout, Violations
@@ -56,9 +57,7 @@ class OrdersServicer:
         return pb.GetOrderStatusResponse(status=present.order_status(status))
 
     async def ListOpenOrders(self, request: pb.ListOpenOrdersRequest, _call: Call) -> pb.ListOpenOrdersResponse:
-        orders = await self._desk.open_orders(
-            include_external=request.include_external, account_id=request.account_id
-        )
+        orders = await self._desk.open_orders(include_external=request.include_external, account_id=request.account_id)
         return pb.ListOpenOrdersResponse(orders=[present.order_status(status) for status in orders])
 
     async def ListOrders(self, request: pb.ListOrdersRequest, _call: Call) -> pb.ListOrdersResponse:
@@ -95,7 +94,6 @@ def _spec(message: pb.OrderSpec, found: Violations) -> OrderSpec:
     with found.under("order") as nested:
         spec = parse.order_spec(message, nested)
     found.raise_if_any()
-    assert spec is not None
     return spec
 
 

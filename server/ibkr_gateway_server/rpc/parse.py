@@ -13,8 +13,8 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.protobuf.unknown_fields import UnknownFieldSet
-
 from ibkr_gateway.v1 import common_pb2, market_data_service_pb2, orders_service_pb2
+
 from ibkr_gateway_server.domain.audit import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, PageRequest
 from ibkr_gateway_server.domain.bars import BarSize, BarsRequest, DurationUnit, WhatToShow
 from ibkr_gateway_server.domain.errors import RequestMalformed, Violations
@@ -137,8 +137,8 @@ def bars_request(message: market_data_service_pb2.GetHistoricalBarsRequest) -> B
     return BarsRequest(named, bar_size, message.duration.value, unit, shown, message.regular_hours_only, end)
 
 
-def order_spec(message: orders_service_pb2.OrderSpec, found: Violations) -> OrderSpec | None:
-    """An order's terms, or None when they cannot be read; what is wrong is noted, all of it."""
+def order_spec(message: orders_service_pb2.OrderSpec, found: Violations) -> OrderSpec:
+    """An order's terms, only to be used when nothing is noted; what is wrong is noted, all of it."""
     with found.under("instrument") as nested:
         named = instrument(message.instrument, nested)
     side = _enum(message, "side", Side, found)
@@ -153,19 +153,18 @@ def order_spec(message: orders_service_pb2.OrderSpec, found: Violations) -> Orde
         if name in set_fields:
             found.add(name, "is not supported yet; leave it out")
     if not message.quantity:
-        found.add("quantity", "is needed, as a decimal: \"100\"")
+        found.add("quantity", 'is needed, as a decimal: "100"')
     quantity = _decimal(message.quantity, "quantity", found)
     limit_price = _decimal(message.limit_price, "limit_price", found) if message.HasField("limit_price") else None
     stop_price = _decimal(message.stop_price, "stop_price", found) if message.HasField("stop_price") else None
-    if side is None or order_type is None or quantity is None:
-        return None
+    # What could not be read stands in as something harmless, so that the rest is checked all the same.
     spec = OrderSpec(
         instrument=named,
-        side=side,
-        quantity=quantity,
-        order_type=order_type,
-        limit_price=limit_price,
-        stop_price=stop_price,
+        side=side or Side.BUY,
+        quantity=Decimal(1) if quantity is None else quantity,
+        order_type=order_type or OrderType.MKT,
+        limit_price=limit_price if order_type else None,
+        stop_price=stop_price if order_type else None,
         time_in_force=tif or TimeInForce.DAY,
         account_id=message.account_id,
         outside_regular_hours=message.outside_regular_hours,
@@ -268,4 +267,3 @@ def _decimal(text: str, name: str, found: Violations) -> Decimal | None:
     if significant_digits(parsed) > MAX_SIGNIFICANT_DIGITS:
         found.add(name, f"has more than {MAX_SIGNIFICANT_DIGITS} significant digits")
     return parsed
-

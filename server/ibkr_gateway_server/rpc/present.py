@@ -9,7 +9,6 @@ from enum import Enum
 from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
-
 from ibkr_gateway.v1 import (
     account_service_pb2,
     common_pb2,
@@ -19,6 +18,7 @@ from ibkr_gateway.v1 import (
     orders_service_pb2,
     reference_data_service_pb2,
 )
+
 from ibkr_gateway_server.domain.accounts import AccountPnl, AccountSummary, PnlDetail, Position
 from ibkr_gateway_server.domain.bars import Bar
 from ibkr_gateway_server.domain.instruments import ContractDetails, Instrument, TradingSession

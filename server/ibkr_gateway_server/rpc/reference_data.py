@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from ibkr_gateway.v1 import reference_data_service_pb2 as pb
+
 from ibkr_gateway_server.broker.contracts import Contracts
 from ibkr_gateway_server.domain.errors import DomainError, Violations
 from ibkr_gateway_server.domain.instruments import Instrument

@@ -47,17 +47,19 @@ class GatewayServer:
         self._wrapper.register(self._server, service, servicer)
         self._names.append(service.full_name)
 
-    async def start(self, host: str, port: int) -> int:
-        """Listen. Returns the port. Raises OSError when it is taken."""
+    def bind(self, host: str, port: int) -> int:
+        """Take the port; nothing is served yet. Returns it. Raises OSError when it is taken."""
         self._add_reflection()
         try:
-            bound = self._server.add_insecure_port(f"{host}:{port}")
+            return self._server.add_insecure_port(f"{host}:{port}")
         except RuntimeError as error:
             raise OSError(str(error)) from error
+
+    async def start(self) -> None:
+        """Serve."""
         for name in ("", LIVENESS):
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         await self._server.start()
-        return bound
 
     async def show_health(self, is_serving: Callable[[str, SessionStatus], bool], status: SessionStatus) -> None:
         """Tell the health of every service, by the session's state."""

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from ibkr_gateway.v1 import simulation_service_pb2 as pb
+
 from ibkr_gateway_server.domain.errors import ContractNotFound, NotImplementedYet, Violations
 from ibkr_gateway_server.rpc import parse, present
 from ibkr_gateway_server.rpc.calls import Call

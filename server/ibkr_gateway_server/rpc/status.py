@@ -12,8 +12,8 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2
 from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
-
 from ibkr_gateway.v1 import error_reason_pb2
+
 from ibkr_gateway_server.domain.errors import DomainError, FieldsInvalid, Reason, Refused
 from ibkr_gateway_server.logs import redact
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ibkr_gateway.v1 import common_pb2, market_data_service_pb2, orders_service_pb2
+
 from ibkr_gateway_server.domain.errors import DomainError
 from ibkr_gateway_server.domain.events import CommissionReported, Filled, NoticeReceived, OrderEvent, StatusChanged
 from ibkr_gateway_server.domain.orders import BrokerNotice

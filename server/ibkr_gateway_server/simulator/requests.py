@@ -212,14 +212,11 @@ def _send_schedule(session: Session, req_id: int, listing: Listing, end: float, 
     starts = history.bar_starts(listing, "1 day", f"{max(count, 1) * 2} D", end, regular=True)[-count:]
     zone = ZoneInfo(listing.time_zone)
     opening, closing = listing.hours[1].split("-")
-    days = []
+    rows: list[tuple[str, str, str]] = []
     for start in starts:
-        day = datetime.fromtimestamp(start, zone)
-        days.append(
-            tuple(day.strftime(f"%Y%m%d-{clock[:2]}:{clock[2:]}:00") for clock in (opening, closing))
-            + (day.strftime("%Y%m%d"),)
-        )
-    rows = [(begin, finish, day) for begin, finish, day in days]
+        day = datetime.fromtimestamp(start, zone).strftime("%Y%m%d")
+        begin, finish = (f"{day}-{clock[:2]}:{clock[2:]}:00" for clock in (opening, closing))
+        rows.append((begin, finish, day))
     whole = (rows[0][0], rows[-1][1]) if rows else ("", "")
     session.send(messages.historical_schedule(req_id, whole, listing.time_zone, rows))
 

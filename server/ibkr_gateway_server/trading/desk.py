@@ -18,6 +18,8 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
+from pydantic import TypeAdapter
+
 from ibkr_gateway_server.audit.store import ORDER_REF_PREFIX, AuditStore
 from ibkr_gateway_server.audit.transaction import Cause, StoredOrder, Transaction
 from ibkr_gateway_server.broker.accounts import Accounts
@@ -54,7 +56,6 @@ from ibkr_gateway_server.trading.guard import Guard, TradingRules
 from ibkr_gateway_server.trading.ledger import Entry, Ledger
 from ibkr_gateway_server.trading.reconcile import Reconciler
 from ibkr_gateway_server.trading.recorder import Recorder
-from pydantic import TypeAdapter
 
 log = logging.getLogger(__name__)
 
@@ -313,6 +314,10 @@ class Desk:
                 key=lambda status: status.create_time,
             )
         )
+
+    def own_open_orders(self) -> tuple[OrderStatus, ...]:
+        """This gateway's orders that may still fill, as recorded."""
+        return tuple(self._recorded(entry) for entry in self._ledger.open_entries())
 
     def trading_status(self) -> TradingStatus:
         """Whether a valid order would be sent now, and everything in the way."""

@@ -191,6 +191,10 @@ class Ledger:
     def _moved(self, entry: Entry, status: OrderStatus, now: datetime, recovered: bool) -> list[Change]:
         if status == entry.status:
             return []
+        if status.state.is_final and replace(status, broker_status=entry.status.broker_status) == entry.status:
+            # IBKR's word for an end that its executions have told already is no news.
+            entry.status = status
+            return []
         entry.status = replace(status, update_time=now)
         if entry.status.client_order_id:
             self._index(entry)

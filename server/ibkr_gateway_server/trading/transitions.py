@@ -33,6 +33,8 @@ FILL_NOW_OR_NEVER = frozenset({TimeInForce.IOC, TimeInForce.FOK})
 # codes.
 CANCEL_REFUSED = frozenset({10147, 10148, 161, 135})
 DUPLICATE_ORDER_ID = 103
+# Said of every cancelled order after its status has; nothing to warn of.
+ORDER_CANCELLED = 202
 
 # States that no report changes any more; executions still do.
 _STICKY = frozenset(
@@ -95,7 +97,8 @@ def after_error(status: OrderStatus, notice: BrokerNotice, *, is_rejection: bool
 
 
 def _warned(status: OrderStatus, notice: BrokerNotice) -> OrderStatus:
-    return status if notice in status.warnings else replace(status, warnings=(*status.warnings, notice))
+    known = notice.code == ORDER_CANCELLED or notice in status.warnings
+    return status if known else replace(status, warnings=(*status.warnings, notice))
 
 
 def _state_of(status: OrderStatus, report: OpenOrderSeen | OrderStatusSeen) -> OrderState | None:

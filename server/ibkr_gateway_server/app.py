@@ -1,0 +1,262 @@
+"""The composition root: builds every room, starts what runs, and takes it down again in reverse order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from ibkr_gateway.v1 import (
+    account_service_pb2,
+    audit_service_pb2,
+    gateway_service_pb2,
+    market_data_service_pb2,
+    orders_service_pb2,
+    reference_data_service_pb2,
+    simulation_service_pb2,
+)
+from prometheus_client import start_http_server
+
+from ibkr_gateway_server import __version__
+from ibkr_gateway_server.audit.store import AuditStore
+from ibkr_gateway_server.broker.accounts import Accounts
+from ibkr_gateway_server.broker.connection import BrokerAddress
+from ibkr_gateway_server.broker.contracts import Contracts
+from ibkr_gateway_server.broker.history import History
+from ibkr_gateway_server.broker.market_data import MarketData, MarketDataSettings
+from ibkr_gateway_server.broker.pacing import Pacer
+from ibkr_gateway_server.broker.session import Session, SessionTimings
+from ibkr_gateway_server.domain.events import OrderEvent, StatusChanged
+from ibkr_gateway_server.domain.orders import OrderState
+from ibkr_gateway_server.metrics import Metrics
+from ibkr_gateway_server.rpc.account import AccountServicer
+from ibkr_gateway_server.rpc.audit import AuditServicer
+from ibkr_gateway_server.rpc.calls import CallWrapper
+from ibkr_gateway_server.rpc.gateway import About, GatewayServicer
+from ibkr_gateway_server.rpc.market_data import MarketDataServicer
+from ibkr_gateway_server.rpc.orders import OrdersServicer
+from ibkr_gateway_server.rpc.reference_data import ReferenceDataServicer
+from ibkr_gateway_server.rpc.server import GatewayServer, is_serving
+from ibkr_gateway_server.rpc.simulation import SimulationServicer
+from ibkr_gateway_server.settings import Settings
+from ibkr_gateway_server.simulator import Simulator
+from ibkr_gateway_server.streams.orders import OrderEvents
+from ibkr_gateway_server.streams.quotes import QuoteHub
+from ibkr_gateway_server.trading.desk import Desk, DeskTimings
+from ibkr_gateway_server.trading.guard import Mode, TradingRules
+
+log = logging.getLogger(__name__)
+
+# From the signal to stop until what is left is cut off.
+DRAIN_S = 10.0
+
+
+class PortTaken(OSError):
+    """A port this server needs is in use; `setting` names it."""
+
+    def __init__(self, setting: str, address: str) -> None:
+        super().__init__(f"{setting}: cannot listen on {address}; is another server running there?")
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A running gateway."""
+
+    host: str
+    port: int
+    session: Session
+    desk: Desk
+    market_data: MarketData
+    metrics: Metrics
+    simulator: Simulator | None
+
+    @property
+    def target(self) -> str:
+        """What a client connects to."""
+        return f"{self.host}:{self.port}"
+
+
+@asynccontextmanager
+async def running(
+    settings: Settings,
+    *,
+    session_timings: SessionTimings | None = None,
+    desk_timings: DeskTimings | None = None,
+    drain_s: float = DRAIN_S,
+) -> AsyncIterator[Running]:
+    """A gateway that serves until the context ends; then calls end, the record is closed and TWS left, in that order.
+
+    Raises PortTaken; OSError, ValueError and sqlalchemy's DatabaseError when the record cannot be opened.
+    """
+    async with AsyncExitStack() as stack:
+        metrics = Metrics()
+        if settings.metrics_port:
+            _serve_metrics(settings, metrics, stack)
+        store = await stack.enter_async_context(AuditStore(settings.audit_db_path))
+        address, simulator = await _broker(settings, stack)
+        loop = asyncio.get_running_loop()
+        pacer = Pacer(loop.time)
+        session = Session(
+            address, settings.ibkr_client_id, pacer, session_timings, observe=_observer_of_requests(metrics)
+        )
+        accounts = Accounts(session, pacer)
+        contracts = Contracts(session, pacer)
+        market_data = MarketData(session, contracts, pacer, MarketDataSettings(market_data_type=settings.data_type))
+        history = History(session, contracts, pacer, loop.time)
+        desk = Desk(_rules(settings), session, pacer, contracts, market_data, accounts, store, desk_timings)
+        hub = QuoteHub(market_data, lambda: session.status)
+        events = OrderEvents(store, desk.own_open_orders, lambda: session.status)
+        desk.recorder.listen(events.put)
+        desk.recorder.listen(_observer_of_orders(metrics))
+        session.on_lost(events.lost)
+
+        source = "SIMULATOR" if settings.is_simulation else "IBKR"
+        wrapper = CallWrapper(metrics, settings.request_timeout, is_simulation=settings.is_simulation)
+        server = GatewayServer(wrapper)
+        about = About(settings, __version__, datetime.now(UTC), lambda: wrapper.unimplemented)
+        gateway = GatewayServicer(about, session, desk, metrics)
+        servicers = {
+            market_data_service_pb2: MarketDataServicer(market_data, history, hub, source),
+            reference_data_service_pb2: ReferenceDataServicer(contracts),
+            account_service_pb2: AccountServicer(session, accounts, store),
+            orders_service_pb2: OrdersServicer(desk, events, store, source),
+            gateway_service_pb2: gateway,
+            audit_service_pb2: AuditServicer(store),
+        }
+        if simulator is not None:
+            servicers[simulation_service_pb2] = SimulationServicer(simulator, simulator.state)
+        for module, servicer in servicers.items():
+            (service,) = module.DESCRIPTOR.services_by_name.values()
+            server.add(service, servicer)
+
+        def drain(deadline: datetime) -> None:
+            desk.guard.drain()
+            for part in (hub, events, gateway):
+                part.drain(deadline)
+
+        try:
+            port = server.bind(settings.grpc_host, settings.grpc_port)
+        except OSError:
+            raise PortTaken("GRPC_PORT", f"{settings.grpc_host}:{settings.grpc_port}") from None
+        await stack.enter_async_context(desk.running())
+        await stack.enter_async_context(_background(session.run(), market_data.run()))
+        await stack.enter_async_context(_background(_follow(session, server, events, metrics)))
+        await server.start()
+        try:
+            yield Running(settings.grpc_host, port, session, desk, market_data, metrics, simulator)
+        finally:
+            await server.stop(drain, drain_s)
+
+
+async def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT; a second signal does not wait for calls to end."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    this = asyncio.current_task()
+    assert this is not None
+
+    def stop_now_or_at_once() -> None:
+        if stop.is_set():
+            this.cancel()
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop_now_or_at_once)
+    async with running(settings) as gateway:
+        log.info("serving", extra={"target": gateway.target, "mode": settings.mode, "version": __version__})
+        # The one line for programs that start this one and wait for it.
+        print(f"listening on {gateway.target}", flush=True)
+        await stop.wait()
+        log.info("stopping", extra={"open_orders": len(gateway.desk.own_open_orders())})
+
+
+async def _broker(settings: Settings, stack: AsyncExitStack) -> tuple[BrokerAddress, Simulator | None]:
+    """Where TWS is: as set, or a simulator of our own on this machine, spoken to over the very same wire."""
+    if not settings.is_simulation:
+        return BrokerAddress(settings.ibkr_gateway_host, settings.broker_port), None
+    simulator = Simulator(seed=settings.simulation_seed)
+    try:
+        address = await stack.enter_async_context(simulator.listen("127.0.0.1", settings.broker_port))
+    except OSError:
+        raise PortTaken("IBKR_GATEWAY_PORT", f"127.0.0.1:{settings.broker_port}") from None
+    return BrokerAddress(address.host, address.port), simulator
+
+
+def _rules(settings: Settings) -> TradingRules:
+    return TradingRules(
+        mode=Mode(settings.mode),
+        orders_enabled=settings.sends_orders,
+        override_file=settings.live_trading_override_file,
+        max_notional=settings.max_notional,
+        max_size_per_symbol=settings.max_size_per_symbol,
+    )
+
+
+@asynccontextmanager
+async def _background(*work: object) -> AsyncIterator[None]:
+    """Run coroutines until the context ends; the failure of one ends the gateway."""
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(each) for each in work]  # type: ignore[arg-type]  # coroutines of no result
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+
+
+async def _follow(session: Session, server: GatewayServer, events: OrderEvents, metrics: Metrics) -> None:
+    """Whatever depends on the session's state follows it."""
+    async for status in session.changes():
+        metrics.connection_status.set(float(status.state.is_linked))
+        await server.show_health(is_serving, status)
+        if status.state.is_linked:
+            events.recovered()
+
+
+def _serve_metrics(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> None:
+    try:
+        httpd, thread = start_http_server(settings.metrics_port, addr="127.0.0.1", registry=metrics.registry)
+    except OSError:
+        raise PortTaken("METRICS_PORT", f"127.0.0.1:{settings.metrics_port}") from None
+    stack.callback(thread.join)
+    stack.callback(httpd.server_close)
+    stack.callback(httpd.shutdown)
+
+
+def _observer_of_requests(metrics: Metrics) -> Callable[[str, str, float], None]:
+    def observe(operation: str, status: str, duration_s: float) -> None:
+        metrics.ibkr_operations.labels(operation, status).inc()
+        metrics.ibkr_operation_duration.labels(operation).observe(duration_s)
+
+    return observe
+
+
+def _observer_of_orders(metrics: Metrics) -> Callable[[Sequence[OrderEvent]], None]:
+    """Counts orders by the states they come to, and times their fills."""
+    states: dict[str, OrderState] = {}
+
+    def observe(events: Sequence[OrderEvent]) -> None:
+        for event in events:
+            key, happening = event.client_order_id, event.happening
+            if not key or not isinstance(happening, StatusChanged):
+                continue
+            status, before = happening.status, states.get(key)
+            if status.state is before:
+                continue
+            metrics.orders.labels(status.state, status.instrument.symbol).inc()
+            if before is not None and before.is_open:
+                metrics.active_orders.labels(before).dec()
+            if status.state.is_open:
+                metrics.active_orders.labels(status.state).inc()
+                states[key] = status.state
+            else:
+                states.pop(key, None)
+            if status.state is OrderState.FILLED:
+                elapsed_s = (status.update_time - status.create_time).total_seconds()
+                metrics.order_time_to_fill.labels(status.instrument.symbol).observe(elapsed_s)
+
+    return observe
