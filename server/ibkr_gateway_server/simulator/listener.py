@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from typing import cast
 
 from ibkr_gateway_server.simulator.gateway import Gateway
 from ibkr_gateway_server.simulator.instruments import ContractQuery
@@ -151,8 +152,8 @@ class _Connection(asyncio.Protocol):
         self.session = Session(simulator.gateway, simulator._server_version, simulator._counts)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # uvloop's transports are asyncio's in all but their base class.
+        self._transport = cast("asyncio.Transport", transport)
         self._simulator._connections.add(self)
         transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 

@@ -1,0 +1,210 @@
+"""How things look: tables for people, from the contract's messages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from ibkr_gateway.v1 import account_service_pb2, common_pb2, market_data_service_pb2, orders_service_pb2
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+DASH = "-"
+
+
+def table(title: str, *columns: str, numbers: Sequence[str] = ()) -> Table:
+    """An empty table; the columns named in `numbers` are aligned right."""
+    made = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
+    for column in columns:
+        made.add_column(column, justify="right" if column in numbers else "left", no_wrap=True)
+    return made
+
+
+def name_of(instrument: common_pb2.Instrument) -> str:
+    """A short name: the exchange's own where it says more than the symbol."""
+    return instrument.local_symbol.strip() or instrument.symbol or str(instrument.con_id)
+
+
+def quotes_table(rows: Iterable[tuple[str, market_data_service_pb2.Quote | None, str]]) -> Table:
+    """Quotes, one row each: its label, the quote or None, and a remark."""
+    numbers = ("bid", "ask", "last", "change", "volume", "bid size", "ask size")
+    made = table(
+        "", "instrument", "bid size", "bid", "ask", "ask size", "last", "change", "volume", "data", numbers=numbers
+    )
+    for label, quote, remark in rows:
+        if quote is None:
+            made.add_row(label, *[DASH] * 7, Text(remark, style="yellow"))
+            continue
+        made.add_row(
+            name_of(quote.instrument),
+            *(_number(quote, name) for name in ("bid_size", "bid_price", "ask_price", "ask_size", "last_price")),
+            _change(quote),
+            _number(quote, "volume"),
+            Text(remark or _kind(quote), style="yellow" if remark or quote.is_stale else "dim"),
+        )
+    return made
+
+
+def bars_table(answer: market_data_service_pb2.GetHistoricalBarsResponse) -> Table:
+    """Bars, one row each."""
+    numbers = ("open", "high", "low", "close", "volume", "wap")
+    made = table(name_of(answer.instrument), "start", *numbers, numbers=numbers)
+    for bar in answer.bars:
+        start = bar.date or bar.start_time.ToDatetime().strftime("%Y-%m-%d %H:%M:%SZ")
+        prices = (f"{price:g}" for price in (bar.open, bar.high, bar.low, bar.close))
+        made.add_row(start, *prices, _number(bar, "volume"), _number(bar, "wap"))
+    return made
+
+
+def summary_table(summary: account_service_pb2.AccountSummary) -> Table:
+    """Balances and margin."""
+    made = table(f"Account {summary.account_id} ({summary.currency})", "figure", "amount", numbers=("amount",))
+    for name in (
+        "net_liquidation",
+        "cash",
+        "buying_power",
+        "available_funds",
+        "initial_margin",
+        "maintenance_margin",
+        "margin_excess",
+        "gross_position_value",
+    ):
+        made.add_row(name.replace("_", " "), amount(getattr(summary, name)))
+    return made
+
+
+def positions_table(positions: Iterable[account_service_pb2.Position]) -> Table:
+    """Positions, one row each."""
+    numbers = ("quantity", "average cost", "price", "value", "unrealized P&L")
+    made = table("Positions", "instrument", "type", *numbers, "currency", numbers=numbers)
+    for position in positions:
+        kind = common_pb2.SecurityType.Name(position.instrument.security_type).removeprefix("SECURITY_TYPE_")
+        made.add_row(
+            name_of(position.instrument),
+            kind,
+            amount(position.quantity, 0),
+            amount(position.average_cost),
+            _number(position, "market_price"),
+            amount(position.market_value),
+            signed(position.unrealized_pnl),
+            position.currency,
+        )
+    return made
+
+
+def preview_table(preview: orders_service_pb2.OrderPreview) -> Table:
+    """What an order would do."""
+    source = orders_service_pb2.MarginSource.Name(preview.margin_source).removeprefix("MARGIN_SOURCE_")
+    made = table("Preview (nothing is sent)", "what", "value", numbers=("value",))
+    for leg in preview.legs:
+        terms = [state_name(leg.side, common_pb2.Side, "SIDE_"), amount(leg.quantity, 0)]
+        terms.append(state_name(leg.order_type, orders_service_pb2.OrderType, "ORDER_TYPE_"))
+        terms += [f"at {leg.limit_price}"] if leg.HasField("limit_price") else []
+        made.add_row("order", " ".join(terms))
+    for label, name in (
+        ("value", "total_notional"),
+        ("commission", "commission"),
+        ("initial margin", "initial_margin_change"),
+        ("maintenance margin", "maintenance_margin_change"),
+    ):
+        money = getattr(preview, name)
+        shown = f"{amount(money.amount)} {money.currency_code}" if preview.HasField(name) else "not known"  # type: ignore[arg-type]
+        made.add_row(label, shown)
+    made.add_row("figures by", "IBKR's what-if" if source == "BROKER_WHATIF" else "the gateway's estimate")
+    for warning in preview.warnings:
+        made.add_row("note", Text(warning, style="yellow"))
+    for blocker in preview.blockers:
+        made.add_row("blocked", Text(f"{blocker.error_code}: {blocker.message}", style="red"))
+    return made
+
+
+def orders_table(title: str, orders: Iterable[orders_service_pb2.OrderStatus]) -> Table:
+    """Orders, one row each."""
+    numbers = ("quantity", "filled", "limit", "average")
+    columns = ("client_order_id", "order", "instrument", "side", "type", *numbers, "state")
+    made = table(title, *columns, numbers=numbers)
+    for order in orders:
+        made.add_row(
+            order.client_order_id or DASH,
+            str(order.order_id or DASH),
+            name_of(order.instrument),
+            state_name(order.side, common_pb2.Side, "SIDE_"),
+            order.broker_order_type or state_name(order.order_type, orders_service_pb2.OrderType, "ORDER_TYPE_"),
+            amount(order.quantity, 0),
+            amount(order.filled_quantity, 0),
+            order.limit_price or DASH,
+            order.average_fill_price or DASH,
+            state_text(order),
+        )
+    return made
+
+
+def state_text(order: orders_service_pb2.OrderStatus) -> Text:
+    """A state in the colour of how it went."""
+    name = state_name(order.state, orders_service_pb2.OrderState, "ORDER_STATE_")
+    styles = {
+        "FILLED": "green",
+        "REJECTED": "red",
+        "UNKNOWN": "bold red",
+        "CONFLICT": "bold red",
+        "CANCELLED": "yellow",
+    }
+    text = Text(name, style=styles.get(name, "cyan"))
+    return text + Text(f" ({order.rejection.text})", style="red") if order.HasField("rejection") else text
+
+
+def event_line(event: orders_service_pb2.OrderEvent) -> Text:
+    """One event of an order stream as a line."""
+    kind = event.WhichOneof("event") or ""
+    head = Text(f"{event.sequence:>5}  " if event.sequence else "       ", style="dim")
+    if kind == "status":
+        return (
+            head + Text("status     ") + state_text(event.status) + Text(f"  {event.status.broker_status}", style="dim")
+        )
+    if kind in ("execution", "commission"):
+        fill = getattr(event, kind)
+        what = f"{amount(fill.quantity, 0)} {name_of(fill.instrument)} at {fill.price} on {fill.exchange}"
+        fee = f"  commission {fill.commission.amount} {fill.commission.currency_code}" if kind == "commission" else ""
+        return head + Text(f"{kind:<11}", style="green") + Text(what + fee)
+    if kind == "notice":
+        return head + Text("notice     ", style="yellow") + Text(f"{event.notice.ibkr_code}: {event.notice.text}")
+    return head + Text(kind.replace("_", " "), style="dim")
+
+
+def state_name(number: int, kind: object, prefix: str) -> str:
+    """An enum's value without its prefix."""
+    name: str = kind.Name(number)  # type: ignore[attr-defined]  # protobuf's enum wrappers
+    return name.removeprefix(prefix)
+
+
+def amount(text: str, digits: int = 2) -> str:
+    """A decimal with thousands separated; a dash where there is none."""
+    if not text:
+        return DASH
+    whole = digits == 0 and "." in text
+    return f"{float(text):,.{4 if whole else digits}f}".rstrip("0" if whole else "")
+
+
+def signed(text: str) -> Text:
+    """A gain in green, a loss in red."""
+    if not text:
+        return Text(DASH)
+    return Text(f"{float(text):+,.2f}", style="green" if float(text) >= 0 else "red")
+
+
+def _number(message: object, name: str) -> str:
+    if not message.HasField(name):  # type: ignore[attr-defined]  # any of the contract's messages
+        return DASH
+    return f"{getattr(message, name):,.10g}"
+
+
+def _change(quote: market_data_service_pb2.Quote) -> Text:
+    if not (quote.HasField("last_price") and quote.HasField("close_price") and quote.close_price):
+        return Text(DASH)
+    change = (quote.last_price / quote.close_price - 1) * 100
+    return Text(f"{change:+.2f} %", style="green" if change >= 0 else "red")
+
+
+def _kind(quote: market_data_service_pb2.Quote) -> str:
+    name = common_pb2.MarketDataType.Name(quote.market_data_type).removeprefix("MARKET_DATA_TYPE_").lower()
+    return "stale" if quote.is_stale else name

@@ -1,0 +1,229 @@
+"""One connection to a gateway.
+
+A typed stub per service, with deadlines, correlation ids and typed errors on every call.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, cast
+
+import grpc
+
+from ibkr_gateway.errors import from_rpc_error
+from ibkr_gateway.v1.account_service_pb2_grpc import AccountServiceStub
+from ibkr_gateway.v1.audit_service_pb2_grpc import AuditServiceStub
+from ibkr_gateway.v1.gateway_service_pb2_grpc import GatewayServiceStub
+from ibkr_gateway.v1.market_data_service_pb2_grpc import MarketDataServiceStub
+from ibkr_gateway.v1.orders_service_pb2_grpc import OrdersServiceStub
+from ibkr_gateway.v1.reference_data_service_pb2_grpc import ReferenceDataServiceStub
+from ibkr_gateway.v1.simulation_service_pb2_grpc import SimulationServiceStub
+
+if TYPE_CHECKING:
+    from ibkr_gateway.v1.account_service_pb2_grpc import AccountServiceAsyncStub
+    from ibkr_gateway.v1.audit_service_pb2_grpc import AuditServiceAsyncStub
+    from ibkr_gateway.v1.gateway_service_pb2_grpc import GatewayServiceAsyncStub
+    from ibkr_gateway.v1.market_data_service_pb2_grpc import MarketDataServiceAsyncStub
+    from ibkr_gateway.v1.orders_service_pb2_grpc import OrdersServiceAsyncStub
+    from ibkr_gateway.v1.reference_data_service_pb2_grpc import ReferenceDataServiceAsyncStub
+    from ibkr_gateway.v1.simulation_service_pb2_grpc import SimulationServiceAsyncStub
+
+DEFAULT_TARGET = "127.0.0.1:50051"
+DEFAULT_TIMEOUT_S = 30.0
+
+_PACKAGE = "ibkr_gateway.v1"
+# Reads only: a command is repeated by its client_order_id, and by who gave it.
+_READS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("MarketDataService", ("GetQuote", "GetQuotes", "GetHistoricalBars", "GetMarketDataUsage")),
+    ("ReferenceDataService", ("ResolveContract", "ResolveContracts", "GetContractDetails", "ListFutures")),
+    (
+        "AccountService",
+        ("ListAccounts", "GetAccountSummary", "GetAccountValues", "GetPositions", "GetAccountStatus", "GetPnl"),
+    ),
+    ("OrdersService", ("GetOrder", "GetOrderStatus", "ListOpenOrders", "ListOrders")),
+)
+
+_SERVICE_CONFIG = {
+    "methodConfig": [
+        {
+            "name": [
+                {"service": f"{_PACKAGE}.{service}", "method": method}
+                for service, methods in _READS
+                for method in methods
+            ],
+            "retryPolicy": {
+                "maxAttempts": 3,
+                "initialBackoff": "0.1s",
+                "maxBackoff": "1s",
+                "backoffMultiplier": 2,
+                "retryableStatusCodes": ["UNAVAILABLE"],
+            },
+        }
+    ]
+}
+
+# Pings keep a quiet connection known to be alive; the server allows one every 10 s.
+OPTIONS: tuple[tuple[str, Any], ...] = (
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.max_receive_message_length", 64 * 1024 * 1024),
+    ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
+)
+
+
+def connect(
+    target: str = DEFAULT_TARGET, *, timeout_s: float = DEFAULT_TIMEOUT_S, token: str | None = None
+) -> AsyncGateway:
+    """A connection for asyncio; use it by `async with`. Nothing is sent until the first call.
+
+    `timeout_s` bounds every unary call that is given no timeout of its own; streams are not bounded.
+    """
+    return AsyncGateway(grpc.aio.insecure_channel(target, options=OPTIONS), timeout_s, token)
+
+
+def connect_sync(
+    target: str = DEFAULT_TARGET, *, timeout_s: float = DEFAULT_TIMEOUT_S, token: str | None = None
+) -> SyncGateway:
+    """A connection for ordinary code; use it by `with`. Nothing is sent until the first call."""
+    return SyncGateway(grpc.insecure_channel(target, options=OPTIONS), timeout_s, token)
+
+
+class AsyncGateway:
+    """A stub per service. Calls raise GatewayError; unary ones are awaited, streams are iterated by `async for`."""
+
+    market_data: MarketDataServiceAsyncStub
+    reference_data: ReferenceDataServiceAsyncStub
+    account: AccountServiceAsyncStub
+    orders: OrdersServiceAsyncStub
+    gateway: GatewayServiceAsyncStub
+    audit: AuditServiceAsyncStub
+    simulation: SimulationServiceAsyncStub
+
+    def __init__(
+        self, channel: grpc.aio.Channel, timeout_s: float = DEFAULT_TIMEOUT_S, token: str | None = None
+    ) -> None:
+        self.channel = channel
+        for name, stub in _STUBS.items():
+            setattr(self, name, _AsyncService(stub(channel), timeout_s, token))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.channel.close()
+
+
+class SyncGateway:
+    """A stub per service. Calls raise GatewayError; streams are iterated by `for`."""
+
+    market_data: MarketDataServiceStub
+    reference_data: ReferenceDataServiceStub
+    account: AccountServiceStub
+    orders: OrdersServiceStub
+    gateway: GatewayServiceStub
+    audit: AuditServiceStub
+    simulation: SimulationServiceStub
+
+    def __init__(self, channel: grpc.Channel, timeout_s: float = DEFAULT_TIMEOUT_S, token: str | None = None) -> None:
+        self.channel = channel
+        for name, stub in _STUBS.items():
+            setattr(self, name, _SyncService(stub(channel), timeout_s, token))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.channel.close()
+
+
+_STUBS: dict[str, Any] = {
+    "market_data": MarketDataServiceStub,
+    "reference_data": ReferenceDataServiceStub,
+    "account": AccountServiceStub,
+    "orders": OrdersServiceStub,
+    "gateway": GatewayServiceStub,
+    "audit": AuditServiceStub,
+    "simulation": SimulationServiceStub,
+}
+
+
+class _Service:
+    """Stands in for a stub: every call gets a deadline, a correlation id and typed errors."""
+
+    def __init__(self, stub: Any, timeout_s: float, token: str | None) -> None:
+        self._stub = stub
+        self._timeout_s = timeout_s
+        self._authorization = (("authorization", f"Bearer {token}"),) if token else ()
+
+    def _metadata(self, given: Sequence[tuple[str, str]] | None) -> tuple[tuple[str, str], ...]:
+        metadata = (*(given or ()), *self._authorization)
+        if any(key == "x-correlation-id" for key, _ in metadata):
+            return metadata
+        return (*metadata, ("x-correlation-id", str(uuid.uuid4())))
+
+
+class _AsyncService(_Service):
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._stub, name)
+
+        def call(
+            request: Any, *, timeout: float | None = None, metadata: Sequence[tuple[str, str]] | None = None
+        ) -> Any:
+            headers = self._metadata(metadata)
+            if isinstance(method, grpc.aio.UnaryUnaryMultiCallable):
+                return _awaited(method(request, timeout=timeout or self._timeout_s, metadata=headers))
+            return _iterated(method(request, timeout=timeout, metadata=headers))
+
+        return call
+
+
+class _SyncService(_Service):
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._stub, name)
+
+        def call(
+            request: Any, *, timeout: float | None = None, metadata: Sequence[tuple[str, str]] | None = None
+        ) -> Any:
+            headers = self._metadata(metadata)
+            if isinstance(method, grpc.UnaryUnaryMultiCallable):
+                try:
+                    return method(request, timeout=timeout or self._timeout_s, metadata=headers)
+                except grpc.RpcError as error:
+                    raise from_rpc_error(error) from None
+            return _iterated_sync(method(request, timeout=timeout, metadata=headers))
+
+        return call
+
+
+async def _awaited(call: Awaitable[Any]) -> Any:
+    try:
+        return await call
+    except grpc.RpcError as error:
+        raise from_rpc_error(error) from None
+
+
+async def _iterated(call: Any) -> AsyncIterator[Any]:
+    try:
+        async for message in call:
+            yield message
+    except grpc.RpcError as error:
+        raise from_rpc_error(error) from None
+    finally:
+        call.cancel()
+
+
+def _iterated_sync(call: Any) -> Iterator[Any]:
+    try:
+        yield from call
+    except grpc.RpcError as error:
+        raise from_rpc_error(error) from None
+    finally:
+        cast("grpc.Call", call).cancel()
