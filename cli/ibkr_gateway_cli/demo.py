@@ -58,14 +58,19 @@ def demo(
 ) -> None:
     """Show everything once, on the simulator: no account is needed and nothing real is touched."""
     out = console()
-    out.print(Panel("ibkr-gateway on its own simulator: no account, no real orders, whatever the environment says."))
+    out.print(
+        Panel(
+            "ibkr-gateway on its own simulator: no account, no real orders, whatever the environment says.",
+            expand=False,
+        )
+    )
     with errors_as_exit_codes(as_json=False), _server() as target, connect_sync(target) as gateway:
         _wait_until_ready(gateway)
         _stream_quotes(out, gateway, seconds)
         _show_bars(out, gateway)
         _show_account(out, gateway)
         _trade(out, gateway)
-    out.print(Panel(NEXT_STEPS.rstrip(), title="Next steps", title_align="left"))
+    out.print(Panel(NEXT_STEPS.rstrip(), title="Next steps", title_align="left", expand=False))
 
 
 @contextmanager
@@ -109,7 +114,9 @@ def _stream_quotes(out: Console, gateway: SyncGateway, seconds: float) -> None:
     def view() -> Panel:
         rows = [(label, quotes.get(position), "waiting") for position, label in enumerate(labels)]
         shown = [(label, quote, "" if quote else remark) for label, quote, remark in rows]
-        return Panel(render.quotes_table(shown), title=f"Live quotes, {updates} updates", title_align="left")
+        return Panel(
+            render.quotes_table(shown), title=f"Live quotes, {updates} updates", title_align="left", expand=False
+        )
 
     with Live(view(), console=out, auto_refresh=False, transient=not out.is_terminal) as live:
         for response in gateway.market_data.StreamQuotes(request):
@@ -130,21 +137,26 @@ def _show_bars(out: Console, gateway: SyncGateway) -> None:
         instrument=stock("AAPL"), bar_size=bar_size("1 day"), duration=duration("1 W"), regular_hours_only=True
     )
     out.print(
-        Panel(render.bars_table(gateway.market_data.GetHistoricalBars(request)), title="Daily bars", title_align="left")
+        Panel(
+            render.bars_table(gateway.market_data.GetHistoricalBars(request)),
+            title="Daily bars",
+            title_align="left",
+            expand=False,
+        )
     )
 
 
 def _show_account(out: Console, gateway: SyncGateway) -> None:
     answer = gateway.account.GetAccountStatus(account_service_pb2.GetAccountStatusRequest())
-    out.print(Panel(render.summary_table(answer.summary), title="Account", title_align="left"))
-    out.print(Panel(render.positions_table(answer.positions), title="Positions", title_align="left"))
+    out.print(Panel(render.summary_table(answer.summary), title="Account", title_align="left", expand=False))
+    out.print(Panel(render.positions_table(answer.positions), title="Positions", title_align="left", expand=False))
 
 
 def _trade(out: Console, gateway: SyncGateway) -> None:
     """Preview, fill a market order, rest and cancel a limit order, then tell both stories from the record."""
     market = _order("10", orders_pb.ORDER_TYPE_MKT)
     preview = gateway.orders.PreviewOrder(orders_pb.PreviewOrderRequest(order=market)).preview
-    out.print(Panel(render.preview_table(preview), title="Preview", title_align="left"))
+    out.print(Panel(render.preview_table(preview), title="Preview", title_align="left", expand=False))
     bought = _place(gateway, market)
     filled = _wait_for(gateway, bought, orders_pb.ORDER_STATE_FILLED)
     far_price = f"{preview.quote.last_price * 0.5:.2f}"
@@ -152,7 +164,7 @@ def _trade(out: Console, gateway: SyncGateway) -> None:
     key = orders_pb.OrderKey(client_order_id=rested)
     gateway.orders.CancelOrder(orders_pb.CancelOrderRequest(order=key))
     cancelled = _wait_for(gateway, rested, orders_pb.ORDER_STATE_CANCELLED)
-    out.print(Panel(render.orders_table("", [filled, cancelled]), title="Two orders", title_align="left"))
+    out.print(Panel(render.orders_table("", [filled, cancelled]), title="Two orders", title_align="left", expand=False))
     _tell_events(out, gateway, (bought, rested))
 
 
@@ -200,4 +212,4 @@ def _tell_events(out: Console, gateway: SyncGateway, keys: tuple[str, ...]) -> N
             lines += [render.event_line(event) for event in events]
             if len(events) < len(response.events):
                 break
-    out.print(Panel(Group(*lines), title="Their events, from the record", title_align="left"))
+    out.print(Panel(Group(*lines), title="Their events, from the record", title_align="left", expand=False))

@@ -10,6 +10,11 @@ from rich.table import Table
 from rich.text import Text
 
 DASH = "-"
+_OPEN = (
+    orders_service_pb2.ORDER_STATE_WORKING,
+    orders_service_pb2.ORDER_STATE_PARTIAL,
+    orders_service_pb2.ORDER_STATE_CANCEL_PENDING,
+)
 
 
 def table(title: str, *columns: str, numbers: Sequence[str] = ()) -> Table:
@@ -158,9 +163,9 @@ def event_line(event: orders_service_pb2.OrderEvent) -> Text:
     kind = event.WhichOneof("event") or ""
     head = Text(f"{event.sequence:>5}  " if event.sequence else "       ", style="dim")
     if kind == "status":
-        return (
-            head + Text("status     ") + state_text(event.status) + Text(f"  {event.status.broker_status}", style="dim")
-        )
+        # IBKR's own word, while it says more than the state.
+        word = event.status.broker_status if event.status.state in _OPEN else ""
+        return head + Text("status     ") + state_text(event.status) + Text(f"  {word}", style="dim")
     if kind in ("execution", "commission"):
         fill = getattr(event, kind)
         what = f"{amount(fill.quantity, 0)} {name_of(fill.instrument)} at {fill.price} on {fill.exchange}"

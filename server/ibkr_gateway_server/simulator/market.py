@@ -117,7 +117,8 @@ class Market:
             bid, ask, last = (self.rounded(listing, price) for price in (bid, ask, last))
         else:
             last = self.rounded(listing, value)
-        volume = int((now % DAY_S) * (2 if listing.sec_type == "OPT" else 400) * (1 + listing.con_id % 7) / lot)
+        per_second = 0.002 if listing.sec_type == "OPT" else 20.0
+        volume = int((now % DAY_S) * per_second * (1 + listing.con_id % 7))
         return Prices(
             bid, ask, last, bid_size, ask_size, last_size, volume, begin, max(high, last), min(low, last), close
         )
