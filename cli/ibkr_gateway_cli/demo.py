@@ -108,7 +108,8 @@ def _wait_until_ready(gateway: SyncGateway) -> None:
 def _stream_quotes(out: Console, gateway: SyncGateway, seconds: float) -> None:
     """A table that follows the market; without a terminal its last state is printed once."""
     request = market_data_service_pb2.StreamQuotesRequest(instruments=INSTRUMENTS.values())
-    labels, quotes, updates = list(INSTRUMENTS), {}, 0
+    labels, updates = list(INSTRUMENTS), 0
+    quotes: dict[int, market_data_service_pb2.Quote] = {}
     end = time.monotonic() + seconds
 
     def view() -> Panel:
@@ -168,7 +169,9 @@ def _trade(out: Console, gateway: SyncGateway) -> None:
     _tell_events(out, gateway, (bought, rested))
 
 
-def _order(quantity: str, order_type: orders_pb.OrderType, limit_price: str | None = None) -> orders_pb.OrderSpec:
+def _order(
+    quantity: str, order_type: orders_pb.OrderType.ValueType, limit_price: str | None = None
+) -> orders_pb.OrderSpec:
     return orders_pb.OrderSpec(
         instrument=stock("AAPL"),
         side=common_pb2.SIDE_BUY,
@@ -189,7 +192,7 @@ def _place(gateway: SyncGateway, spec: orders_pb.OrderSpec) -> str:
     return key
 
 
-def _wait_for(gateway: SyncGateway, key: str, state: orders_pb.OrderState) -> orders_pb.OrderStatus:
+def _wait_for(gateway: SyncGateway, key: str, state: orders_pb.OrderState.ValueType) -> orders_pb.OrderStatus:
     request = orders_pb.StreamOrderEventsRequest(resume_after_sequence=0, client_order_id=key)
     for response in gateway.orders.StreamOrderEvents(request, timeout=FILL_TIMEOUT_S):
         for event in response.events:

@@ -169,9 +169,7 @@ def _spec(side: str, quantity: str, instrument: str, limit: str, tif: str, accou
     if f"TIME_IN_FORCE_{tif.upper()}" not in pb.TimeInForce.keys():  # noqa: SIM118 - protobuf's enum wrapper is no mapping
         raise ValueError(f"time in force {tif!r} is not one of DAY, GTC, IOC, FOK, OPG")
     try:
-        amounts = {"quantity": decimal_text(quantity)}
-        if limit:
-            amounts["limit_price"] = decimal_text(limit)
+        amount, limit_price = decimal_text(quantity), decimal_text(limit) if limit else None
     except ArithmeticError:
         raise ValueError(f"{quantity!r} or {limit!r} is not a decimal number") from None
     return pb.OrderSpec(
@@ -180,7 +178,8 @@ def _spec(side: str, quantity: str, instrument: str, limit: str, tif: str, accou
         side=common_pb2.Side.Value(f"SIDE_{side.upper()}"),
         order_type=pb.ORDER_TYPE_LMT if limit else pb.ORDER_TYPE_MKT,
         time_in_force=pb.TimeInForce.Value(f"TIME_IN_FORCE_{tif.upper()}"),
-        **amounts,
+        quantity=amount,
+        limit_price=limit_price,
     )
 
 

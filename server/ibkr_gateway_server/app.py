@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from ibkr_gateway.v1 import (
     account_service_pb2,
@@ -197,10 +198,10 @@ def _rules(settings: Settings) -> TradingRules:
 
 
 @asynccontextmanager
-async def _background(*work: object) -> AsyncIterator[None]:
+async def _background(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     """Run coroutines until the context ends; the failure of one ends the gateway."""
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(each) for each in work]  # type: ignore[arg-type]  # coroutines of no result
+        tasks = [group.create_task(each) for each in work]
         try:
             yield
         finally:

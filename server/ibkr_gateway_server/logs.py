@@ -75,7 +75,7 @@ class _TextFormatter(logging.Formatter):
         line = super().format(record)
         extra = {name: value for name, value in vars(record).items() if name not in _STANDARD}
         if getattr(record, "correlation_id", ""):
-            extra["correlation_id"] = record.correlation_id
+            extra["correlation_id"] = vars(record)["correlation_id"]
         return " ".join([line, *(f"{name}={value}" for name, value in extra.items())])
 
 

@@ -75,7 +75,7 @@ def parse_instrument(text: str, security_type: str = "") -> common_pb2.Instrumen
     return forex(symbol) if kind == "CASH" and "." in symbol else _named(kind, symbol.upper(), "", "")
 
 
-def bar_size(text: str) -> market_data_service_pb2.BarSize:
+def bar_size(text: str) -> market_data_service_pb2.BarSize.ValueType:
     """A bar's width as people write it: "5 mins", "5 min", "1 hour", "1d". Raises ValueError naming what is allowed."""
     span = _SPAN.fullmatch(text.strip())
     if span is not None:

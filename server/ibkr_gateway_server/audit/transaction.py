@@ -180,7 +180,7 @@ class Transaction:
     def orders(self, wanted: OrderFilter, page: PageRequest) -> Page[OrderStatus]:
         """Orders, newest first."""
         table = schema.orders
-        query = select(table.c.intent_sequence, table.c.status_json)
+        query: Any = select(table.c.intent_sequence, table.c.status_json)
         if wanted.symbol:
             query = query.where(table.c.symbol == wanted.symbol)
         if wanted.states:
@@ -191,7 +191,7 @@ class Transaction:
     def executions(self, wanted: ExecutionFilter, page: PageRequest) -> Page[Execution]:
         """Executions, newest first; corrected ones are left out."""
         table = schema.executions
-        query = select(table.c.sequence, table.c.body_json).where(table.c.is_superseded == 0)
+        query: Any = select(table.c.sequence, table.c.body_json).where(table.c.is_superseded == 0)
         for column, value in (
             (table.c.account_id, wanted.account_id),
             (table.c.symbol, wanted.symbol),
@@ -231,7 +231,7 @@ class Transaction:
         previous, expected = GENESIS, 1
         rows = self._connection.execute(select(schema.events).order_by(schema.events.c.sequence))
         for row in rows.yield_per(1000):
-            mac = link(self._key, previous, row._mapping)
+            mac = link(self._key, previous, row._asdict())
             if row.sequence != expected or row.previous_mac != previous or not hmac.compare_digest(row.mac, mac):
                 return ChainCheck(expected, expected)
             previous, expected = mac, expected + 1

@@ -70,7 +70,7 @@ class Accounts:
 
     def account_id(self, requested: str) -> str:
         """The account a request means. Raises AccountRequired, AccountNotFound, BrokerDisconnected, SessionSyncing."""
-        accounts = self._session.connection().accounts
+        accounts = list(self._session.connection().accounts)
         if not requested and len(accounts) > 1:
             raise AccountRequired(len(accounts))
         if requested and requested not in accounts:

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any, Protocol
 
-from ibkr_gateway_server.broker import ib
+from ibkr_gateway_server.broker import ib as tws
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ class Sink(Protocol):
     def account_summary_end(self) -> None: ...
     def pnl(self, daily: float, unrealized: float, realized: float) -> None: ...
     def pnl_single(self, position: float, daily: float, unrealized: float, realized: float, value: float) -> None: ...
-    def bar_update(self, bar: ib.BarData) -> None: ...
+    def bar_update(self, bar: tws.BarData) -> None: ...
     def error(self, code: int, text: str) -> None: ...
     def batch_end(self) -> None:
         """Called once after each socket read in which something arrived for this sink: publish here."""
@@ -76,7 +76,7 @@ class SilentSink:
     def account_summary_end(self) -> None: ...
     def pnl(self, daily: float, unrealized: float, realized: float) -> None: ...
     def pnl_single(self, position: float, daily: float, unrealized: float, realized: float, value: float) -> None: ...
-    def bar_update(self, bar: ib.BarData) -> None: ...
+    def bar_update(self, bar: tws.BarData) -> None: ...
     def error(self, code: int, text: str) -> None: ...
     def batch_end(self) -> None: ...
 
@@ -84,13 +84,13 @@ class SilentSink:
 class AccountListener(Protocol):
     """Hears what TWS sends about accounts without a request id."""
 
-    def position(self, account: str, contract: ib.Contract, quantity: float, average_cost: float) -> None: ...
+    def position(self, account: str, contract: tws.Contract, quantity: float, average_cost: float) -> None: ...
     def position_end(self) -> None: ...
     def account_value(self, account: str, tag: str, value: str, currency: str) -> None: ...
     def portfolio(
         self,
         account: str,
-        contract: ib.Contract,
+        contract: tws.Contract,
         quantity: float,
         market_price: float,
         market_value: float,
@@ -104,8 +104,8 @@ class AccountListener(Protocol):
 class OrderListener(Protocol):
     """Hears what TWS sends about orders, as it came."""
 
-    def open_order(self, contract: ib.Contract, order: ib.Order, state: ib.OrderState) -> None: ...
-    def completed_order(self, contract: ib.Contract, order: ib.Order, state: ib.OrderState) -> None: ...
+    def open_order(self, contract: tws.Contract, order: tws.Order, state: tws.OrderState) -> None: ...
+    def completed_order(self, contract: tws.Contract, order: tws.Order, state: tws.OrderState) -> None: ...
     def order_status(
         self,
         order_id: int,
@@ -117,8 +117,8 @@ class OrderListener(Protocol):
         client_id: int,
         why_held: str,
     ) -> None: ...
-    def execution(self, contract: ib.Contract, execution: ib.Execution, *, is_recovered: bool) -> None: ...
-    def commission(self, report: ib.CommissionReport) -> None: ...
+    def execution(self, contract: tws.Contract, execution: tws.Execution, *, is_recovered: bool) -> None: ...
+    def commission(self, report: tws.CommissionReport) -> None: ...
     def order_error(self, order_id: int, code: int, text: str) -> None: ...
 
 
@@ -218,13 +218,13 @@ class Callbacks:
     def marketRule(self, rule_id: int, increments: list[Any]) -> None:
         self._end(f"marketRule:{rule_id}", *increments)
 
-    def historicalData(self, req_id: int, bar: ib.BarData) -> None:
+    def historicalData(self, req_id: int, bar: tws.BarData) -> None:
         self._row(req_id, bar)
 
     def historicalDataEnd(self, req_id: int, _start: str, _end: str) -> None:
         self._end(req_id)
 
-    def historicalDataUpdate(self, req_id: int, bar: ib.BarData) -> None:
+    def historicalDataUpdate(self, req_id: int, bar: tws.BarData) -> None:
         if (sink := self._sink(req_id)) is not None:
             sink.bar_update(bar)
 
@@ -281,7 +281,7 @@ class Callbacks:
         if (sink := self._sink(req_id)) is not None:
             sink.pnl_single(position, daily, unrealized, realized, value)
 
-    def position(self, account: str, contract: ib.Contract, quantity: float, average_cost: float) -> None:
+    def position(self, account: str, contract: tws.Contract, quantity: float, average_cost: float) -> None:
         if self.account_listener is not None:
             self.account_listener.position(account, contract, quantity, average_cost)
 
@@ -296,7 +296,7 @@ class Callbacks:
 
     def updatePortfolio(
         self,
-        contract: ib.Contract,
+        contract: tws.Contract,
         quantity: float,
         market_price: float,
         market_value: float,
@@ -324,14 +324,14 @@ class Callbacks:
 
     # --- orders --------------------------------------------------------------------------------------------------
 
-    def openOrder(self, _order_id: int, contract: ib.Contract, order: ib.Order, state: ib.OrderState) -> None:
+    def openOrder(self, _order_id: int, contract: tws.Contract, order: tws.Order, state: tws.OrderState) -> None:
         if self.order_listener is not None:
             self.order_listener.open_order(contract, order, state)
 
     def openOrderEnd(self) -> None:
         self._end("openOrders")
 
-    def completedOrder(self, contract: ib.Contract, order: ib.Order, state: ib.OrderState) -> None:
+    def completedOrder(self, contract: tws.Contract, order: tws.Order, state: tws.OrderState) -> None:
         if self.order_listener is not None:
             self.order_listener.completed_order(contract, order, state)
 
@@ -357,14 +357,14 @@ class Callbacks:
                 order_id, status, filled, remaining, average_fill_price, perm_id, client_id, why_held
             )
 
-    def execDetails(self, req_id: int, contract: ib.Contract, execution: ib.Execution) -> None:
+    def execDetails(self, req_id: int, contract: tws.Contract, execution: tws.Execution) -> None:
         if self.order_listener is not None:
             self.order_listener.execution(contract, execution, is_recovered=req_id in self.collectors)
 
     def execDetailsEnd(self, req_id: int) -> None:
         self._end(req_id)
 
-    def commissionReport(self, report: ib.CommissionReport) -> None:
+    def commissionReport(self, report: tws.CommissionReport) -> None:
         if self.order_listener is not None:
             self.order_listener.commission(report)
 

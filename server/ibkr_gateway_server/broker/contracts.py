@@ -100,7 +100,8 @@ class Contracts:
             Instrument(symbol=symbol, security_type=SecurityType.FUT, exchange=exchange, currency=currency)
         )
         front, following = self._front_and_next(matches)
-        return tuple(match.instrument for match in matches), front.instrument, following and following.instrument
+        listed = tuple(match.instrument for match in matches)
+        return listed, front.instrument, following.instrument if following else None
 
     async def ladder(self, instrument: Instrument) -> PriceLadder:
         """The price steps at the instrument's exchange, from its market rule; without one, its minimum tick."""

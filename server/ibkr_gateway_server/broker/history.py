@@ -107,14 +107,16 @@ class History:
 
     def _bar(self, index: int, row: ib.BarData, request: BarsRequest) -> Bar:
         start = _start(row.date)
-        prices = [number(value) for value in (row.open, row.high, row.low, row.close)]
-        known = [price for price in prices if price is not None]
-        if start is None or len(known) != 4:
+        first, high, low, last = (number(value) for value in (row.open, row.high, row.low, row.close))
+        if start is None or first is None or high is None or low is None or last is None:
             raise BadBar(index, request.instrument.label())
         traded = request.what_to_show in (WhatToShow.TRADES, WhatToShow.ADJUSTED_LAST)
         return Bar(
             start,
-            *known,
+            open=first,
+            high=high,
+            low=low,
+            close=last,
             volume=number(row.volume) if traded else None,
             wap=number(row.average) if traded else None,
             trade_count=row.barCount if traded and row.barCount >= 0 else None,

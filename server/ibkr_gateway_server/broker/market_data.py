@@ -109,7 +109,7 @@ class Line(SilentSink):
         self.request_id = 0
         self.connection: Connection | None = None
         self.gap_start_time: datetime | None = None
-        self.error: DomainError | None = None
+        self.failure: DomainError | None = None
         self.arrived = asyncio.Event()
         self._values: dict[str, Any] = {}
         self._type: MarketDataType | None = None
@@ -163,7 +163,7 @@ class Line(SilentSink):
 
     def error(self, code: int, text: str) -> None:
         if (ended := self.error_code(code, text)) is not None:
-            self.error = ended
+            self.failure = ended
             self.arrived.set()
             self._tell("failed", ended)
 
@@ -267,8 +267,8 @@ class MarketData:
             with suppress(TimeoutError):
                 async with asyncio.timeout(timeout_s):
                     await self._filled(line)
-            if line.error is not None:
-                raise line.error
+            if line.failure is not None:
+                raise line.failure
             if line.quote is None or not line.quote.has_price or line.gap_start_time is not None:
                 raise BrokerTimeout(f"a quote of {line.instrument.label()}", timeout_s)
             return replace(line.quote, is_snapshot=True)
@@ -282,7 +282,7 @@ class MarketData:
         """
         resolved = await self._contracts.resolve(instrument)
         line = self._lines.get(resolved.con_id)
-        if line is not None and line.error is None:
+        if line is not None and line.failure is None:
             line.subscriber_count += 1
             return line
         connection = self._session.linked()
@@ -296,7 +296,7 @@ class MarketData:
             if line.connection is None:
                 self._request(self._session.linked() if not connection.is_open else connection, line)
         except BaseException:
-            line.error = line.error or BrokerTimeout("a market-data line", 0.0)
+            line.failure = line.failure or BrokerTimeout("a market-data line", 0.0)
             self.release(line)
             raise
         return line
@@ -305,7 +305,7 @@ class MarketData:
         """Give a line back; after the last reader it lingers, then ends."""
         line.subscriber_count -= 1
         if line.subscriber_count == 0:
-            linger_s = 0.0 if line.error is not None else self.settings.linger_s
+            linger_s = 0.0 if line.failure is not None else self.settings.linger_s
             asyncio.get_running_loop().call_later(linger_s, self._end_if_unused, line)
 
     def usage(self) -> tuple[LineUsage, ...]:
@@ -336,12 +336,12 @@ class MarketData:
 
     async def _filled(self, line: Line) -> None:
         """Returns when the quote is whole, failed, or has had time to become so after its first price."""
-        while not (line.error or (line.is_fresh and line.quote and line.quote.has_price)):
+        while not (line.failure or (line.is_fresh and line.quote and line.quote.has_price)):
             line.arrived.clear()
             await line.arrived.wait()
         with suppress(TimeoutError):
             async with asyncio.timeout(self.settings.settle_s):
-                while not (line.error or line.is_whole()):
+                while not (line.failure or line.is_whole()):
                     line.arrived.clear()
                     await line.arrived.wait()
 
@@ -364,7 +364,7 @@ class MarketData:
             connection.client.reqMarketDataType(int(self.settings.market_data_type))
         for line in sorted(self._lines.values(), key=lambda line: -line.subscriber_count):
             await self._pacer.take(Priority.MARKET_DATA, self._session.timings.request_timeout_s)
-            if line.subscriber_count and line.error is None:
+            if line.subscriber_count and line.failure is None:
                 self._request(connection, line)
 
     def _lost(self, reason: str) -> None:
@@ -393,7 +393,7 @@ class MarketData:
     async def _cancel(self, line: Line) -> None:
         connection = line.connection
         # A refused line has nothing to cancel: TWS would answer that it does not know it.
-        if connection is None or line.error is not None or not connection.is_open:
+        if connection is None or line.failure is not None or not connection.is_open:
             return
         with suppress(DomainError, ConnectionError):
             await self._pacer.take(Priority.MARKET_DATA, self._session.timings.request_timeout_s)

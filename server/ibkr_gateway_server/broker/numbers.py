@@ -12,7 +12,7 @@ from decimal import Decimal, InvalidOperation
 from ibkr_gateway_server.broker import ib
 
 
-def number(value: float | str | None) -> float | None:
+def number(value: float | str | Decimal | None) -> float | None:
     """The value as a float, or None where TWS means none."""
     if value is None or value == "":
         return None
@@ -25,7 +25,7 @@ def number(value: float | str | None) -> float | None:
     return None if absent else found
 
 
-def decimal(value: float | str | None) -> Decimal | None:
+def decimal(value: float | str | Decimal | None) -> Decimal | None:
     """The value as the shortest Decimal that prints the same double, or None where TWS means none."""
     if isinstance(value, str):
         try:

@@ -16,7 +16,8 @@ from ibkr_gateway_server.broker import ib
 from ibkr_gateway_server.broker.connection import Connection
 from ibkr_gateway_server.broker.contracts import from_contract, to_contract
 from ibkr_gateway_server.broker.notices import is_notice, request_error
-from ibkr_gateway_server.broker.numbers import decimal, text
+from ibkr_gateway_server.broker.numbers import decimal
+from ibkr_gateway_server.broker.numbers import text as plain_text
 from ibkr_gateway_server.broker.pacing import Pacer, Priority
 from ibkr_gateway_server.domain.errors import BrokerTimeout, DomainError
 from ibkr_gateway_server.domain.evidence import (
@@ -195,12 +196,12 @@ class _Ear:
             )
         )
 
-    def order_error(self, order_id: int, code: int, message: str) -> None:
+    def order_error(self, order_id: int, code: int, text: str) -> None:
         what_if = self._what_ifs.get(order_id)
         if what_if is None:
-            self._hear(OrderErrorSeen(self._epoch, order_id, code, message))
+            self._hear(OrderErrorSeen(self._epoch, order_id, code, text))
         elif not what_if.done() and not is_notice(code):
-            what_if.set_exception(_what_if_refused(code, message))
+            what_if.set_exception(_what_if_refused(code, text))
 
     def _answer_what_if(self, order_id: int, state: ib.OrderState) -> None:
         what_if = self._what_ifs.get(order_id)
@@ -239,7 +240,7 @@ def _to_order(spec: OrderSpec, client_id: int, ref: str) -> ib.Order:
         transmit=True,
     )
     if spec.limit_price is not None:
-        order.lmtPrice = float(text(spec.limit_price))
+        order.lmtPrice = float(plain_text(spec.limit_price))
     return order
 
 

@@ -94,9 +94,7 @@ class CallWrapper:
             behaviour = self._stream(endpoint, serve)
         else:
             make, behaviour = grpc.unary_unary_rpc_method_handler, self._unary(endpoint, serve)
-        return make(  # type: ignore[no-any-return]  # the stubs do not follow a function chosen at run time
-            behaviour, request_deserializer=request.FromString, response_serializer=response.SerializeToString
-        )
+        return make(behaviour, request_deserializer=request.FromString, response_serializer=response.SerializeToString)
 
     def _unary(self, endpoint: str, serve: Callable[..., Any] | None) -> Callable[..., Any]:
         requests, duration = self._metrics.api_requests, self._metrics.api_request_duration.labels(endpoint)

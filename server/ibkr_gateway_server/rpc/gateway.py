@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.resources import files
+from typing import Any
 
 from ibkr_gateway.v1 import gateway_service_pb2 as pb
 
@@ -33,9 +34,9 @@ class About:
     unimplemented: Callable[[], list[str]]
 
     @property
-    def trading_mode(self) -> pb.TradingMode:
+    def trading_mode(self) -> pb.TradingMode.ValueType:
         """Paper, live or simulation."""
-        return pb.TradingMode.Value(f"TRADING_MODE_{self.settings.mode.upper()}")  # type: ignore[return-value]
+        return pb.TradingMode.Value(f"TRADING_MODE_{self.settings.mode.upper()}")
 
 
 class GatewayServicer:
@@ -148,5 +149,5 @@ class GatewayServicer:
         )
 
 
-def _value(value: Value) -> dict[str, object]:
+def _value(value: Value) -> dict[str, Any]:
     return {"name": value.name, "labels": value.labels, "value": value.value}

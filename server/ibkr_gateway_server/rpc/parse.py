@@ -187,7 +187,7 @@ def order_key(message: orders_service_pb2.OrderKey) -> OrderKey:
 
 def refuse_unknown_fields(message: Message, path: str = "") -> None:
     """An order with a field we do not know may mean something we would not do. Raises RequestMalformed."""
-    unknown = UnknownFieldSet(message)  # type: ignore[no-untyped-call]  # protobuf's stubs leave it untyped
+    unknown = UnknownFieldSet(message)
     if len(unknown):
         raise RequestMalformed(path or message.DESCRIPTOR.name, "has fields this server does not know; update it")
     for field, value in message.ListFields():

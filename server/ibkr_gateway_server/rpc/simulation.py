@@ -51,15 +51,15 @@ class SimulationServicer:
     async def SetQuote(self, request: pb.SetQuoteRequest, _call: Call) -> pb.SetQuoteResponse:
         named = parse.one_instrument(request)
         given = {
-            name: getattr(request, f"{name}_price")
-            for name in ("bid", "ask", "last")
-            if request.HasField(f"{name}_price")
+            "bid": request.bid_price if request.HasField("bid_price") else None,
+            "ask": request.ask_price if request.HasField("ask_price") else None,
+            "last": request.last_price if request.HasField("last_price") else None,
         }
         found = Violations()
-        if not given:
+        if all(price is None for price in given.values()):
             found.add("bid_price", "give a bid, an ask or a last price")
         for name, price in given.items():
-            if not 0 < price < 1e9:
+            if price is not None and not 0 < price < 1e9:
                 found.add(f"{name}_price", f"{price:g} is not a price")
         found.raise_if_any()
         try:

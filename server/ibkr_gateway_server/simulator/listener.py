@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -49,12 +50,10 @@ class Simulator:
         self,
         seed: int = DEFAULT_SEED,
         accounts: Sequence[str] = (DEFAULT_ACCOUNT,),
-        clock: Callable[[], float] | None = None,
+        clock: Callable[[], float] = time.time,
         server_version: int = MAX_SERVER_VERSION,
         tick_interval_s: float = TICK_INTERVAL_S,
     ) -> None:
-        if clock is None:
-            from time import time as clock
         self.gateway = Gateway(seed, accounts, clock())
         self._clock = clock
         self._server_version = server_version
@@ -161,7 +160,7 @@ class _Connection(asyncio.Protocol):
         self.session.receive(data, self._simulator._clock())
         self._simulator.flush()
 
-    def connection_lost(self, _error: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         self._simulator._connections.discard(self)
         self.session.close()
 

@@ -80,13 +80,7 @@ class Session:
         self.gateway.advance(now)
         self._reader.feed(data)
         try:
-            if self.stage is Stage.HELLO:
-                self._hello()
-            if self.stage is not Stage.HELLO:
-                for payload in self._reader.payloads():
-                    self._payload(payload)
-                    if self.is_closed:
-                        return
+            self._read()
         except ProtocolError:
             self.close()
 
@@ -96,7 +90,7 @@ class Session:
             return
         market, now = self.gateway.market, self.gateway.now
         for feeds in (self.quotes, self.live_bars, self.pnl):
-            for feed in feeds.values():  # type: ignore[attr-defined]  # each kind has changes()
+            for feed in feeds.values():
                 self.send(*feed.changes(market, now))
 
     def take(self) -> list[bytes]:
@@ -125,13 +119,23 @@ class Session:
 
     # --- the conversation's beginning ----------------------------------------------------------------------------
 
-    def _hello(self) -> None:
+    def _read(self) -> None:
+        if self.stage is Stage.HELLO and not self._hello():
+            return
+        for payload in self._reader.payloads():
+            self._payload(payload)
+            if self.is_closed:
+                break
+
+    def _hello(self) -> bool:
+        """Whether the client has said what it speaks."""
         hello = self._reader.take(4)
         if hello is None:
-            return
+            return False
         if hello != b"API\0":
             raise ProtocolError("not the TWS API")
         self.stage = Stage.VERSION
+        return True
 
     def _payload(self, payload: bytes) -> None:
         if self.stage is Stage.VERSION:

@@ -115,12 +115,12 @@ class OrderSubscription:
             except TimeoutError:
                 pass
             self._wake.clear()
-            batch = self._take()
+            news = self._take()
             if loop.time() >= heartbeat_at:
                 heartbeat_at = loop.time() + self._heartbeat_s
-                batch.append(self._heartbeat())
-            if batch:
-                yield tuple(batch)
+                news.append(self._heartbeat())
+            if news:
+                yield tuple(news)
             if self._is_overrun:
                 raise SlowConsumer(self._told)
             if self._is_ended and not self._waiting:

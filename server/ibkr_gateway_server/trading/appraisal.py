@@ -100,7 +100,11 @@ class Appraiser:
 
     def _blockers(self, spec: OrderSpec, value: Decimal | None) -> tuple[Blocker, ...]:
         blockers = list(self._guard.status((spec.account_id,)).blockers)
-        for check in (lambda: self._guard.check_size(spec), lambda: self._guard.check_notional(spec, value)):
+        checks: tuple[Callable[[], None], ...] = (
+            lambda: self._guard.check_size(spec),
+            lambda: self._guard.check_notional(spec, value),
+        )
+        for check in checks:
             try:
                 check()
             except DomainError as error:
