@@ -250,6 +250,13 @@ class Gateway:
         parent = self.orders.get((order.client_id, order.terms.parent_id)) if order.terms.parent_id else None
         if parent is not None and parent.is_staged:
             self._transmit(parent)
+            for sibling in list(self.orders.values()):
+                if (
+                    sibling.is_staged
+                    and sibling.client_id == order.client_id
+                    and sibling.terms.parent_id == parent.order_id
+                ):
+                    self._transmit(sibling)
         if not self._affordable(order):
             self._later(self._acknowledge_s, lambda: self._reject(order))
             return

@@ -21,6 +21,8 @@ class Holding:
     listing: Listing
     quantity: float = 0.0
     average_cost: float = 0.0
+    # The same without commissions: what a future's gains are settled against, its commissions being cash at once.
+    basis: float = 0.0
     realized: float = 0.0
     # Value at the last close, for the day's P&L; cash flows of the day are subtracted from it.
     day_base: float = 0.0
@@ -75,7 +77,7 @@ class Ledger:
 
     def open_at_start(self, listing: Listing, quantity: float, price: float, close: float) -> None:
         """A position from before the simulation: bought at `price`, worth `close` when the day began."""
-        holding = Holding(listing, quantity, price * listing.units)
+        holding = Holding(listing, quantity, price * listing.units, price * listing.units)
         holding.day_base = holding.value(close)
         self.holdings[listing.con_id] = holding
 
@@ -89,17 +91,19 @@ class Ledger:
         gain = -closed * (cost - holding.average_cost) - commission_closed if closed else None
         self.cash -= commission
         if listing.sec_type == "FUT":
-            self.cash += -closed * (cost - holding.average_cost) if closed else 0.0
+            self.cash -= closed * (cost - holding.basis)
         else:
             self.cash -= signed_quantity * cost
         holding.day_base += signed_quantity * cost + commission
         holding.quantity += closed
         if opened:
             paid = opened * cost + (commission - commission_closed)
-            holding.average_cost = (holding.quantity * holding.average_cost + paid) / (holding.quantity + opened)
-            holding.quantity += opened
+            total = holding.quantity + opened
+            holding.average_cost = (holding.quantity * holding.average_cost + paid) / total
+            holding.basis = (holding.quantity * holding.basis + opened * cost) / total
+            holding.quantity = total
         if abs(holding.quantity) < 1e-9:
-            holding.quantity, holding.average_cost = 0.0, 0.0
+            holding.quantity = holding.average_cost = holding.basis = 0.0
         if gain is not None:
             holding.realized += gain
             self.realized += gain
@@ -115,7 +119,7 @@ class Ledger:
             daily += value - holding.day_base
             margin += abs(value) * holding.listing.margin_rate
             if holding.listing.sec_type == "FUT":
-                futures_gain += gain
+                futures_gain += value - holding.quantity * holding.basis
             else:
                 stock_value += value
                 gross += abs(value)

@@ -212,11 +212,11 @@ class Session:
             self.send(orders.exec_details(self.version, -1, execution))
 
     def commission_reported(self, execution: Execution) -> None:
-        """commissionReport, and openOrder once more, now with the commission."""
+        """commissionReport."""
         if self.client_id in (execution.order.client_id, 0):
             currency = execution.order.listing.currency
             report = (execution.execution_id, execution.commission, currency, execution.realized_pnl)
-            self.send(orders.open_order(self.version, execution.order), messages.commission_report(*report))
+            self.send(messages.commission_report(*report))
 
     def position_changed(self, account: str, listing: Listing) -> None:
         """A position after a fill, to those who read positions."""

@@ -1,0 +1,107 @@
+"""What tests share: a whole gateway on the real simulator, in this process or as a program of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ibkr_gateway import AsyncGateway, connect
+from ibkr_gateway_server.app import Running, running
+from ibkr_gateway_server.broker.session import SessionTimings
+from ibkr_gateway_server.settings import load_settings
+from ibkr_gateway_server.trading.desk import DeskTimings
+
+# Short waits, so that a test of a lost connection takes a moment; a test that needs others says so.
+FAST = SessionTimings(first_backoff_s=0.01, backoff_limit_s=0.05, connect_timeout_s=2.0)
+
+
+@dataclass
+class Gateway:
+    """A gateway and a client connected to it."""
+
+    running: Running
+    client: AsyncGateway
+
+    @property
+    def simulator(self) -> Any:
+        """The simulator behind it."""
+        assert self.running.simulator is not None
+        return self.running.simulator
+
+
+MakeGateway = Callable[..., Awaitable[Gateway]]
+
+
+@pytest.fixture
+async def make_gateway(tmp_path: Path) -> AsyncIterator[MakeGateway]:
+    """Starts gateways in this process; keyword arguments are settings."""
+    async with AsyncExitStack() as stack:
+
+        async def make(
+            *, session_timings: SessionTimings = FAST, desk_timings: DeskTimings | None = None, **settings: Any
+        ) -> Gateway:
+            chosen = {"ibkr_mode": "simulation", "grpc_port": 0, "audit_db_path": tmp_path / "audit.db", **settings}
+            made = running(
+                load_settings(chosen, env_file=None),
+                session_timings=session_timings,
+                desk_timings=desk_timings,
+                drain_s=2.0,
+            )
+            started = await stack.enter_async_context(made)
+            await started.session.wait_until_ready(10)
+            client = await stack.enter_async_context(connect(started.target, timeout_s=10.0))
+            return Gateway(started, client)
+
+        yield make
+
+
+@pytest.fixture
+async def gateway(make_gateway: MakeGateway) -> Gateway:
+    """A gateway in simulation."""
+    return await make_gateway()
+
+
+async def eventually(condition: Callable[[], Any], timeout_s: float = 5.0) -> None:
+    """Returns once the condition holds; fails when it does not in time."""
+    async with asyncio.timeout(timeout_s):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+@contextmanager
+def program(module: str, *arguments: str, cwd: Path, **environment: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """One of our programs as a process, with the address it said it listens on; ended with the context."""
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+    process = subprocess.Popen(
+        [sys.executable, "-m", module, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=cwd,
+        env={**kept, **environment},
+    )
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        if not line.startswith("listening on "):
+            raise AssertionError(f"{module} did not start: {process.communicate(timeout=10)}")
+        yield process, line.removeprefix("listening on ").strip()
+    finally:
+        process.terminate()
+        process.communicate(timeout=20)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[str]:
+    """The address of a server on the simulator that is a process of its own."""
+    arguments = ("--mode", "simulation", "--port", "0", "--log-level", "ERROR")
+    with program("ibkr_gateway_server", *arguments, cwd=tmp_path) as (_, address):
+        yield address

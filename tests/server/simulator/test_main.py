@@ -1,0 +1,40 @@
+"""The simulator as a program of its own."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.conftest import program
+
+MODULE = "ibkr_gateway_server.simulator"
+
+
+def test_it_says_where_it_listens_and_ends_at_a_signal_with_0(tmp_path: Path) -> None:
+    with program(MODULE, "--port", "0", cwd=tmp_path) as (process, address):
+        host, _, port = address.rpartition(":")
+        with socket.create_connection((host, int(port)), timeout=5):
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(timeout=10) == 0
+
+
+def test_a_port_in_use_is_named_with_exit_code_69() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        done = subprocess.run(
+            [sys.executable, "-m", MODULE, "--port", port], capture_output=True, text=True, timeout=20
+        )
+    assert done.returncode == 69
+    assert port in done.stderr
+
+
+def test_help_explains_every_option() -> None:
+    done = subprocess.run([sys.executable, "-m", MODULE, "--help"], capture_output=True, text=True, timeout=20)
+    assert done.returncode == 0
+    assert "--seed" in done.stdout
+    assert "Any TWS API client" in done.stdout or "any TWS API client" in done.stdout
