@@ -264,6 +264,9 @@ class MarketData:
         """
         line = await self.acquire(instrument)
         try:
+            if not line.is_fresh:
+                # A line that others hold survives a loss; a caller who wants an answer now is told why there is none.
+                self._session.linked()
             with suppress(TimeoutError):
                 async with asyncio.timeout(timeout_s):
                     await self._filled(line)

@@ -123,9 +123,20 @@ class Ledger:
             else:
                 stock_value += value
                 gross += abs(value)
-        net = self.cash + stock_value + futures_gain
+        # In cents, so that what is shown adds up as shown.
+        cash, margin = round(self.cash, 2), round(margin, 2)
+        net = round(self.cash + stock_value + futures_gain, 2)
         return Figures(
-            self.cash, stock_value, futures_gain, gross, net, margin * 1.1, margin, self.realized, unrealized, daily
+            cash,
+            stock_value,
+            futures_gain,
+            gross,
+            net,
+            round(margin * 1.1, 2),
+            margin,
+            self.realized,
+            unrealized,
+            daily,
         )
 
 

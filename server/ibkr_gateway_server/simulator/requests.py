@@ -250,14 +250,30 @@ def request_account_summary(session: Session, fields: Fields) -> None:
             req_id, 322, "Error processing request.-'bI' : cause - Maximum number of account summary requests exceeded"
         )
         return
-    session.summaries[req_id] = tuple(tags.split(","))
+    session.summaries[req_id] = dict.fromkeys(((tag, "") for tag in tags.split(",")), "")
+    _send_summary(session, req_id)
+    session.send(messages.account_summary_end(req_id))
+
+
+def _send_summary(session: Session, req_id: int) -> None:
+    """What has changed of a summary since it was last sent. Tags come in alphabetical order, whatever was asked."""
+    sent = session.summaries[req_id]
+    wanted = {tag for tag, account in sent if not account}
     for account, ledger in session.gateway.ledgers.items():
         rows = summary_rows(ledger.figures(session.gateway.mark))
-        # In alphabetical order, whatever the order asked: so live gateways answer.
-        for tag in sorted(set(session.summaries[req_id]) & rows.keys()):
+        for tag in sorted(wanted & rows.keys()):
             value, currency = rows[tag]
-            session.send(messages.account_summary(req_id, account, tag, value, currency))
-    session.send(messages.account_summary_end(req_id))
+            if sent.get((tag, account)) != value:
+                sent[tag, account] = value
+                session.send(messages.account_summary(req_id, account, tag, value, currency))
+
+
+def account_changes(session: Session) -> None:
+    """Balances and marks again, to those who follow them."""
+    for req_id in session.summaries:
+        _send_summary(session, req_id)
+    if session.updates_account:
+        _send_account(session, session.updates_account)
 
 
 def summary_rows(figures: Figures) -> dict[str, tuple[str, str]]:
@@ -306,13 +322,16 @@ def request_account_updates(session: Session, fields: Fields) -> None:
     session.updates_account = account if subscribe else ""
     if not subscribe:
         return
+    _send_account(session, account)
+    session.send(messages.account_download_end(account))
+
+
+def _send_account(session: Session, account: str) -> None:
     session.send(*_account_rows(session, account))
-    for holding in accounts[account]:
+    for holding in session.gateway.ledgers[account]:
         if holding.quantity:
             session.send(session.portfolio_row(account, holding.listing))
-    session.send(
-        messages.account_update_time(session.gateway.now, "US/Eastern"), messages.account_download_end(account)
-    )
+    session.send(messages.account_update_time(session.gateway.now, "US/Eastern"))
 
 
 def _account_rows(session: Session, account: str) -> Sequence[list[str]]:

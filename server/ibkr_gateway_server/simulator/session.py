@@ -17,7 +17,7 @@ from ibkr_gateway_server.simulator.feeds import LiveBars, Pnl, Quotes
 from ibkr_gateway_server.simulator.gateway import Gateway
 from ibkr_gateway_server.simulator.instruments import Listing
 from ibkr_gateway_server.simulator.orders import Execution, Order
-from ibkr_gateway_server.simulator.requests import HANDLERS
+from ibkr_gateway_server.simulator.requests import HANDLERS, account_changes
 from ibkr_gateway_server.simulator.wire import Fields, FrameReader, ProtocolError, frame, split
 
 MIN_CLIENT_VERSION = 157
@@ -25,6 +25,9 @@ MIN_CLIENT_VERSION = 157
 MAX_SERVER_VERSION = 200
 
 _VERSIONS = re.compile(rb"v(\d{1,4})(?:\.\.(\d{1,4}))?(?: .*)?", re.DOTALL)
+
+# Balances and marks are told again at least this often, as live gateways do.
+ACCOUNT_INTERVAL_S = 180.0
 
 # Notices after the start, as live gateways send them.
 _FARMS = (
@@ -58,11 +61,11 @@ class Session:
         self.quotes: dict[int, Quotes] = {}
         self.live_bars: dict[int, LiveBars] = {}
         self.pnl: dict[int, Pnl] = {}
-        self.summaries: dict[int, tuple[str, ...]] = {}
+        self.summaries: dict[int, dict[tuple[str, str], str]] = {}
         self.position_readers: dict[int, str] = {}
         self.reads_positions = False
         self.updates_account = ""
-        self.updates_sent_at = 0.0
+        self._account_due = 0.0
         self._max_version = max_version
         self._counts = counts if counts is not None else Counter()
         self._reader = FrameReader()
@@ -89,6 +92,9 @@ class Session:
         if self.stage is not Stage.RUNNING:
             return
         market, now = self.gateway.market, self.gateway.now
+        if now >= self._account_due:
+            self._account_due = now + ACCOUNT_INTERVAL_S
+            account_changes(self)
         for feeds in (self.quotes, self.live_bars, self.pnl):
             for feed in feeds.values():
                 self.send(*feed.changes(market, now))
@@ -225,6 +231,8 @@ class Session:
             self.send(contracts.position(account, listing, holding.quantity, holding.average_cost))
         if self.updates_account == account:
             self.send(self.portfolio_row(account, listing))
+        # A fill changes balances as well; a live gateway tells those soon after.
+        self._account_due = self.gateway.now
 
     def order_error(self, order_id: int, code: int, text: str) -> None:
         """An error under an order's id."""

@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Self
 
 from ibkr_gateway_server.broker.market_data import Line, MarketData
-from ibkr_gateway_server.domain.errors import DomainError, ShuttingDown
+from ibkr_gateway_server.domain.errors import DomainError, Reason, ShuttingDown
 from ibkr_gateway_server.domain.instruments import Instrument
 from ibkr_gateway_server.domain.orders import BrokerNotice
 from ibkr_gateway_server.domain.quotes import MarketDataType, Quote
@@ -131,6 +131,10 @@ class QuoteSubscription:
         self._states.append((index, happening))
         self._wake.set()
 
+    def session_reason(self) -> str:
+        """Why the session is not READY; empty when it is."""
+        return self._hub._session_status().reason
+
     def wake(self) -> None:
         """A slot has a newer quote."""
         self._wake.set()
@@ -183,6 +187,11 @@ class _Slot:
         self.line.listeners[self] = None
         if self.line.is_fresh:
             self.newest = self.line.quote
+        elif self.line.gap_start_time is not None:
+            self.gap(self._reason(), self.line.gap_start_time)
+
+    def _reason(self) -> str:
+        return self.subscription.session_reason() or Reason.BROKER_DISCONNECTED
 
     def close(self, market_data: MarketData) -> None:
         line, self.line = self.line, None

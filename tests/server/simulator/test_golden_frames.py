@@ -128,8 +128,7 @@ BUILT: dict[int, Callable[[], list[str]]] = {
     26: schedule,
 }
 
-# What a frame carries that the simulator does not make: an option on a future; a frame whose publisher's own capture ends
-# in an extra field; a stock's details with the venues of 2022; a mid-conversation future fill under a request's id.
+# What a frame carries that the simulator does not make.
 NOT_BUILT = {
     4: "TSLA's order at 162-169 ends with one field more than the layout its versions have",
     5: "TSLA's execution at 162-169 ends with one field more than the layout its versions have",

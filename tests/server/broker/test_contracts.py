@@ -1,0 +1,118 @@
+"""Contracts: one answer, or the candidates; never a guess."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+
+import pytest
+from ibkr_gateway_server.broker.contracts import Contracts, from_contract, sessions_of, to_contract
+from ibkr_gateway_server.broker.pacing import Pacer
+from ibkr_gateway_server.domain.errors import ContractAmbiguous, ContractNotFound, FieldsInvalid
+from ibkr_gateway_server.domain.instruments import Instrument, OptionRight, PriceLadder, SecurityType
+
+from tests.server.broker.conftest import Broker
+
+STK, FUT, IND, CASH, OPT = (SecurityType[name] for name in ("STK", "FUT", "IND", "CASH", "OPT"))
+
+
+@pytest.mark.parametrize(
+    ("instrument", "con_id"),
+    [
+        (Instrument(symbol="AAPL", security_type=STK), 265598),
+        (Instrument(symbol="SPY", security_type=STK, exchange="SMART", currency="USD"), 756733),
+        (Instrument(symbol="SPX", security_type=IND), 416904),
+        (Instrument(symbol="EUR", security_type=CASH, currency="USD"), 12087792),
+        (Instrument(con_id=272093), 272093),
+    ],
+)
+async def test_a_name_becomes_the_contract_ibkr_knows(broker: Broker, instrument: Instrument, con_id: int) -> None:
+    assert (await broker.contracts.resolve(instrument)).con_id == con_id
+
+
+async def test_a_future_without_an_expiry_is_its_front_month(broker: Broker) -> None:
+    front = await broker.contracts.resolve(Instrument(symbol="MES", security_type=FUT))
+    listed, named_front, following = await broker.contracts.futures("MES")
+    assert front == named_front
+    assert front.exchange == "CME"
+    assert following is not None
+    assert front.expiry < following.expiry
+    assert [future.expiry for future in listed] == sorted(future.expiry for future in listed)
+
+
+async def test_the_front_month_rolls_eight_days_before_its_end(broker: Broker) -> None:
+    (first, *_), _, _ = await broker.contracts.futures("ES")
+    expiry = date.fromisoformat(first.expiry)
+    pacer = Pacer(asyncio.get_running_loop().time)
+    for days_before, is_front in ((9, True), (8, False)):
+        contracts = Contracts(broker.session, pacer, today=lambda days=days_before: expiry - timedelta(days=days))
+        front = await contracts.resolve(Instrument(symbol="ES", security_type=FUT))
+        assert (front.con_id == first.con_id) is is_front
+
+
+async def test_several_matches_are_named_with_their_ids(broker: Broker) -> None:
+    with pytest.raises(ContractAmbiguous) as refused:
+        await broker.contracts.resolve(Instrument(symbol="AAPL", security_type=OPT))
+    assert "AAPL" in refused.value.candidates
+    assert "more" in refused.value.candidates
+
+
+async def test_an_unknown_symbol_is_not_found(broker: Broker) -> None:
+    with pytest.raises(ContractNotFound) as refused:
+        await broker.contracts.resolve(Instrument(symbol="AAPLL", security_type=STK))
+    assert refused.value.metadata == {"symbol": "AAPLL", "security_type": "STK", "ibkr_code": "200"}
+
+
+async def test_what_names_nothing_is_refused_without_asking(broker: Broker) -> None:
+    asked = broker.simulator.frames_received(9)
+    with pytest.raises(FieldsInvalid):
+        await broker.contracts.resolve(Instrument())
+    assert broker.simulator.frames_received(9) == asked
+
+
+async def test_the_same_question_is_asked_once_by_any_number_of_callers(broker: Broker) -> None:
+    asked = broker.simulator.frames_received(9)
+    instrument = Instrument(symbol="MSFT", security_type=STK)
+    await asyncio.gather(*(broker.contracts.resolve(instrument) for _ in range(20)))
+    assert broker.simulator.frames_received(9) == asked + 1
+
+
+async def test_a_failed_question_is_asked_again(broker: Broker) -> None:
+    asked = broker.simulator.frames_received(9)
+    for _ in range(2):
+        with pytest.raises(ContractNotFound):
+            await broker.contracts.resolve(Instrument(symbol="AAPLL", security_type=STK))
+    assert broker.simulator.frames_received(9) == asked + 2
+
+
+async def test_the_price_ladder_is_that_of_the_exchanges_market_rule(broker: Broker) -> None:
+    es = await broker.contracts.resolve(Instrument(symbol="ES", security_type=FUT))
+    assert (await broker.contracts.ladder(es)).steps == ((Decimal(0), Decimal("0.25")),)
+
+
+@pytest.mark.parametrize(
+    ("price", "neighbours"),
+    [("2.99", None), ("3.02", ("3.00", "3.05")), ("-3.02", ("-3.05", "-3.00")), ("187.305", ("187.30", "187.35"))],
+)
+def test_a_ladders_neighbours_are_the_valid_prices_around(price: str, neighbours: tuple[str, str] | None) -> None:
+    ladder = PriceLadder(((Decimal(0), Decimal("0.01")), (Decimal(3), Decimal("0.05"))))
+    expected = neighbours and tuple(Decimal(text) for text in neighbours)
+    assert ladder.neighbours(Decimal(price)) == expected
+
+
+def test_opening_hours_are_utc_and_unknown_zones_give_none() -> None:
+    text = "20260706:0930-20260706:1600;20260707:CLOSED;20261123:0930-20261123:1600"
+    summer, winter = sessions_of(text, "US/Eastern")
+    assert summer.open_time == datetime(2026, 7, 6, 13, 30, tzinfo=UTC)
+    assert winter.open_time == datetime(2026, 11, 23, 14, 30, tzinfo=UTC)
+    assert sessions_of(text, "No/Where") == ()
+
+
+def test_a_contract_survives_the_way_to_tws_and_back() -> None:
+    option = Instrument(
+        con_id=1, symbol="SPY", security_type=OPT, exchange="SMART", currency="USD", expiry="2026-12-18",
+        strike=Decimal("612.5"), right=OptionRight.PUT, multiplier=Decimal(100), local_symbol="SPY   261218P00612500",
+        trading_class="SPY",
+    )  # fmt: skip
+    assert from_contract(to_contract(option)) == option
