@@ -407,6 +407,8 @@ class Desk:
         longest_s = self.timings.ack_timeout_s + RECORDING_GRACE_S
         with suppress(TimeoutError):
             async with asyncio.timeout(longest_s if wait_s is None else min(wait_s, longest_s)):
+                # What has been heard by now is told, not what was known before it.
+                await self.recorder.settle()
                 while entry.recorded is None or not enough(entry.recorded):
                     await self.recorder.next_commit()
         return self._recorded(entry)

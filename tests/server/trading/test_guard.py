@@ -1,0 +1,112 @@
+"""The guard: what the operator has not allowed does not leave."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from ibkr_gateway_server.domain.errors import (
+    AccountMismatch,
+    AuditUnavailable,
+    BrokerDisconnected,
+    FieldsInvalid,
+    LiveNotAuthorized,
+    MaxNotional,
+    MaxSize,
+    NoReferencePrice,
+    Reason,
+    ShuttingDown,
+    TradingDisabled,
+)
+from ibkr_gateway_server.domain.instruments import ContractDetails, PriceLadder
+from ibkr_gateway_server.domain.orders import OrderType, Side
+from ibkr_gateway_server.domain.quotes import Quote
+from ibkr_gateway_server.trading.appraisal import check_terms, notional, reference_price
+from ibkr_gateway_server.trading.guard import Guard, Mode, TradingRules
+
+from tests.server.trading.conftest import AAPL, NOW, market_order
+
+
+def guard(rules: TradingRules, *, linked: bool = True, recording: bool = True) -> Guard:
+    def link() -> None:
+        if not linked:
+            raise BrokerDisconnected("127.0.0.1", 4002)
+
+    return Guard(rules, link, lambda: recording)
+
+
+def test_nothing_is_authorized_unless_orders_are_enabled() -> None:
+    with pytest.raises(TradingDisabled):
+        guard(TradingRules()).authorize()
+
+
+def test_live_orders_need_the_override_file_at_the_moment_of_each(tmp_path: Path) -> None:
+    file = tmp_path / "live"
+    live = guard(TradingRules(Mode.LIVE, orders_enabled=True, override_file=file))
+    with pytest.raises(LiveNotAuthorized):
+        live.authorize()
+    file.touch()
+    live.authorize()
+    file.unlink()
+    with pytest.raises(LiveNotAuthorized):
+        live.authorize()
+
+
+@pytest.mark.parametrize(
+    ("mode", "account"), [(Mode.PAPER, "U1234567"), (Mode.LIVE, "DU1234567"), (Mode.SIMULATION, "F1")]
+)
+def test_an_account_of_the_other_kind_is_refused(mode: Mode, account: str) -> None:
+    with pytest.raises(AccountMismatch):
+        guard(TradingRules(mode, orders_enabled=True)).check_account(account)
+
+
+def test_limits_are_kept_and_named() -> None:
+    limited = guard(TradingRules(max_notional=Decimal(1000), max_size_per_symbol=Decimal(5)))
+    with pytest.raises(MaxSize):
+        limited.check_size(market_order())
+    with pytest.raises(MaxNotional):
+        limited.check_notional(market_order(), Decimal("1000.01"))
+    with pytest.raises(NoReferencePrice):
+        limited.check_notional(market_order(), None)
+    limited.check_notional(market_order(), Decimal(1000))
+
+
+def test_orders_wait_for_the_record_the_link_and_never_come_while_stopping() -> None:
+    enabled = TradingRules(orders_enabled=True)
+    with pytest.raises(AuditUnavailable):
+        guard(enabled, recording=False).check_way()
+    with pytest.raises(BrokerDisconnected):
+        guard(enabled, linked=False).check_way()
+    stopping = guard(enabled)
+    stopping.drain()
+    with pytest.raises(ShuttingDown):
+        stopping.check_way()
+
+
+def test_the_status_names_everything_in_the_way_with_a_remedy() -> None:
+    status = guard(TradingRules(), linked=False).status(("U1234567",))
+    assert not status.can_send_orders
+    reasons = {blocker.reason for blocker in status.blockers}
+    assert reasons == {Reason.TRADING_DISABLED, Reason.BROKER_DISCONNECTED, Reason.ACCOUNT_MISMATCH}
+    assert all(blocker.remedy for blocker in status.blockers)
+
+
+def test_every_wrong_term_is_named_at_once_with_what_would_be_right() -> None:
+    spec = market_order(order_type=OrderType.LMT, quantity=Decimal("1.5"), limit_price=Decimal("187.305"))
+    with pytest.raises(FieldsInvalid) as refused:
+        check_terms(spec, ContractDetails(AAPL), PriceLadder())
+    assert [violation.reason for violation in refused.value.violations] == [
+        Reason.QUANTITY_FRACTIONAL,
+        Reason.TICK_SIZE,
+    ]
+    assert "use 187.30 or 187.31" in refused.value.message
+
+
+def test_an_order_is_valued_by_its_limit_or_by_what_it_would_meet() -> None:
+    quote = Quote(AAPL, NOW, bid_price=9.9, ask_price=10.1, last_price=10.0)
+    assert reference_price(market_order(), quote) == Decimal("10.1")
+    assert reference_price(market_order(side=Side.SELL), quote) == Decimal("9.9")
+    assert reference_price(market_order(limit_price=Decimal(7)), quote) == 7
+    assert reference_price(market_order(), None) is None
+    assert notional(market_order(), Decimal("10.1")) == 101
