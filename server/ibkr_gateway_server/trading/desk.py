@@ -294,7 +294,7 @@ class Desk:
     def order(self, key: OrderKey) -> Order:
         """An order with its terms and executions. Raises OrderNotFound."""
         entry = self._find(key)
-        return Order(self._recorded(entry), entry.spec, entry.executions)
+        return Order(self._recorded(entry), entry.spec, entry.recorded_executions)
 
     async def open_orders(self, *, include_external: bool = False, account_id: str = "") -> tuple[OrderStatus, ...]:
         """Orders that may still fill, oldest first. With `include_external` IBKR is asked for every open order."""
@@ -367,9 +367,10 @@ class Desk:
                 stored.payload_hash,
                 stored.order_ref,
                 stored.was_written,
-                stored.status,
-                fills[stored.status.client_order_id],
+                recorded=stored.status,
+                fills=fills[stored.status.client_order_id],
             )
+            entry.recorded_executions = entry.executions
             self._ledger.add(entry)
             if stored.status.state in AWAITING_WORD:
                 # The last life ended before IBKR's word: not written is known, anything else is not.

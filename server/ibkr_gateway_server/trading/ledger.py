@@ -39,7 +39,10 @@ from ibkr_gateway_server.trading.transitions import after_error, after_fills, af
 
 @dataclass(slots=True, eq=False)
 class Entry:
-    """One order: its terms, where it stands, what has filled. `recorded` is the status that is durable."""
+    """One order: its terms, where it stands, what has filled.
+
+    `recorded` and `recorded_executions` are what is durable of it, of one moment: what readers are shown.
+    """
 
     status: OrderStatus
     client_id: int
@@ -48,6 +51,7 @@ class Entry:
     order_ref: str = ""
     was_written: bool = False
     recorded: OrderStatus | None = None
+    recorded_executions: tuple[Execution, ...] = ()
     fills: dict[str, Execution] = field(default_factory=dict)
 
     @property

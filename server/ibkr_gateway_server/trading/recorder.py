@@ -71,10 +71,10 @@ class Recorder:
 
     async def _write_until_durable(self, batch: list[Change]) -> None:
         # Each entry as it is now: the batch ends with that state, whatever happens while the disk works.
-        orders = [(entry, entry.status, _stored(entry)) for entry in changed_orders(batch)]
+        orders = [(entry, entry.status, entry.executions, _stored(entry)) for entry in changed_orders(batch)]
         while True:
             try:
-                events = await self._store.transact(lambda tx: _write(tx, batch, [stored for _, _, stored in orders]))
+                events = await self._store.transact(lambda tx: _write(tx, batch, [stored for *_, stored in orders]))
                 break
             except AuditUnavailable:
                 if self.is_healthy:
@@ -83,7 +83,8 @@ class Recorder:
                 await asyncio.sleep(RETRY_AFTER_S)
         self.is_healthy = True
         last_sequences = {id(change.entry): event.sequence for change, event in zip(batch, events, strict=True)}
-        for entry, status, _ in orders:
+        for entry, status, executions, _ in orders:
+            entry.recorded_executions = executions
             entry.recorded = replace(status, last_sequence=last_sequences[id(entry)])
         committed, self._committed = self._committed, asyncio.Event()
         for listener in self._listeners:
