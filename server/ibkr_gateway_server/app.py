@@ -97,7 +97,7 @@ async def running(
         metrics = Metrics()
         if settings.metrics_port:
             _serve_metrics(settings, metrics, stack)
-        store = await stack.enter_async_context(AuditStore(settings.audit_db_path))
+        store = await stack.enter_async_context(AuditStore(settings.record_path))
         address, simulator = await _broker(settings, stack)
         loop = asyncio.get_running_loop()
         pacer = Pacer(loop.time)

@@ -67,8 +67,8 @@ class Settings(BaseSettings):
     """Largest value of one order, in the contract's currency. Live trading needs it."""
     max_size_per_symbol: Limit | None = None
     """Largest quantity of one order, in units. Live trading needs it."""
-    audit_db_path: Path = Path("data/audit.db")
-    """The record's database; its key is kept beside it."""
+    audit_db_path: Path | None = None
+    """The record's database, its key beside it; unset: data/audit.db, and data/simulation.db in simulation."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """Least severe line to log."""
     log_format: Literal["json", "text"] = "json"
@@ -104,6 +104,11 @@ class Settings(BaseSettings):
         if self.ibkr_gateway_port is not None:
             return self.ibkr_gateway_port
         return {"simulation": 0, "paper": 4002, "live": 4001}[self.mode]
+
+    @property
+    def record_path(self) -> Path:
+        """Where the record is. Simulated orders have one of their own: they must never be mistaken for real ones."""
+        return self.audit_db_path or Path("data") / ("simulation.db" if self.is_simulation else "audit.db")
 
     @property
     def sends_orders(self) -> bool:

@@ -24,8 +24,11 @@ log = logging.getLogger(__name__)
 
 DOMAIN = "ibkr-gateway"
 
-# Clients refuse metadata above 8 KiB; the details travel base64-encoded beside the message.
-MAX_TEXT = 1000
+# Clients refuse metadata above 8 KiB; the details travel in it, base64-encoded, so about 6 KiB may be said.
+MAX_TEXT = 500
+MAX_VALUE = 300
+MAX_VIOLATIONS = 12
+MAX_DESCRIPTION = 150
 
 _C = grpc.StatusCode
 CODES: dict[Reason, grpc.StatusCode] = {
@@ -98,7 +101,7 @@ CODES: dict[Reason, grpc.StatusCode] = {
 
 def gateway_error(error: DomainError, correlation_id: str) -> error_reason_pb2.GatewayError:
     """The error as the contract's own message."""
-    details = {name: redact(value) for name, value in error.metadata.items()}
+    details = {name: redact(value)[:MAX_VALUE] for name, value in error.metadata.items()}
     return error_reason_pb2.GatewayError(
         error_code=error.reason, message=_text(error), details={**details, "correlation_id": correlation_id}
     )
@@ -114,9 +117,9 @@ def rpc_error(error: DomainError, correlation_id: str) -> grpc.Status:
     if isinstance(error, FieldsInvalid):
         violations = [
             error_details_pb2.BadRequest.FieldViolation(
-                field=violation.field, description=violation.description[:200], reason=violation.reason
+                field=violation.field, description=violation.description[:MAX_DESCRIPTION], reason=violation.reason
             )
-            for violation in error.violations[:20]
+            for violation in error.violations[:MAX_VIOLATIONS]
         ]
         details.append(error_details_pb2.BadRequest(field_violations=violations))
     if isinstance(error, Refused):

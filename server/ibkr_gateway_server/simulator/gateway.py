@@ -21,7 +21,7 @@ from ibkr_gateway_server.simulator.market import Market, scramble
 from ibkr_gateway_server.simulator.orders import KNOWN_TYPES, Execution, Order, Terms
 
 START_CASH = 1_000_000.0
-FIRST_PERM_ID = 1_376_000_000
+FIRST_PERM_ID = 1_000_000_000
 
 # Seconds, as on a nearby live gateway: from a request to its acknowledgement, from there to the exchange's word.
 ACKNOWLEDGE_S = 0.005
@@ -90,7 +90,9 @@ class Gateway:
         self._next_order_ids: dict[int, int] = {}
         self._events: list[_Event] = []
         self._numbers = itertools.count()
-        self._perm_ids = itertools.count(FIRST_PERM_ID + seed % 100_000)
+        # Unique for ever, as IBKR's are: a gateway that is started again must not repeat those of its last life.
+        self._life = int(now)
+        self._perm_ids = itertools.count(FIRST_PERM_ID + (self._life * 1000 + seed) % 1_000_000_000)
         self._seed_positions()
 
     # --- time ----------------------------------------------------------------------------------------------------
@@ -250,12 +252,9 @@ class Gateway:
         parent = self.orders.get((order.client_id, order.terms.parent_id)) if order.terms.parent_id else None
         if parent is not None and parent.is_staged:
             self._transmit(parent)
-            for sibling in list(self.orders.values()):
-                if (
-                    sibling.is_staged
-                    and sibling.client_id == order.client_id
-                    and sibling.terms.parent_id == parent.order_id
-                ):
+            staged = [each for each in self.orders.values() if each.is_staged and each.client_id == order.client_id]
+            for sibling in staged:
+                if sibling.terms.parent_id == parent.order_id:
                     self._transmit(sibling)
         if not self._affordable(order):
             self._later(self._acknowledge_s, lambda: self._reject(order))
@@ -340,9 +339,10 @@ class Gateway:
         order.filled, order.last_price = total, price
         number = len(self.executions) + 1
         venue = _VENUES.get(listing.sec_type) or _STOCK_VENUES[scramble(self.seed + number) % len(_STOCK_VENUES)]
+        mixed = (self._life << 24) + self.seed * 1_000_003 + number
         execution = Execution(
             order=order,
-            execution_id=f"0000e0d5.{scramble(self.seed * 1_000_003 + number) >> 32:08x}.{number:02d}.01",
+            execution_id=f"0000e0d5.{scramble(mixed) >> 32:08x}.{number:02d}.01",
             time=self.now,
             exchange=venue,
             quantity=quantity,

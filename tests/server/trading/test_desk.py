@@ -81,7 +81,7 @@ async def test_a_key_is_remembered_over_a_restart(make_gateway: MakeGateway, tmp
     (tmp_path / "second.db").write_bytes((tmp_path / "first.db").read_bytes())
     (tmp_path / "second.db-wal").write_bytes((tmp_path / "first.db-wal").read_bytes())
     (tmp_path / "second.key").write_bytes((tmp_path / "first.key").read_bytes())
-    second = await make_gateway(audit_db_path=tmp_path / "second.db", ibkr_client_id=5)
+    second = await make_gateway(audit_db_path=tmp_path / "second.db", ibkr_client_id=5, simulation_seed=8)
     again = await second.running.desk.place(key, far_limit())
     assert second.simulator.frames_received(PLACE) == 0
     # The new simulator has never heard of it: what became of the order is not known, and nothing is presumed.
