@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 from ibkr_gateway_server.broker import ib
-from ibkr_gateway_server.broker.callbacks import SilentSink
+from ibkr_gateway_server.broker.callbacks import Sink
 from ibkr_gateway_server.broker.connection import Connection
 from ibkr_gateway_server.broker.contracts import from_contract
 from ibkr_gateway_server.broker.notices import is_notice, request_error
@@ -265,7 +265,7 @@ class _State:
             self.values_complete.set()
 
 
-class _SummarySink(SilentSink):
+class _SummarySink(Sink):
     def __init__(self, state: _State) -> None:
         self._state = state
 
@@ -278,7 +278,7 @@ class _SummarySink(SilentSink):
         self._state.summary_complete.set()
 
 
-class _PnlSink(SilentSink):
+class _PnlSink(Sink):
     """P&L as it comes; a figure that TWS has not computed is absent."""
 
     def __init__(self) -> None:

@@ -17,7 +17,8 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
 
-from ibkr_gateway_server.broker.market_data import Line, MarketData
+from ibkr_gateway_server.broker.line import Line
+from ibkr_gateway_server.broker.market_data import MarketData
 from ibkr_gateway_server.domain.errors import DomainError, Reason, ShuttingDown
 from ibkr_gateway_server.domain.instruments import Instrument
 from ibkr_gateway_server.domain.orders import BrokerNotice

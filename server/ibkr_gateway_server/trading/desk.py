@@ -53,7 +53,7 @@ from ibkr_gateway_server.domain.orders import (
 from ibkr_gateway_server.logs import correlation_id, principal
 from ibkr_gateway_server.trading.appraisal import Appraiser
 from ibkr_gateway_server.trading.guard import Guard, TradingRules
-from ibkr_gateway_server.trading.ledger import Entry, Ledger
+from ibkr_gateway_server.trading.ledger import Entry, Ledger, new_entry
 from ibkr_gateway_server.trading.reconcile import Reconciler
 from ibkr_gateway_server.trading.recorder import Recorder
 
@@ -167,7 +167,8 @@ class Desk:
                 self.guard.authorize()
             resolved = await self._appraiser.resolve(spec)
             await self._appraiser.check_limits(resolved)
-            entry = self._entry(client_order_id, resolved, payload_hash)
+            order_ref = self._store.order_ref(client_order_id)
+            entry = new_entry(client_order_id, resolved, payload_hash, order_ref, self._session.client_id)
             if not self.guard.rules.orders_enabled:
                 await self._record_intent(entry, OrderState.SIMULATED)
                 return entry
@@ -324,25 +325,6 @@ class Desk:
         return self.guard.status(self._accounts.accounts())
 
     # --- small parts ---------------------------------------------------------------------------------------------
-
-    def _entry(self, client_order_id: str, spec: OrderSpec, payload_hash: str) -> Entry:
-        now = datetime.now(UTC)
-        status = OrderStatus(
-            account_id=spec.account_id,
-            instrument=spec.instrument,
-            side=spec.side,
-            quantity=spec.quantity,
-            state=OrderState.PENDING,
-            create_time=now,
-            update_time=now,
-            client_order_id=client_order_id,
-            order_type=spec.order_type,
-            time_in_force=spec.time_in_force,
-            limit_price=spec.limit_price,
-            stop_price=spec.stop_price,
-        )
-        order_ref = self._store.order_ref(client_order_id)
-        return Entry(status, self._session.client_id, spec, payload_hash, order_ref)
 
     def _next_order_id(self, connection: Connection) -> int:
         """Above everything TWS has named and everything this gateway has ever used: TWS rolls its own back."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 
 from ibkr_gateway_server.broker.notices import is_rejection
 from ibkr_gateway_server.domain.events import (
@@ -58,6 +58,26 @@ class Entry:
     def executions(self) -> tuple[Execution, ...]:
         """What has filled, oldest first, each once."""
         return tuple(sorted(self.fills.values(), key=lambda fill: (fill.execution_time, fill.execution_id)))
+
+
+def new_entry(client_order_id: str, spec: OrderSpec, payload_hash: str, order_ref: str, client_id: int) -> Entry:
+    """An order that nothing is known of yet but its terms."""
+    now = datetime.now(UTC)
+    status = OrderStatus(
+        account_id=spec.account_id,
+        instrument=spec.instrument,
+        side=spec.side,
+        quantity=spec.quantity,
+        state=OrderState.PENDING,
+        create_time=now,
+        update_time=now,
+        client_order_id=client_order_id,
+        order_type=spec.order_type,
+        time_in_force=spec.time_in_force,
+        limit_price=spec.limit_price,
+        stop_price=spec.stop_price,
+    )
+    return Entry(status, client_id, spec, payload_hash, order_ref)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import math
 from datetime import datetime
 
 import pytest
-from ibkr_gateway_server.broker.market_data import Line
+from ibkr_gateway_server.broker.line import Line
 from ibkr_gateway_server.domain.errors import (
     BrokerLinkDown,
     BrokerTimeout,
