@@ -5,8 +5,9 @@ from __future__ import annotations
 import tomllib
 from pathlib import Path
 
-project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())["project"]
-extras = project["optional-dependencies"]
+settings = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())
+project = settings["project"]
+# Its dependency eventkit makes an event loop at import, which uvloop does not run on.
 ours = [need for need in project["dependencies"] if not need.startswith(("ib_async", "uvloop"))]
-tests = [need for need in extras["dev"] if need.startswith(("pytest", "hypothesis"))]
-print("\n".join([*ours, *extras["ib-insync"], *tests]))
+tests = [need for need in project["optional-dependencies"]["dev"] if need.startswith(("pytest", "hypothesis"))]
+print("\n".join([*ours, *settings["dependency-groups"]["ib-insync"], *tests]))
