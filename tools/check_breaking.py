@@ -20,7 +20,7 @@ def main() -> int:
         return 0
     print(f"buf breaking: against {against}")
     buf = Path(sys.executable).parent / "buf"
-    return subprocess.run([buf, "breaking", "--against", f".git#ref={against}"], check=False).returncode
+    return subprocess.run([buf, "breaking", "--against", f".git#ref={against},subdir=proto"], check=False).returncode
 
 
 def _git(*arguments: str) -> str:
