@@ -42,7 +42,11 @@ def quotes_table(rows: Iterable[tuple[str, market_data_service_pb2.Quote | None,
             continue
         made.add_row(
             name_of(quote.instrument),
-            *(_number(quote, name) for name in ("bid_size", "bid_price", "ask_price", "ask_size", "last_price")),
+            _number(quote, "bid_size"),
+            _price(quote, "bid_price"),
+            _price(quote, "ask_price"),
+            _number(quote, "ask_size"),
+            _price(quote, "last_price"),
             _change(quote),
             _number(quote, "volume"),
             Text(remark or _kind(quote), style="yellow" if remark or quote.is_stale else "dim"),
@@ -56,8 +60,8 @@ def bars_table(answer: market_data_service_pb2.GetHistoricalBarsResponse) -> Tab
     made = table(name_of(answer.instrument), "start", *numbers, numbers=numbers)
     for bar in answer.bars:
         start = bar.date or bar.start_time.ToDatetime().strftime("%Y-%m-%d %H:%M:%SZ")
-        prices = (f"{price:g}" for price in (bar.open, bar.high, bar.low, bar.close))
-        made.add_row(start, *prices, _number(bar, "volume"), _number(bar, "wap"))
+        prices = (cents(price) for price in (bar.open, bar.high, bar.low, bar.close))
+        made.add_row(start, *prices, _number(bar, "volume"), _price(bar, "wap"))
     return made
 
 
@@ -89,7 +93,7 @@ def positions_table(positions: Iterable[account_service_pb2.Position]) -> Table:
             kind,
             amount(position.quantity, 0),
             amount(position.average_cost),
-            _number(position, "market_price"),
+            _price(position, "market_price"),
             amount(position.market_value),
             signed(position.unrealized_pnl),
             position.currency,
@@ -105,6 +109,7 @@ def preview_table(preview: orders_service_pb2.OrderPreview) -> Table:
         terms = [state_name(leg.side, common_pb2.Side, "SIDE_"), amount(leg.quantity, 0)]
         terms.append(state_name(leg.order_type, orders_service_pb2.OrderType, "ORDER_TYPE_"))
         terms += [f"at {leg.limit_price}"] if leg.HasField("limit_price") else []
+        terms += [name_of(preview.quote.instrument)] if preview.HasField("quote") else []
         made.add_row("order", " ".join(terms))
     for label, name in (
         ("value", "total_notional"),
@@ -190,6 +195,12 @@ def amount(text: str, digits: int = 2) -> str:
     return f"{float(text):,.{4 if whole else digits}f}".rstrip("0" if whole else "")
 
 
+def cents(price: float) -> str:
+    """A price with all its digits, and no fewer than cents."""
+    whole, _, fraction = f"{price:,.10g}".partition(".")
+    return f"{whole}.{fraction:0<2}"
+
+
 def signed(text: str) -> Text:
     """A gain in green, a loss in red."""
     if not text:
@@ -201,6 +212,10 @@ def _number(message: object, name: str) -> str:
     if not message.HasField(name):  # type: ignore[attr-defined]  # any of the contract's messages
         return DASH
     return f"{getattr(message, name):,.10g}"
+
+
+def _price(message: object, name: str) -> str:
+    return cents(getattr(message, name)) if message.HasField(name) else DASH  # type: ignore[attr-defined]  # as above
 
 
 def _change(quote: market_data_service_pb2.Quote) -> Text:
