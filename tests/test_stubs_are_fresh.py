@@ -40,7 +40,8 @@ def test_the_generator_makes_what_is_committed(tmp_path: Path) -> None:
 def test_stubs_run_on_the_oldest_version_that_we_allow(file: str, pattern: str, package: str) -> None:
     found = re.search(pattern, (STUBS / file).read_text())
     floor = re.search(rf'"{package}>=([\d.]+)', (CLIENT / "pyproject.toml").read_text())
-    assert found and floor
+    assert found
+    assert floor
     assert Version(found[1]) <= Version(floor[1]) <= Version(version(package))
 
 

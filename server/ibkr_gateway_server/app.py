@@ -114,6 +114,7 @@ async def running(
         desk.recorder.listen(events.put)
         desk.recorder.listen(_observer_of_orders(metrics))
         session.on_lost(events.lost)
+        desk.on_reconciled(events.recovered)
 
         source = "SIMULATOR" if settings.is_simulation else "IBKR"
         wrapper = CallWrapper(metrics, settings.request_timeout, is_simulation=settings.is_simulation)
@@ -145,7 +146,7 @@ async def running(
             raise PortTaken("GRPC_PORT", f"{settings.grpc_host}:{settings.grpc_port}") from None
         await stack.enter_async_context(desk.running())
         await stack.enter_async_context(_background(session.run(), market_data.run()))
-        await stack.enter_async_context(_background(_follow(session, server, events, metrics)))
+        await stack.enter_async_context(_background(_follow(session, server, metrics)))
         await server.start()
         try:
             yield Running(settings.grpc_host, port, session, desk, market_data, metrics, simulator)
@@ -209,13 +210,11 @@ async def _background(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
                 task.cancel()
 
 
-async def _follow(session: Session, server: GatewayServer, events: OrderEvents, metrics: Metrics) -> None:
+async def _follow(session: Session, server: GatewayServer, metrics: Metrics) -> None:
     """Whatever depends on the session's state follows it."""
     async for status in session.changes():
         metrics.connection_status.set(float(status.state.is_linked))
         await server.show_health(is_serving, status)
-        if status.state.is_linked:
-            events.recovered()
 
 
 def _serve_metrics(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> None:

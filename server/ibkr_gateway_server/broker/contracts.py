@@ -85,6 +85,9 @@ class Contracts:
         found.raise_if_any()
         wanted = with_usual_places(instrument)
         key = (self._today(), wanted)
+        if self._details and next(iter(self._details))[0] != key[0]:
+            # Opening hours and front months are of a day.
+            self._details.clear()
         task = self._details.get(key)
         if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
             task = asyncio.ensure_future(self._ask(self._session.linked(), wanted))

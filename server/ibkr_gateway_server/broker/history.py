@@ -68,8 +68,8 @@ class History:
         if (recent := self._recent.get(wanted)) is not None:
             return replace(recent[1], is_cached=True)
         async with self._in_flight:
-            self._spend(2 if wanted.what_to_show is WhatToShow.BID_ASK else 1)
             connection = self._session.linked()
+            self._spend(2 if wanted.what_to_show is WhatToShow.BID_ASK else 1)
             await self._pacer.take(Priority.HISTORY, timeout_s)
             rows = await self._ask(connection, wanted, timeout_s)
         bars = Bars(details.instrument, self._read(rows, wanted), details.time_zone)

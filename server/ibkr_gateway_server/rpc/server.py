@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import grpc
@@ -73,15 +74,15 @@ class GatewayServer:
         await self._health.enter_graceful_shutdown()
         self._wrapper.drain()
         drain(datetime.now(UTC) + timedelta(seconds=grace_s))
-        try:
-            async with asyncio.timeout(grace_s):
-                await self._wrapper.idle()
-        except TimeoutError:
-            pass
+        await self._idle(grace_s)
         await self._server.stop(grace=0)
         # `stop` returns before the handlers' own clean-up has run, and that still uses the record and the session.
-        async with asyncio.timeout(grace_s):
-            await self._wrapper.idle()
+        await self._idle(grace_s)
+
+    async def _idle(self, timeout_s: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._wrapper.idle()
 
     def _add_reflection(self) -> None:
         """Reflection in both versions. v1 is served but not listed: clients ask for the descriptor of what is listed,

@@ -78,10 +78,14 @@ class Appraiser:
         warnings: list[str] = []
         what_if = None
         if self._guard.status((spec.account_id,)).can_send_orders:
-            what_if = await ask_what_if(spec)
-            # IBKR states margins in the account's base currency and does not name it.
-            what_if = replace(what_if, currency=(await self._accounts.summary(spec.account_id)).currency)
-            warnings += [what_if.warning] if what_if.warning else []
+            try:
+                what_if = await ask_what_if(spec)
+                # IBKR states margins in the account's base currency and does not name it.
+                what_if = replace(what_if, currency=(await self._accounts.summary(spec.account_id)).currency)
+                warnings += [what_if.warning] if what_if.warning else []
+            except DomainError as error:
+                what_if = None
+                warnings.append(f"commission and margin are not known: IBKR gave no what-if: {error.message}")
         else:
             # IBKR computes a what-if from an order message, and none leaves the gateway while orders may not.
             warnings.append("commission and margin are not known: orders cannot be sent now, so IBKR was not asked")

@@ -115,6 +115,10 @@ class Desk:
         self._key_locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._commands: set[asyncio.Task[Any]] = set()
 
+    def on_reconciled(self, hook: Callable[[], None]) -> None:
+        """Called whenever all that IBKR knows of our orders has been heard, recorded and told."""
+        self._reconciler.on_reconciled(hook)
+
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Load the record, then keep writing and reconciling; on the way out running commands end first."""

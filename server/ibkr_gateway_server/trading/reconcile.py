@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Protocol
@@ -54,6 +54,7 @@ class Reconciler:
         self._source: EvidenceSource | None = None
         self._wanted = asyncio.Event()
         self._sightings: list[set[Entry]] = []
+        self._reconciled_hooks: list[Callable[[], None]] = []
         session.on_lost(self._lost)
         session.on_notice(self._noticed)
         session.on_undecodable(self.request)
@@ -70,6 +71,10 @@ class Reconciler:
         if recovering and (entry := self._ledger.entry_of(evidence, self._session.client_id)) is not None:
             for sighted in self._sightings:
                 sighted.add(entry)
+
+    def on_reconciled(self, hook: Callable[[], None]) -> None:
+        """Called after each complete evidence set, once what it brought is durable and told."""
+        self._reconciled_hooks.append(hook)
 
     def request(self) -> None:
         """Have an evidence set gathered soon."""
@@ -119,6 +124,8 @@ class Reconciler:
         for entry in doubtful:
             if entry not in sighted and entry.status.state in NEEDS_SIGHTING:
                 self._recorder.put(self._ledger.move(entry, OrderState.UNKNOWN, datetime.now(UTC), recovered=True))
+        for hook in self._reconciled_hooks:
+            self._recorder.afterwards(hook)
 
     @contextmanager
     def _sighting(self) -> Iterator[set[Entry]]:

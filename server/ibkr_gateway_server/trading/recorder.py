@@ -37,6 +37,7 @@ class Recorder:
         self._settled.set()
         self._committed = asyncio.Event()
         self._listeners: list[Listener] = []
+        self._afterwards: list[Callable[[], None]] = []
         self.is_healthy = True
 
     def listen(self, listener: Listener) -> None:
@@ -49,6 +50,12 @@ class Recorder:
             self._waiting.extend(changes)
             self._settled.clear()
             self._work.set()
+
+    def afterwards(self, act: Callable[[], None]) -> None:
+        """Call `act` once everything put so far is durable and told."""
+        self._afterwards.append(act)
+        self._settled.clear()
+        self._work.set()
 
     async def settle(self) -> None:
         """Returns when everything put so far is durable and told."""
@@ -66,8 +73,10 @@ class Recorder:
             while self._waiting:
                 batch, self._waiting = self._waiting, []
                 await self._write_until_durable(batch)
-            if not self._waiting:
-                self._settled.set()
+            acts, self._afterwards = self._afterwards, []
+            for act in acts:
+                act()
+            self._settled.set()
 
     async def _write_until_durable(self, batch: list[Change]) -> None:
         # Each entry as it is now: the batch ends with that state, whatever happens while the disk works.

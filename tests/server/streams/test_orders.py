@@ -9,7 +9,7 @@ from decimal import Decimal
 
 import pytest
 from ibkr_gateway_server.domain.errors import SlowConsumer
-from ibkr_gateway_server.domain.events import OrderEvent, StatusChanged
+from ibkr_gateway_server.domain.events import Filled, OrderEvent, StatusChanged
 from ibkr_gateway_server.domain.instruments import Instrument, SecurityType
 from ibkr_gateway_server.domain.orders import OrderKey, OrderSpec, OrderState, OrderType, Side
 from ibkr_gateway_server.domain.streams import Gap, Heartbeat, Resumed, SnapshotBegin, SnapshotEnd
@@ -28,6 +28,7 @@ def events(gateway: Gateway) -> OrderEvents:
     made = OrderEvents(desk._store, desk.own_open_orders, lambda: session.status)
     desk.recorder.listen(made.put)
     session.on_lost(made.lost)
+    desk.on_reconciled(made.recovered)
     return made
 
 
@@ -113,8 +114,6 @@ async def test_a_lost_session_is_a_gap_and_its_return_resumes_with_nothing_missi
         gateway.simulator.drop_connections()
         (gap,) = await anext(items)
         assert isinstance(gap, Gap)
-        await gateway.running.session.wait_until_ready(5)
-        events.recovered()
         (resumed,) = await anext(items)
         assert resumed == Resumed(recovered=True, gap_start_time=gap.start_time)
 
@@ -135,3 +134,21 @@ async def test_a_reader_too_slow_is_cut_off_with_its_cursor(
 async def _exhaust(items: AsyncIterator[tuple[OrderStreamItem, ...]]) -> None:
     async for _ in items:
         pass
+
+
+async def test_what_was_missed_is_told_before_the_gap_ends(gateway: Gateway, events: OrderEvents) -> None:
+    told: list[OrderStreamItem] = []
+    gateway.running.session.connection().callbacks.order_listener = None
+    async with asyncio.timeout(5), events.subscribe(heartbeat_s=60) as stream:
+        desk, key = gateway.running.desk, uuid.uuid4().hex
+        placing = asyncio.ensure_future(desk.place(key, OrderSpec(AAPL, Side.BUY, Decimal(10), OrderType.MKT)))
+        await eventually(lambda: gateway.simulator.gateway.executions)
+        gateway.simulator.drop_connections()
+        async for batch in stream:
+            told += batch
+            if any(isinstance(item, Resumed) for item in batch):
+                break
+        await placing
+    kinds = [type(item.happening if isinstance(item, OrderEvent) else item) for item in told]
+    assert kinds.index(Gap) < kinds.index(Filled) < kinds.index(Resumed)
+    assert all(item.recovered for item in told if isinstance(item, OrderEvent) and isinstance(item.happening, Filled))

@@ -272,6 +272,16 @@ async def test_a_preview_has_ibkrs_figures_and_places_nothing(gateway: Gateway) 
     assert gateway.simulator.gateway.orders == {}
 
 
+async def test_without_ibkrs_what_if_a_preview_is_a_marked_estimate(make_gateway: MakeGateway) -> None:
+    gateway = await make_gateway(desk_timings=DeskTimings(what_if_timeout_s=0.05))
+    gateway.running.session.connection().callbacks.order_listener = None
+    preview = await gateway.running.desk.preview(order())
+    assert preview.margin_source is MarginSource.ESTIMATE
+    assert preview.what_if is None
+    assert preview.notional is not None
+    assert "what-if" in preview.warnings[0]
+
+
 async def test_while_disconnected_an_order_is_refused_and_its_key_stays_free(gateway: Gateway) -> None:
     desk, key, session = gateway.running.desk, new_key(), gateway.running.session
     await desk.preview(far_limit())
