@@ -6,29 +6,50 @@ import argparse
 import asyncio
 import signal
 import sys
+from collections.abc import Callable
+from typing import NoReturn
 
+from ibkr_gateway_server.simulator.behaviour import MAX_SERVER_VERSION, MIN_CLIENT_VERSION, Behaviour
 from ibkr_gateway_server.simulator.listener import DEFAULT_ACCOUNT, DEFAULT_SEED, TICK_INTERVAL_S, Simulator
-from ibkr_gateway_server.simulator.session import MAX_SERVER_VERSION, MIN_CLIENT_VERSION
 
-# sysexits.h: the service is not available, as when its port is taken.
+# sysexits.h: the command was used wrongly; the service is not available, as when its port is taken.
+EX_USAGE = 64
 EX_UNAVAILABLE = 69
+
+
+class _Parser(argparse.ArgumentParser):
+    """One that ends with the exit code that this program documents."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(EX_USAGE, f"{self.prog}: error: {message}\n")
 
 
 def main(argv: list[str] | None = None) -> int:
     """Parse arguments and serve until SIGTERM or SIGINT. Returns the exit code."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="ibkr-gateway simulate",
         description="A simulated IB Gateway: any TWS API client can connect to it. No account is needed.",
-        epilog="Its market never closes. The same seed gives the same prices in every run.",
+        epilog="Its market never closes. The same seed gives the same prices in every run. "
+        "Exit codes: 0 ended by SIGTERM or SIGINT, 64 wrong arguments, 69 cannot listen.",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument(
-        "--port", type=int, default=4002, help="port to listen on, 0 for a free one (default: %(default)s)"
+        "--port", type=_port, default=4002, help="port to listen on, 0 for a free one (default: %(default)s)"
     )
     parser.add_argument("--seed", type=int, default=DEFAULT_SEED, help="decides all prices (default: %(default)s)")
     parser.add_argument("--account", action="append", help=f"account number, repeatable (default: {DEFAULT_ACCOUNT})")
     parser.add_argument(
-        "--tick-interval", type=float, default=TICK_INTERVAL_S, help="seconds between ticks (default: %(default)s)"
+        "--tick-interval",
+        type=_positive,
+        default=TICK_INTERVAL_S,
+        help="seconds between ticks (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--speed", type=_positive, default=1.0, help="how fast its clock runs, 2 for twice (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--enforce-pacing", action="store_true", help="end connections that send more than 50 messages in a second"
     )
     parser.add_argument(
         "--server-version",
@@ -42,12 +63,34 @@ def main(argv: list[str] | None = None) -> int:
     return asyncio.run(_serve(arguments))
 
 
+def _port(text: str) -> int:
+    """A TCP port, 0 for a free one."""
+    return int(_bounded(text, lambda port: 0 <= port <= 65535 and port == int(port), "is not a port, 0 to 65535"))
+
+
+def _positive(text: str) -> float:
+    """A number above 0."""
+    return _bounded(text, lambda number: 0 < number < float("inf"), "is not a number above 0")
+
+
+def _bounded(text: str, is_allowed: Callable[[float], bool], why_not: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = float("nan")
+    if number != number or not is_allowed(number):
+        raise argparse.ArgumentTypeError(f"{text!r} {why_not}")
+    return number
+
+
 async def _serve(arguments: argparse.Namespace) -> int:
     simulator = Simulator(
         seed=arguments.seed,
         accounts=tuple(arguments.account or [DEFAULT_ACCOUNT]),
         server_version=arguments.server_version,
         tick_interval_s=arguments.tick_interval,
+        speed=arguments.speed,
+        behaviour=Behaviour(enforces_pacing=arguments.enforce_pacing),
     )
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -6,9 +6,10 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from ibkr_gateway_server.simulator import history
 from ibkr_gateway_server.simulator.codec import messages
-from ibkr_gateway_server.simulator.instruments import Listing
 from ibkr_gateway_server.simulator.ledger import Ledger
+from ibkr_gateway_server.simulator.listings import Listing
 from ibkr_gateway_server.simulator.market import Market, Prices
 
 # Tick numbers by field: (live, delayed).
@@ -28,6 +29,7 @@ RT_VOLUME = "233"
 # Delayed prices are this old.
 DELAY_S = 900.0
 PNL_INTERVAL_S = 1.0
+REAL_TIME_BAR_S = 5
 
 
 @dataclass(slots=True)
@@ -89,32 +91,54 @@ class Quotes:
 
 
 @dataclass(slots=True)
-class LiveBars:
-    """One reqRealTimeBars, or the live part of a historical request that keeps up to date."""
+class RealTimeBars:
+    """One reqRealTimeBars: a bar of five seconds when it has ended."""
 
     req_id: int
     listing: Listing
-    width: int
-    date_of: BarDate | None
-    next_time: float
+    shown: str
+    next_time: int
 
     def changes(self, market: Market, now: float) -> Iterator[list[str]]:
-        """The bar that has just ended (real-time bars), or the growing one (up to date)."""
+        """The bars that have ended."""
+        while now >= self.next_time:
+            start, self.next_time = self.next_time - REAL_TIME_BAR_S, self.next_time + REAL_TIME_BAR_S
+            bar = market.bar(self.listing, start, start + REAL_TIME_BAR_S)
+            prices = (bar.open, bar.high, bar.low, bar.close)
+            traded = (bar.volume, bar.wap, bar.count) if self.shown == "TRADES" else (-1, -1.0, -1)
+            yield messages.real_time_bar(self.req_id, start, prices, *traded)
+
+
+@dataclass(slots=True)
+class LiveBars:
+    """A historical request that keeps up to date: its growing bar, and each one once more when it has ended."""
+
+    req_id: int
+    listing: Listing
+    size: str
+    regular: bool
+    date_of: BarDate
+    shown: str
+    next_time: float
+    growing: history.BarSpan | None
+
+    def changes(self, market: Market, now: float) -> Iterator[list[str]]:
+        """The growing bar, every five seconds."""
         if now < self.next_time:
             return
-        if self.date_of is None:
-            start = math.floor(now / 5) * 5 - 5
-            bar = market.bar(self.listing, start, start + 5)
-            prices = (bar.open, bar.high, bar.low, bar.close)
-            yield messages.real_time_bar(self.req_id, start, prices, bar.volume, bar.wap, bar.count)
-        else:
-            start = math.floor(now / self.width) * self.width
-            bar = market.bar(self.listing, start, max(now, start + 0.01))
-            prices = (bar.open, bar.high, bar.low, bar.close)
-            yield messages.historical_data_update(
-                self.req_id, self.date_of(start), prices, bar.wap, bar.volume, bar.count
-            )
-        self.next_time = math.floor(now / 5) * 5 + 5
+        self.next_time = math.floor(now / REAL_TIME_BAR_S) * REAL_TIME_BAR_S + REAL_TIME_BAR_S
+        before = self.growing
+        self.growing = history.growing_bar(self.listing, self.size, now, regular=self.regular)
+        if before is not None and (self.growing is None or self.growing.label != before.label):
+            yield self._update(market, before.until(now))
+        if self.growing is not None:
+            yield self._update(market, self.growing)
+
+    def _update(self, market: Market, span: history.BarSpan) -> list[str]:
+        bar = market.bar(self.listing, span.begin, span.end)
+        prices = (bar.open, bar.high, bar.low, bar.close)
+        traded = (bar.wap, bar.volume, bar.count) if self.shown in history.TRADED else (-1.0, -1, -1)
+        return messages.historical_data_update(self.req_id, self.date_of(span.label), prices, *traded)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,55 +1,83 @@
-"""Historical requests: IBKR's spellings of widths and spans, and the times at which bars begin."""
+"""Historical requests: IBKR's spellings of widths and spans, and the spans that bars cover."""
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
-from ibkr_gateway_server.simulator.instruments import Listing
+from ibkr_gateway_server.simulator import hours
+from ibkr_gateway_server.simulator.listings import Listing
 
-# Source: TWS API, valid bar sizes; both spellings of the one-second bar are taken.
+# Source: TWS API, valid bar sizes, and the text of error 321; words and letters are both taken for weeks and months.
 BAR_SIZES = {
-    **{f"{count} sec": count for count in (1,)},
     **{f"{count} secs": count for count in (1, 5, 10, 15, 30)},
     "1 min": 60,
     **{f"{count} mins": count * 60 for count in (2, 3, 5, 10, 15, 20, 30)},
     "1 hour": 3600,
     **{f"{count} hours": count * 3600 for count in (2, 3, 4, 8)},
     "1 day": 86400,
-    **dict.fromkeys(("1 week", "1W", "1 weeks"), 7 * 86400),
-    **dict.fromkeys(("1 month", "1M", "1 months"), 30 * 86400),
+    **dict.fromkeys(("1 week", "1W"), 7 * 86400),
+    **dict.fromkeys(("1 month", "1M"), 30 * 86400),
 }
-SHOWN = frozenset(
-    {
-        "TRADES",
-        "MIDPOINT",
-        "BID",
-        "ASK",
-        "BID_ASK",
-        "ADJUSTED_LAST",
-        "HISTORICAL_VOLATILITY",
-        "OPTION_IMPLIED_VOLATILITY",
-        "SCHEDULE",
-    }
+_LEGAL_SIZES = (
+    "1 secs, 5 secs, 10 secs, 15 secs, 30 secs, 1 min, 2 mins, 3 mins, 5 mins, 10 mins, 15 mins, 20 mins, 30 mins, "
+    "1 hour, 2 hours, 3 hours, 4 hours, 8 hours, 1 day, 1W, 1M"
 )
 TRADED = frozenset({"TRADES", "ADJUSTED_LAST"})
+SHOWN = TRADED | {
+    *("MIDPOINT", "BID", "ASK", "BID_ASK", "HISTORICAL_VOLATILITY", "OPTION_IMPLIED_VOLATILITY", "SCHEDULE"),
+}
 MAX_BARS = 20_000
+DAY_S = 86400
 
 _UNIT_DAYS = {"D": 1.0, "W": 7.0, "M": 30.44, "Y": 365.25}
+# The longest span in each unit, and what is said of a longer one. Source: error 321 as users report it.
+_LONGEST = {
+    "S": (86400, "Historical data request for greater than 86400 seconds rejected."),
+    "D": (365, "Historical data requests for durations longer than 365 days must be made in years."),
+    "W": (52, "Historical data request for durations longer than 52 weeks must be made in years."),
+    "M": (12, "Historical data request for durations longer than 12 months must be made in years."),
+}
 
 
 class BadRequest(ValueError):
     """A historical request that IBKR refuses, with its sentence."""
 
 
+@dataclass(frozen=True, slots=True)
+class BarSpan:
+    """One bar's time: its label in epoch seconds, from when to when it is about, and when it has ended."""
+
+    label: int
+    begin: float
+    end: float
+    stop: float
+
+    def until(self, now: float) -> BarSpan:
+        """As much of it as there is now."""
+        return replace(self, end=min(self.stop, now))
+
+
+def width_of(size: str) -> int:
+    """A bar size in seconds. Raises BadRequest with IBKR's text."""
+    if size not in BAR_SIZES:
+        raise BadRequest(f"Historical data bar size setting is invalid. Legal ones are: {_LEGAL_SIZES}")
+    return BAR_SIZES[size]
+
+
 def span_of(duration: str) -> tuple[int, str]:
     """ "2 W" as a count and a unit. Raises BadRequest with IBKR's text."""
     count, _, unit = duration.strip().partition(" ")
-    if not count.isdigit() or int(count) < 1 or unit not in ("S", *_UNIT_DAYS):
-        raise BadRequest(
-            "Historical data query end date/time string or duration is not valid: invalid duration format."
-        )
+    unit = unit.upper()
+    if not (count.isascii() and count.isdigit()) or unit not in ("S", *_UNIT_DAYS) or int(count[:9]) < 1:
+        raise BadRequest("Historical data requested duration is invalid.")
+    longest, refusal = _LONGEST.get(unit, (100, "Historical data requested duration is invalid."))
+    if int(count[:9]) > longest:
+        raise BadRequest(refusal)
     return int(count), unit
 
 
@@ -61,51 +89,87 @@ def end_of(text: str, now: float) -> float:
     clock, _, zone = zone.strip().partition(" ")
     try:
         moment = datetime.strptime(f"{head} {clock or '23:59:59'}", "%Y%m%d %H:%M:%S")
-        return min(moment.replace(tzinfo=ZoneInfo(zone) if zone else UTC).timestamp(), now)
-    except (ValueError, KeyError):
+        # Whatever is asked for, nothing is older than the epoch.
+        return min(max(moment.replace(tzinfo=ZoneInfo(zone) if zone else UTC).timestamp(), 0.0), now)
+    except (ValueError, KeyError, OSError, OverflowError):
         text = "Invalid date/time format. The correct format is yyyymmdd hh:mm:ss xx/xxxx or yyyymmdd-hh:mm:ss (UTC)."
         raise BadRequest(text) from None
 
 
-def bar_starts(listing: Listing, size: str, duration: str, end: float, *, regular: bool) -> list[int]:
-    """When each bar of a request begins, oldest first. Raises BadRequest."""
-    width, (count, unit) = BAR_SIZES[size], span_of(duration)
-    if width >= 86400:
-        return _days(listing, width, count * (_UNIT_DAYS[unit] if unit != "S" else 1 / 86400), end)
-    starts: list[int] = []
-    wanted = count if unit == "S" else count * _UNIT_DAYS[unit] * 86400
-    days_wanted = count if unit == "D" else None
-    for day_count, session in enumerate(_sessions_back(listing, end, regular=regular), start=1):
-        opening, closing = session
-        first = end - wanted if days_wanted is None else opening
-        inside = [begin for begin in range(int(opening), int(min(closing, end)), width) if begin >= first]
-        starts = inside + starts
-        if (days_wanted is not None and day_count >= days_wanted) or opening <= first or len(starts) > MAX_BARS:
+def bar_spans(listing: Listing, size: str, duration: str, end: float, *, regular: bool) -> list[BarSpan]:
+    """The bars of a request, oldest first. Raises BadRequest."""
+    width, span = width_of(size), span_of(duration)
+    sessions = list(_sessions(listing, span, end, regular=regular or width >= DAY_S))
+    if width >= DAY_S:
+        return [bar.until(end) for bar in _wide_bars(listing, width, sessions, regular=regular)]
+    found: list[list[BarSpan]] = []
+    for since, begin, finish in sessions:
+        found.append([bar.until(end) for bar in _narrow_bars(listing, width, since, begin, finish) if bar.begin < end])
+        if sum(map(len, found)) > MAX_BARS:
             break
-    return starts[-MAX_BARS:]
+    return [bar for bars in reversed(found) for bar in bars][-MAX_BARS:]
 
 
-def _days(listing: Listing, width: int, days: float, end: float) -> list[int]:
-    """Starts of daily and wider bars: midnights of trading days in the exchange's zone."""
-    zone = ZoneInfo(listing.time_zone)
-    day = datetime.fromtimestamp(end, zone).replace(hour=0, minute=0, second=0, microsecond=0)
-    earliest = day - timedelta(days=max(days, 1.0))
-    starts = []
-    while day > earliest:
-        if day.weekday() < 5 and (width == 86400 or (width == 7 * 86400 and day.weekday() == 0) or day.day == 1):
-            starts.append(int(day.timestamp()))
-        day -= timedelta(days=1)
-    return starts[::-1]
+def growing_bar(listing: Listing, size: str, now: float, *, regular: bool) -> BarSpan | None:
+    """The bar of this moment; None outside the hours that were asked for."""
+    bars = bar_spans(listing, size, "1 D" if width_of(size) >= DAY_S else "60 S", now, regular=regular)
+    return bars[-1] if bars and bars[-1].begin < now <= bars[-1].end else None
 
 
-def _sessions_back(listing: Listing, end: float, *, regular: bool) -> Iterator[tuple[float, float]]:
-    """Sessions that began before `end`, the latest first."""
-    zone = ZoneInfo(listing.time_zone)
-    opening, closing = listing.hours[1 if regular else 0].split("-")
-    day = datetime.fromtimestamp(end, zone).replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
-    for _ in range(800):
-        begin = day + timedelta(days=-1 if closing <= opening else 0, hours=int(opening[:2]), minutes=int(opening[2:]))
-        finish = day + timedelta(hours=int(closing[:2]), minutes=int(closing[2:]))
-        if day.weekday() < 5 and begin.timestamp() < end:
-            yield begin.timestamp(), finish.timestamp()
-        day -= timedelta(days=1)
+def schedule(listing: Listing, duration: str, end: float) -> list[hours.Span]:
+    """Regular hours within a span, oldest first. Raises BadRequest."""
+    return [(begin, finish) for _, begin, finish in _sessions(listing, span_of(duration), end, regular=True)][::-1]
+
+
+def _sessions(
+    listing: Listing, span: tuple[int, str], end: float, *, regular: bool
+) -> Iterator[tuple[float, float, float]]:
+    """The sessions that a span reaches back over, the latest first: from when it counts, its beginning, its end."""
+    count, unit = span
+    back = hours.sessions_back(listing, end, regular=regular)
+    if unit == "D":
+        yield from ((begin, begin, finish) for begin, finish in itertools.islice(back, count))
+    elif unit == "S":
+        left = float(count)
+        for begin, finish in back:
+            # Seconds are seconds of trading: they reach back over a closed night.
+            length = min(finish, end) - begin
+            yield max(begin, min(finish, end) - left), begin, finish
+            left -= length
+            if left <= 0:
+                return
+    else:
+        first = end - count * _UNIT_DAYS[unit] * DAY_S
+        reached = itertools.takewhile(lambda session: session[1] > first, back)
+        yield from ((begin, begin, finish) for begin, finish in reached)
+
+
+def _narrow_bars(listing: Listing, width: int, since: float, begin: float, finish: float) -> Iterator[BarSpan]:
+    """Bars within one session: on the clock's multiples of their width, so the first may be a short one."""
+    midnight = hours.midnight_of(listing, begin).timestamp()
+    start = max(begin, midnight + math.floor((since - midnight) / width) * width)
+    while start < finish:
+        stop = min(midnight + (math.floor((start - midnight) / width) + 1) * width, finish)
+        yield BarSpan(int(start), start, stop, stop)
+        start = stop
+
+
+def _wide_bars(
+    listing: Listing, width: int, sessions: list[tuple[float, float, float]], *, regular: bool
+) -> list[BarSpan]:
+    """Bars of days, weeks and months: of trading days, of their regular hours or the whole of them."""
+
+    def group(session: tuple[float, float, float]) -> tuple[int, ...]:
+        day = datetime.fromtimestamp(session[-1] - 1, ZoneInfo(listing.time_zone))
+        if width == DAY_S:
+            return (day.toordinal(),)
+        return day.isocalendar()[:2] if width == 7 * DAY_S else (day.year, day.month)
+
+    bars = []
+    for _, members in itertools.groupby(reversed(sessions), group):
+        days = list(members)
+        first, last = (hours.midnight_of(listing, session[-1] - 1) for session in (days[0], days[-1]))
+        begin = days[0][1] if regular else first.timestamp()
+        finish = days[-1][-1] if regular else hours.day_span(listing, last.timestamp())[1]
+        bars.append(BarSpan(int(first.timestamp()), begin, finish, finish))
+    return bars

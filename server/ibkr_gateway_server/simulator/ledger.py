@@ -9,9 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from ibkr_gateway_server.simulator.instruments import Listing
+from ibkr_gateway_server.simulator.listings import Listing
 
 Mark = Callable[[Listing], float]
+
+# Maintenance margin is a share of a position's value (listings); what opens one is a tenth above it.
+INITIAL_MARGIN = 1.1
 
 
 @dataclass(slots=True)
@@ -42,6 +45,7 @@ class Figures:
 
     cash: float
     stock_value: float
+    option_value: float
     futures_gain: float
     gross: float
     net_liquidation: float
@@ -81,6 +85,13 @@ class Ledger:
         holding.day_base = holding.value(close)
         self.holdings[listing.con_id] = holding
 
+    def begin_day(self, close: Mark) -> None:
+        """A new day: what was gained until now is the past day's, and worthless lines are dropped."""
+        self.realized = 0.0
+        self.holdings = {con_id: holding for con_id, holding in self.holdings.items() if holding.quantity}
+        for holding in self:
+            holding.realized, holding.day_base = 0.0, holding.value(close(holding.listing))
+
     def fill(self, listing: Listing, signed_quantity: float, price: float, commission: float) -> float | None:
         """Book one execution. Returns what its closing part gained after commission, None when it only opened."""
         holding = self.holdings.setdefault(listing.con_id, Holding(listing))
@@ -111,7 +122,7 @@ class Ledger:
 
     def figures(self, mark: Mark) -> Figures:
         """The account's money at these marks."""
-        stock_value = futures_gain = gross = margin = unrealized = daily = 0.0
+        stock_value = option_value = futures_gain = gross = margin = unrealized = daily = 0.0
         for holding in self:
             price = mark(holding.listing)
             value, gain = holding.value(price), holding.unrealized(price)
@@ -120,23 +131,25 @@ class Ledger:
             margin += abs(value) * holding.listing.margin_rate
             if holding.listing.sec_type == "FUT":
                 futures_gain += value - holding.quantity * holding.basis
+                continue
+            gross += abs(value)
+            if holding.listing.sec_type == "OPT":
+                option_value += value
             else:
                 stock_value += value
-                gross += abs(value)
         # In cents, so that what is shown adds up as shown.
-        cash, margin = round(self.cash, 2), round(margin, 2)
-        net = round(self.cash + stock_value + futures_gain, 2)
         return Figures(
-            cash,
-            stock_value,
-            futures_gain,
-            gross,
-            net,
-            round(margin * 1.1, 2),
-            margin,
-            self.realized,
-            unrealized,
-            daily,
+            cash=round(self.cash, 2),
+            stock_value=stock_value,
+            option_value=option_value,
+            futures_gain=futures_gain,
+            gross=gross,
+            net_liquidation=round(self.cash + stock_value + option_value + futures_gain, 2),
+            initial_margin=round(round(margin, 2) * INITIAL_MARGIN, 2),
+            maintenance_margin=round(margin, 2),
+            realized=self.realized,
+            unrealized=unrealized,
+            daily=daily,
         )
 
 

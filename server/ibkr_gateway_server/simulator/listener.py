@@ -8,18 +8,23 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
+from ibkr_gateway_server.simulator.behaviour import MAX_SERVER_VERSION, Behaviour
+from ibkr_gateway_server.simulator.faults import Faults
 from ibkr_gateway_server.simulator.gateway import Gateway
 from ibkr_gateway_server.simulator.instruments import ContractQuery
-from ibkr_gateway_server.simulator.session import MAX_SERVER_VERSION, Session
+from ibkr_gateway_server.simulator.session import Session
 
 DEFAULT_SEED = 7
 DEFAULT_ACCOUNT = "DU1234567"
 # A live gateway sends a line's changes about four times a second.
 TICK_INTERVAL_S = 0.25
 PLACE_ORDER = 3
+
+# A client that does not read is let go before what waits for it fills the memory.
+MAX_UNSENT_BYTES = 32 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +49,11 @@ class State:
 
 
 class Simulator:
-    """A simulated IB Gateway that can listen on TCP. `clock` gives epoch seconds."""
+    """A simulated IB Gateway that can listen on TCP.
+
+    `clock` gives epoch seconds; `speed` makes its seconds pass faster (2.0: twice) from now on. `tick_interval_s` is in
+    real seconds.
+    """
 
     def __init__(
         self,
@@ -53,11 +62,16 @@ class Simulator:
         clock: Callable[[], float] = time.time,
         server_version: int = MAX_SERVER_VERSION,
         tick_interval_s: float = TICK_INTERVAL_S,
+        *,
+        speed: float = 1.0,
+        behaviour: Behaviour | None = None,
     ) -> None:
-        self.gateway = Gateway(seed, accounts, clock())
-        self._clock = clock
-        self._server_version = server_version
+        begin = clock()
+        self._clock = clock if speed == 1.0 else lambda: begin + (clock() - begin) * speed
+        self._speed = speed
         self._tick_interval_s = tick_interval_s
+        behaviour = replace(behaviour or Behaviour(), max_version=server_version)
+        self.gateway = Gateway(seed, accounts, begin, behaviour)
         self._counts: Counter[int] = Counter()
         self._connections: set[_Connection] = set()
         self._wake = asyncio.Event()
@@ -69,35 +83,45 @@ class Simulator:
         server = await loop.create_server(lambda: _Connection(self), host, port)
         address = Address(*server.sockets[0].getsockname()[:2])
         ticking = asyncio.create_task(self._tick())
+        # Clients must not wait for a gateway whose time has stopped; the failure itself is raised at the end.
+        ticking.add_done_callback(lambda _: self.drop_connections())
         try:
             yield address
         finally:
             ticking.cancel()
+            server.close()
             with suppress(asyncio.CancelledError):
                 await ticking
-            server.close()
             self.drop_connections()
             await server.wait_closed()
 
-    # --- control -------------------------------------------------------------------------------------------------
+    @property
+    def faults(self) -> Faults:
+        """What shall go wrong."""
+        return self.gateway.faults
 
     def set_quote(
         self,
         symbol: str,
-        *,
         bid: float | None = None,
         ask: float | None = None,
         last: float | None = None,
+        *,
         sec_type: str = "",
     ) -> None:
         """Move an instrument's prices to these; they go on from there. Raises LookupError, ValueError."""
         matches = self.gateway.catalogue.match(ContractQuery(symbol=symbol, sec_type=sec_type or "STK"))
         if not matches:
             raise LookupError(f"{symbol} is not listed")
-        given = [price for price in (bid, ask, last) if price is not None]
-        if not given:
-            raise ValueError("give a bid, an ask or a last price")
-        self.gateway.market.set_price(matches[0], sum(given) / len(given), self._clock())
+        self.gateway.market.set_quote(matches[0], self._clock(), bid=bid, ask=ask, last=last)
+        self.gateway.look_again()
+        self._wake.set()
+
+    def notify(self, code: int, text: str) -> None:
+        """Send every client a notice that belongs to no request, as 1100 for a lost link to IBKR."""
+        for connection in self._connections:
+            connection.session.notify(code, text)
+        self.flush()
 
     def drop_connections(self) -> None:
         """Abort every connection, as a crash does."""
@@ -111,8 +135,6 @@ class Simulator:
     def state(self) -> State:
         """What the simulator has seen and holds."""
         return State(self.gateway.seed, self._clock(), len(self._connections), self._counts[PLACE_ORDER])
-
-    # --- time ----------------------------------------------------------------------------------------------------
 
     def flush(self) -> None:
         """Write what every session has to say, one piece per write."""
@@ -128,7 +150,7 @@ class Simulator:
             due = self.gateway.next_event_time
             wait_s = look_at - loop.time()
             if due is not None:
-                wait_s = min(wait_s, due - self._clock())
+                wait_s = min(wait_s, (due - self._clock()) / self._speed)
             with suppress(TimeoutError):
                 async with asyncio.timeout(max(wait_s, 0.0)):
                     await self._wake.wait()
@@ -148,7 +170,7 @@ class _Connection(asyncio.Protocol):
     def __init__(self, simulator: Simulator) -> None:
         self._simulator = simulator
         self._transport: asyncio.Transport | None = None
-        self.session = Session(simulator.gateway, simulator._server_version, simulator._counts)
+        self.session = Session(simulator.gateway, simulator._counts)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are asyncio's in all but their base class.
@@ -168,11 +190,13 @@ class _Connection(asyncio.Protocol):
         if self._transport is None or self._transport.is_closing():
             return
         for piece in self.session.take():
-            if piece:
-                self._transport.write(piece)
-        if self.session.is_closed:
+            self._transport.write(piece)
+        if self.session.is_aborted or self._transport.get_write_buffer_size() > MAX_UNSENT_BYTES:
+            self.abort()
+        elif self.session.is_closed:
             self._transport.close()
 
     def abort(self) -> None:
+        self.session.abort()
         if self._transport is not None:
             self._transport.abort()

@@ -7,23 +7,12 @@ side is at its limit or better. Stops wait to be elected. Every rule answers wit
 from __future__ import annotations
 
 from ibkr_gateway_server.simulator.market import Prices
-from ibkr_gateway_server.simulator.orders import Order
-
-# Types that wait for a price before they are orders at all, and whether they trigger like a stop (against the holder)
-# or like a touch (in the holder's favour).
-STOPS = frozenset({"STP", "STP LMT", "TRAIL"})
-TOUCHES = frozenset({"MIT", "LIT"})
-LIMITED = frozenset({"LMT", "STP LMT", "LIT"})
-
-
-def waits_for_trigger(order: Order) -> bool:
-    """True while the order is held for its trigger."""
-    return order.terms.order_type in STOPS | TOUCHES and not order.is_elected
+from ibkr_gateway_server.simulator.orders import LIMITED, STOPS, TRAILING, Order
 
 
 def is_triggered(order: Order, prices: Prices) -> bool:
     """Whether the last price has reached the order's trigger; a trailing stop first follows the market."""
-    if order.terms.order_type == "TRAIL":
+    if order.terms.order_type in TRAILING:
         _trail(order, prices)
     level = order.stop_level if order.stop_level is not None else order.terms.aux_price
     if level is None:
@@ -38,13 +27,25 @@ def fill_of(order: Order, prices: Prices) -> tuple[float, float] | None:
     shown = prices.ask_size if order.is_buy else prices.bid_size
     if price is None or not shown:
         return None
-    limit = order.terms.limit_price if order.terms.order_type in LIMITED else None
+    limit = limit_of(order)
     if limit is not None and (price > limit if order.is_buy else price < limit):
         return None
     quantity = min(order.remaining, shown)
     if (order.terms.all_or_none or order.terms.tif == "FOK") and quantity < order.remaining:
         return None
     return price, quantity
+
+
+def limit_of(order: Order) -> float | None:
+    """The worst price it trades at; None: any."""
+    terms = order.terms
+    if terms.order_type == "TRAIL LIMIT" and order.stop_level is not None:
+        offset = terms.limit_price_offset or 0.0
+        return order.stop_level + offset if order.is_buy else order.stop_level - offset
+    if terms.order_type == "MTL" and order.filled:
+        # What a market-to-limit order leaves rests at the price it began to fill at.
+        return order.first_price
+    return terms.limit_price if terms.order_type in LIMITED else None
 
 
 def _trail(order: Order, prices: Prices) -> None:

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ibkr_gateway_server.simulator.instruments import ContractQuery, Listing
+from ibkr_gateway_server.simulator.instruments import ContractQuery
+from ibkr_gateway_server.simulator.listings import Listing
+
+# Types that wait for a price before they are orders at all, and whether they trigger like a stop (against the holder)
+# or like a touch (in the holder's favour).
+STOPS = frozenset({"STP", "STP LMT", "TRAIL", "TRAIL LIMIT"})
+TOUCHES = frozenset({"MIT", "LIT"})
+TRAILING = frozenset({"TRAIL", "TRAIL LIMIT"})
+AT_CLOSE = frozenset({"MOC", "LOC"})
+LIMITED = frozenset({"LMT", "STP LMT", "LIT", "LOC"})
 
 # Order types a paper gateway takes and this one works; others are taken by IBKR but not simulated, and say so.
-WORKED_TYPES = frozenset({"MKT", "LMT", "STP", "STP LMT", "MIT", "LIT", "TRAIL"})
+WORKED_TYPES = STOPS | TOUCHES | AT_CLOSE | {"MKT", "LMT", "MTL"}
 KNOWN_TYPES = WORKED_TYPES | {
-    *("TRAIL LIMIT", "MOC", "LOC", "REL", "MTL", "MIDPRICE", "PEG MID", "PEG MKT", "PEG BENCH", "PEG BEST", "SNAP MKT"),
+    *("REL", "MIDPRICE", "PEG MID", "PEG MKT", "PEG BENCH", "PEG BEST", "SNAP MKT"),
     *("SNAP MID", "SNAP PRIM", "VOL", "BOX TOP", "PEG STK", "IBALGO", "PASSV REL", "LWTK", "MKT PRT", "STP PRT"),
 }
 DONE = frozenset({"Filled", "Cancelled", "ApiCancelled", "Inactive"})
@@ -39,8 +48,10 @@ class Terms:
     oca_type: int = 3
     trail_stop_price: float | None = None
     trailing_percent: float | None = None
+    limit_price_offset: float | None = None
     what_if: bool = False
     model_code: str = ""
+    unsimulated: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -57,10 +68,16 @@ class Order:
     filled: float = 0.0
     average_price: float = 0.0
     last_price: float = 0.0
+    first_price: float = 0.0
     why_held: str = ""
     is_elected: bool = False
     is_staged: bool = False
     stop_level: float | None = None
+    # Epoch seconds before which it is not worked: a close, an opening, the client's own "good after".
+    held_until: float = 0.0
+    # The quote it last traded against: what a quote shows is taken once.
+    last_quote: int = -1
+    cancelled_by: int | None = None
     commission: float | None = None
     completed_status: str = ""
     completed_time: float = 0.0
@@ -77,6 +94,11 @@ class Order:
         return self.terms.action == "BUY"
 
     @property
+    def waits_for_trigger(self) -> bool:
+        """True while it is held for a price."""
+        return self.terms.order_type in STOPS | TOUCHES and not self.is_elected
+
+    @property
     def is_done(self) -> bool:
         """True when nothing can happen to it any more."""
         return self.status in DONE
@@ -84,7 +106,7 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """One fill. `number` counts all of the gateway's fills."""
+    """One fill."""
 
     order: Order
     execution_id: str

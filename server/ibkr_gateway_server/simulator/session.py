@@ -8,26 +8,30 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Callable, Iterable
+from collections import Counter, deque
+from collections.abc import Iterable
 from enum import Enum
 
+from ibkr_gateway_server.simulator.behaviour import MIN_CLIENT_VERSION
 from ibkr_gateway_server.simulator.codec import contracts, messages, orders
-from ibkr_gateway_server.simulator.feeds import LiveBars, Pnl, Quotes
+from ibkr_gateway_server.simulator.faults import Fault
+from ibkr_gateway_server.simulator.feeds import LiveBars, Pnl, Quotes, RealTimeBars
 from ibkr_gateway_server.simulator.gateway import Gateway
-from ibkr_gateway_server.simulator.instruments import Listing
+from ibkr_gateway_server.simulator.listings import Listing
 from ibkr_gateway_server.simulator.orders import Execution, Order
-from ibkr_gateway_server.simulator.requests import HANDLERS, account_changes
-from ibkr_gateway_server.simulator.wire import Fields, FrameReader, ProtocolError, frame, split
-
-MIN_CLIENT_VERSION = 157
-# From 201 on the protocol is protobuf; every client negotiates down to text.
-MAX_SERVER_VERSION = 200
+from ibkr_gateway_server.simulator.requests import HANDLERS
+from ibkr_gateway_server.simulator.requests.accounts import tell_changes
+from ibkr_gateway_server.simulator.wire import Fields, FrameReader, ProtocolError, UnreadableRequest, frame, split
 
 _VERSIONS = re.compile(rb"v(\d{1,4})(?:\.\.(\d{1,4}))?(?: .*)?", re.DOTALL)
 
+START_API = 71
+
 # Balances and marks are told again at least this often, as live gateways do.
 ACCOUNT_INTERVAL_S = 180.0
+
+# The fastest a client may send. Source: TWS API, error 100.
+MESSAGES_PER_SECOND = 50
 
 # Notices after the start, as live gateways send them.
 _FARMS = (
@@ -50,9 +54,7 @@ class Stage(Enum):
 class Session:
     """One client's connection. Subscriptions live here; accounts and orders in the gateway."""
 
-    def __init__(
-        self, gateway: Gateway, max_version: int = MAX_SERVER_VERSION, counts: Counter[int] | None = None
-    ) -> None:
+    def __init__(self, gateway: Gateway, counts: Counter[int] | None = None) -> None:
         self.gateway = gateway
         self.version = 0
         self.client_id = -1
@@ -60,16 +62,20 @@ class Session:
         self.data_type = 1
         self.quotes: dict[int, Quotes] = {}
         self.live_bars: dict[int, LiveBars] = {}
+        self.real_time_bars: dict[int, RealTimeBars] = {}
         self.pnl: dict[int, Pnl] = {}
-        self.summaries: dict[int, dict[tuple[str, str], str]] = {}
-        self.position_readers: dict[int, str] = {}
+        # Account summaries: the tags that were asked for, and by account, tag and currency what was last said.
+        self.summaries: dict[int, frozenset[str]] = {}
+        self.summary_rows: dict[int, dict[tuple[str, str, str], str]] = {}
         self.reads_positions = False
         self.updates_account = ""
         self._account_due = 0.0
-        self._max_version = max_version
         self._counts = counts if counts is not None else Counter()
+        self._arrivals: deque[float] = deque(maxlen=MESSAGES_PER_SECOND + 1)
         self._reader = FrameReader()
-        self._out: list[bytes] = []
+        self._pieces: list[bytes] = []
+        self._piece: list[bytes] = []
+        self.is_aborted = False
 
     @property
     def is_closed(self) -> bool:
@@ -94,36 +100,51 @@ class Session:
         market, now = self.gateway.market, self.gateway.now
         if now >= self._account_due:
             self._account_due = now + ACCOUNT_INTERVAL_S
-            account_changes(self)
-        for feeds in (self.quotes, self.live_bars, self.pnl):
+            tell_changes(self)
+        for feeds in (self.quotes, self.live_bars, self.real_time_bars, self.pnl):
             for feed in feeds.values():
                 self.send(*feed.changes(market, now))
 
     def take(self) -> list[bytes]:
         """Bytes to send; each piece goes out by itself."""
-        out, self._out = self._out, []
-        return out
+        self._cut()
+        pieces, self._pieces = self._pieces, []
+        return pieces
 
     def close(self) -> None:
-        """End the conversation."""
+        """End the conversation; what was said still goes out."""
         self.stage = Stage.CLOSED
         if self in self.gateway.sessions:
             self.gateway.sessions.remove(self)
 
-    def send(self, *fields: Iterable[str]) -> None:
+    def abort(self) -> None:
+        """End it as a crash does: nothing more goes out."""
+        self.close()
+        self.is_aborted = True
+        self._piece, self._pieces = [], []
+
+    def send(self, *messages_: Iterable[str]) -> None:
         """Queue messages; all of one look go out in one piece."""
-        data = b"".join(frame(message) for message in fields)
-        if data:
-            if self._out and self.stage is Stage.RUNNING:
-                self._out[-1] += data
-            else:
-                self._out.append(data)
+        faults = self.gateway.faults
+        for message in messages_:
+            fields = list(message)
+            if not faults.loses(fields[0]):
+                self._piece.append(frame(fields))
 
     def error(self, req_id: int, code: int, text: str) -> None:
         """Send an error or a notice."""
         self.send(messages.error(self.version, req_id, code, text, self.gateway.now))
 
-    # --- the conversation's beginning ----------------------------------------------------------------------------
+    def notify(self, code: int, text: str) -> None:
+        """Send a notice that belongs to no request, once the conversation is on."""
+        if self.stage is Stage.RUNNING:
+            self.error(-1, code, text)
+
+    def _cut(self) -> None:
+        """What is said from here on goes out by itself."""
+        if self._piece:
+            self._pieces.append(b"".join(self._piece))
+            self._piece = []
 
     def _read(self) -> None:
         if self.stage is Stage.HELLO and not self._hello():
@@ -154,31 +175,57 @@ class Session:
         versions = _VERSIONS.fullmatch(payload)
         if versions is None:
             raise ProtocolError("no version range")
-        version = min(int(versions[2] or versions[1]), self._max_version)
+        version = min(int(versions[2] or versions[1]), self.gateway.behaviour.max_version)
         if version < MIN_CLIENT_VERSION or version < int(versions[1]):
             self.close()
             return
         self.version = version
         self.stage = Stage.AGREED
         # This reply goes out alone: a client that reads it discards whatever came with it.
-        self._out.append(frame([str(version), messages.connection_time(self.gateway.now)]))
+        self.send([str(version), messages.connection_time(self.gateway.now)])
+        self._cut()
 
     def _message(self, fields: list[str]) -> None:
-        if not fields or not fields[0].isdigit():
+        if not fields or len(fields[0]) > 9 or not (fields[0].isascii() and fields[0].isdigit()):
             raise ProtocolError("no message id")
         message_id = int(fields[0])
         self._counts[message_id] += 1
-        reader = Fields(fields[1:])
-        if self.stage is Stage.AGREED:
-            if message_id == 71:
-                self._start(reader)
+        fault = self.gateway.faults.take(message_id)
+        if fault is Fault.DISCONNECT_BEFORE:
+            self.abort()
+        if fault in (Fault.LOSE, Fault.DISCONNECT_BEFORE) or self._is_too_fast():
             return
+        self._answer(message_id, Fields(fields[1:]))
+        if fault is Fault.DISCONNECT_AFTER:
+            self.abort()
+
+    def _answer(self, message_id: int, fields: Fields) -> None:
         handler = HANDLERS.get(message_id)
-        if handler is None:
+        if self.stage is Stage.AGREED:
+            if message_id == START_API:
+                self._start(fields)
+        elif handler is None:
             self.error(-1, 507, "Bad Message Length null")
             self.close()
-            return
-        handler(self, reader)
+        else:
+            try:
+                handler(self, fields)
+            except UnreadableRequest as unreadable:
+                self.error(-1, 320, f"Error reading request.Message id {message_id}. {unreadable}")
+
+    def _is_too_fast(self) -> bool:
+        """Whether the connection has just ended for sending too fast."""
+        self._arrivals.append(self.gateway.now)
+        if not self.gateway.behaviour.enforces_pacing or len(self._arrivals) <= MESSAGES_PER_SECOND:
+            return False
+        if self._arrivals[-1] - self._arrivals[0] >= 1.0:
+            return False
+        text = (
+            f"Max rate of messages per second has been exceeded:max={MESSAGES_PER_SECOND} rec={len(self._arrivals)} (1)"
+        )
+        self.error(-1, 100, text)
+        self.close()
+        return True
 
     def _start(self, fields: Fields) -> None:
         fields.skip()
@@ -189,7 +236,6 @@ class Session:
             return
         self.client_id = client_id
         self.stage = Stage.RUNNING
-        self._out.append(b"")
         self.gateway.sessions.append(self)
         self.send(messages.managed_accounts(tuple(self.gateway.ledgers)))
         self.send(messages.next_valid_id(self.gateway.next_order_id(client_id)))
@@ -200,29 +246,27 @@ class Session:
             if order.client_id == client_id:
                 self.order_changed(order)
 
-    # --- what the gateway tells ----------------------------------------------------------------------------------
+    def order_opened(self, order: Order) -> None:
+        """openOrder alone."""
+        self.send(orders.open_order(self.version, order))
 
-    def order_changed(self, order: Order, *, client_id: int | None = None) -> None:
-        """openOrder and orderStatus, to the client that placed it and to client 0, which sees everything."""
-        if self.client_id in (order.client_id, 0):
-            self.send(orders.open_order(self.version, order), orders.order_status(order, client_id))
+    def order_changed(self, order: Order) -> None:
+        """openOrder and orderStatus."""
+        self.send(orders.open_order(self.version, order), orders.order_status(order))
 
-    def status_changed(self, order: Order, *, client_id: int | None = None) -> None:
-        """orderStatus alone."""
-        if self.client_id in (order.client_id, 0):
-            self.send(orders.order_status(order, client_id))
+    def status_changed(self, order: Order) -> None:
+        """orderStatus alone. A cancelled order's carries the id of the client that cancelled it."""
+        self.send(orders.order_status(order, order.cancelled_by))
 
     def executed(self, execution: Execution) -> None:
         """execDetails under no request."""
-        if self.client_id in (execution.order.client_id, 0):
-            self.send(orders.exec_details(self.version, -1, execution))
+        self.send(orders.exec_details(self.version, -1, execution))
 
     def commission_reported(self, execution: Execution) -> None:
         """commissionReport."""
-        if self.client_id in (execution.order.client_id, 0):
-            currency = execution.order.listing.currency
-            report = (execution.execution_id, execution.commission, currency, execution.realized_pnl)
-            self.send(messages.commission_report(*report))
+        currency = execution.order.listing.currency
+        report = (execution.execution_id, execution.commission, currency, execution.realized_pnl)
+        self.send(messages.commission_report(*report))
 
     def position_changed(self, account: str, listing: Listing) -> None:
         """A position after a fill, to those who read positions."""
@@ -234,10 +278,6 @@ class Session:
         # A fill changes balances as well; a live gateway tells those soon after.
         self._account_due = self.gateway.now
 
-    def order_error(self, order_id: int, code: int, text: str) -> None:
-        """An error under an order's id."""
-        self.error(order_id, code, text)
-
     def portfolio_row(self, account: str, listing: Listing) -> list[str]:
         """updatePortfolio of one holding at its mark."""
         holding = self.gateway.ledgers[account].holdings[listing.con_id]
@@ -245,6 +285,3 @@ class Session:
         gain = holding.unrealized(price)
         figures = (holding.quantity, price, holding.value(price), holding.average_cost, gain, holding.realized)
         return contracts.portfolio(account, listing, *figures)
-
-
-Handler = Callable[[Session, Fields], None]

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator
+from decimal import Decimal
 
 # No client sends more; a longer length is garbage, and waiting for it would be waiting for ever.
 MAX_FRAME_BYTES = 16 * 1024 * 1024
+
+MAX_INTEGER = 2**63 - 1
 
 UNSET_DOUBLE = "1.7976931348623157E308"
 UNSET_INTEGER = "2147483647"
@@ -21,35 +24,42 @@ class ProtocolError(ValueError):
     """The bytes are not the TWS protocol; a gateway closes the connection."""
 
 
+class UnreadableRequest(ProtocolError):
+    """A whole frame whose fields are not those of its message; a gateway says so and goes on."""
+
+
 class FrameReader:
     """Cuts a byte stream into payloads, however the bytes are split."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
+        # Where the next frame begins: cutting off each frame of a large burst would copy the rest of it each time.
+        self._start = 0
 
     def feed(self, data: bytes) -> None:
         """Take what has arrived."""
+        del self._buffer[: self._start]
+        self._start = 0
         self._buffer += data
 
     def take(self, count: int) -> bytes | None:
         """The next `count` bytes outside any frame, or None until they have arrived."""
-        if len(self._buffer) < count:
+        if len(self._buffer) - self._start < count:
             return None
-        taken = bytes(self._buffer[:count])
-        del self._buffer[:count]
-        return taken
+        self._start += count
+        return bytes(self._buffer[self._start - count : self._start])
 
     def payloads(self) -> Iterator[bytes]:
         """Every complete payload. Raises ProtocolError for an impossible length."""
-        while len(self._buffer) >= 4:
-            (length,) = struct.unpack_from(">I", self._buffer)
+        while len(self._buffer) - self._start >= 4:
+            (length,) = struct.unpack_from(">I", self._buffer, self._start)
             if not 0 < length <= MAX_FRAME_BYTES:
                 raise ProtocolError(f"frame of {length} bytes")
-            if len(self._buffer) < 4 + length:
+            begin, end = self._start + 4, self._start + 4 + length
+            if len(self._buffer) < end:
                 return
-            payload = bytes(self._buffer[4 : 4 + length])
-            del self._buffer[: 4 + length]
-            yield payload
+            self._start = end
+            yield bytes(self._buffer[begin:end])
 
 
 def frame(fields: Iterable[str]) -> bytes:
@@ -82,9 +92,9 @@ class Fields:
         return len(self._fields) - self._next
 
     def text(self) -> str:
-        """The next field as it is. Raises ProtocolError past the end."""
+        """The next field as it is. Raises UnreadableRequest past the end."""
         if self._next >= len(self._fields):
-            raise ProtocolError("a request ends too early")
+            raise UnreadableRequest("Socket I/O error - ")
         self._next += 1
         return self._fields[self._next - 1]
 
@@ -94,7 +104,7 @@ class Fields:
             self.text()
 
     def number(self, default: float = 0.0) -> float:
-        """The next field as a float; `default` where it means none. Raises ProtocolError."""
+        """The next field as a float; `default` where it means none. Raises UnreadableRequest."""
         text = self.text()
         if text in ("", UNSET_INTEGER):
             return default
@@ -103,15 +113,21 @@ class Fields:
         try:
             found = float(text)
         except ValueError:
-            raise ProtocolError(f"not a number: {text[:20]!r}") from None
+            cause = f'Unable to parse data. java.lang.NumberFormatException: For input string: "{text[:40]}"'
+            raise UnreadableRequest(cause) from None
         return default if found != found or abs(found) > 1e300 else found
 
     def integer(self, default: int = 0) -> int:
-        """The next field as an int; `default` where it means none. Raises ProtocolError."""
+        """The next field as an int; `default` where it means none. Raises UnreadableRequest."""
         found = self.number(float(default))
-        if found in (float("inf"), float("-inf")):
-            raise ProtocolError("not an integer")
+        if abs(found) > MAX_INTEGER:
+            raise UnreadableRequest("Unable to parse data. java.lang.NumberFormatException: Value out of range.")
         return int(found)
+
+    def number_or_none(self) -> float | None:
+        """The next field as a float; None where it means none. Raises UnreadableRequest."""
+        found = self.number(float("nan"))
+        return None if found != found else found
 
     def flag(self) -> bool:
         """The next field as a bool."""
@@ -122,26 +138,19 @@ class Fields:
         return [(self.text(), self.text()) for _ in range(self.count())]
 
     def count(self) -> int:
-        """A count of things that follow. Raises ProtocolError when there cannot be so many."""
+        """A count of things that follow. Raises UnreadableRequest when there cannot be so many."""
         found = self.integer()
         if not 0 <= found <= self.left:
-            raise ProtocolError(f"{found} things announced, {self.left} fields left")
+            raise UnreadableRequest(f"{found} things announced, {self.left} fields left")
         return found
 
 
 def plain(value: float) -> str:
-    """A number as TWS writes sizes and most prices: "100", "201.94"."""
-    return str(int(value)) if value == int(value) else repr(value)
-
-
-def price(value: float | None) -> str:
-    """A number as TWS writes an order's prices: "5800.0"; none as the largest double."""
-    return UNSET_DOUBLE if value is None else repr(float(value))
-
-
-def optional(value: float | None) -> str:
-    """A number, or nothing."""
-    return "" if value is None else plain(value)
+    """A number as TWS writes sizes and most prices: "100", "201.94", "0.00005"; never with an exponent."""
+    if value == int(value):
+        return str(int(value))
+    text = repr(value)
+    return text if "e" not in text else format(Decimal(text), "f")
 
 
 def flag(value: bool) -> str:

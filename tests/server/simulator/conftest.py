@@ -56,30 +56,26 @@ class Talk:
 
 
 def place_order_fields(version: int, **given: Any) -> list[object]:
-    """placeOrder's fields from the contract on, up to whatIf; later ones are the client's business."""
-    contract = {"con_id": 0, "symbol": "AAPL", "sec_type": "STK", "exchange": "SMART", "currency": "USD", **given}
-    names = (
-        "con_id",
-        "symbol",
-        "sec_type",
-        "expiry",
-        "strike",
-        "right",
-        "multiplier",
-        "exchange",
-        "primary",
-        "currency",
-    )
-    fields: list[object] = [contract.get(name, "") for name in names] + ["", "", "", ""]
+    """placeOrder's fields from the contract on, as ib_async sends them; what is not given is as it leaves it."""
+    contract = {"con_id": 0, "symbol": "AAPL", "sec_type": "STK", "exchange": "SMART", **given}
+    names = ["con_id", "symbol", "sec_type", "expiry", "strike", "right", "multiplier", "exchange", "primary"]
+    fields: list[object] = [contract.get(name, "") for name in names] + ["USD", "", "", "", ""]
     order = {"action": "BUY", "quantity": 1, "order_type": "MKT", "tif": "DAY", "transmit": 1, **given}
     fields += [order.get(name, "") for name in ("action", "quantity", "order_type", "limit", "aux", "tif", "oca_group")]
     fields += [order.get("account", ""), "", 0, order.get("ref", ""), order["transmit"], order.get("parent", 0)]
-    fields += [0, 0, 0, 0, order.get("outside_rth", 0), 0, "", 0, "", "", "", "", ""]
+    fields += [0, 0, 0, 0, order.get("outside_rth", 0), 0]
+    fields += ["", 0, order.get("good_after", ""), order.get("good_till", ""), "", "", ""]
     fields += [""] if version < 177 else []
     fields += ["", 0, "", -1, order.get("oca_type", 0), "", "", order.get("all_or_none", 0)]
     fields += ["", "", 0, 0, "", 0, "", "", "", "", "", 0, "", "", "", ""]
     fields += [0, "", order.get("trail_stop", ""), order.get("trail_percent", ""), "", "", "", "", "", "", ""]
-    return [*fields, 0, "", "", 0, 0, "", "", order.get("what_if", 0), "", 0]
+    fields += [0, "", "", 0, 0, order.get("algo", "")]
+    fields += [0] if order.get("algo") else []
+    fields += ["", order.get("what_if", 0), "", 0, 0, 0, 0]
+    fields += ["", "", order.get("limit_offset", ""), "", "", "", 0, "", "", "", "", "", "", "", "", 0, 0, 0, ""]
+    later = ((158, [""]), (160, [""]), (162, [0]), (166, [""]), (169, [""]), (183, [""]), (184, [0]))
+    latest = ((189, [0]), (192, [2147483647]), (199, [0]))
+    return fields + [field for since, more in (*later, *latest) if version >= since for field in more]
 
 
 @pytest.fixture

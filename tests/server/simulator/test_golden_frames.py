@@ -12,7 +12,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from ibkr_gateway_server.simulator.codec import contracts, messages, orders
-from ibkr_gateway_server.simulator.instruments import FIXED, ContractQuery, Listing
+from ibkr_gateway_server.simulator.instruments import ContractQuery
+from ibkr_gateway_server.simulator.listings import FIXED, Listing
 from ibkr_gateway_server.simulator.orders import Execution, Order, Terms
 
 FRAMES = [

@@ -7,8 +7,9 @@ from datetime import date
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ibkr_gateway_server.simulator.instruments import FIXED, Catalogue, ContractQuery
+from ibkr_gateway_server.simulator.instruments import Catalogue, ContractQuery
 from ibkr_gateway_server.simulator.ledger import Ledger, commission
+from ibkr_gateway_server.simulator.listings import FIXED
 
 from tests.server.simulator.test_market import NOW, Market
 

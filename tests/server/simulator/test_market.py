@@ -10,14 +10,15 @@ from datetime import date, datetime
 
 import pytest
 from ibkr_gateway_server.simulator.gateway import Gateway
-from ibkr_gateway_server.simulator.instruments import Catalogue, ContractQuery, Listing
+from ibkr_gateway_server.simulator.instruments import Catalogue, ContractQuery
+from ibkr_gateway_server.simulator.listings import Listing
 from ibkr_gateway_server.simulator.market import Market
 
 from tests.server.simulator.conftest import NOW
 
 PROGRAM = """
 from ibkr_gateway_server.simulator.market import Market
-from ibkr_gateway_server.simulator.instruments import FIXED
+from ibkr_gateway_server.simulator.listings import FIXED
 market = Market(5)
 print([market.prices(listing, 1795446000.0 + step) for listing in FIXED for step in range(3)])
 """
@@ -68,8 +69,8 @@ def test_the_growing_bar_ends_at_the_price_of_the_moment() -> None:
 
 def test_contracts_on_one_root_move_together() -> None:
     market, spy, mes = Market(3), listing("SPY"), listing("MES", "FUT")
-    ratios = {round(market.value(mes, NOW + step) / market.value(spy, NOW + step), 9) for step in range(0, 9000, 300)}
-    assert len(ratios) == 1
+    ratios = [market.value(mes, NOW + step) / market.value(spy, NOW + step) for step in range(0, 9000, 300)]
+    assert ratios == pytest.approx([ratios[0]] * len(ratios), rel=1e-5)
 
 
 def test_a_price_that_is_set_is_there_at_once_and_goes_on_from_there() -> None:

@@ -122,7 +122,7 @@ def test_a_large_order_fills_in_parts_of_what_is_shown(talk: Talk) -> None:
         ({"quantity": 0}, "434"),
         ({"quantity": "1.5"}, "10243"),
         ({"order_type": "LMT", "limit": "187.305"}, "110"),
-        ({"order_type": "MOC"}, "387"),
+        ({"order_type": "REL"}, "387"),
         ({"account": "DU0000000"}, "321"),
         ({"symbol": "SPX", "sec_type": "IND", "exchange": "CBOE"}, "201"),
     ],

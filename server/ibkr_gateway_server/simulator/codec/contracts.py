@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from ibkr_gateway_server.simulator.instruments import ORDER_TYPES, Listing
+from ibkr_gateway_server.simulator.listings import ORDER_TYPES, Listing
 from ibkr_gateway_server.simulator.wire import plain
 
 SIZE_INCREMENTS = 164
@@ -14,8 +14,10 @@ INELIGIBILITY = 186
 SYMBOL_DESCRIPTION = 176
 
 
-def contract_data(version: int, req_id: int, listing: Listing, hours: str, regular_hours: str) -> list[str]:
-    """10, contractData: everything of one contract."""
+def contract_data(
+    version: int, req_id: int, listing: Listing, hours: str, regular_hours: str, *, exchange: str = ""
+) -> list[str]:
+    """10, contractData: everything of one contract, at the exchange that was asked for."""
     exchanges = listing.valid_exchanges
     rules = ",".join([str(listing.market_rule)] * len(exchanges.split(",")))
     fields = ["10"] + (["8"] if version < SIZE_INCREMENTS else [])
@@ -24,13 +26,13 @@ def contract_data(version: int, req_id: int, listing: Listing, hours: str, regul
     fields += [
         plain(listing.strike),
         listing.right,
-        listing.exchange,
+        exchange or listing.exchange,
         listing.currency,
         listing.local_symbol,
         listing.market_name,
         listing.trading_class,
         str(listing.con_id),
-        _decimal(listing.min_tick),
+        plain(listing.min_tick),
         *(["100"] if version < SIZE_INCREMENTS else []),
         listing.multiplier,
         ORDER_TYPES,
@@ -170,8 +172,3 @@ def _last_trade(listing: Listing) -> str:
 
 def _iso(expiry: str) -> str:
     return datetime.strptime(expiry, "%Y%m%d").date().isoformat() if expiry else ""
-
-
-def _decimal(step: float) -> str:
-    """A price step without exponent: 0.00005, not 5e-05."""
-    return f"{step:.10f}".rstrip("0").rstrip(".")

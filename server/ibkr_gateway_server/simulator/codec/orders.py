@@ -1,4 +1,4 @@
-"""Server messages about orders: openOrder, orderStatus, execDetails, completedOrder; and placeOrder as clients send it.
+"""Server messages about orders: openOrder, orderStatus, execDetails, completedOrder.
 
 The layouts follow the server version; the literals are what live frames carry in the fields that an ordinary order
 leaves unset.
@@ -11,24 +11,20 @@ from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from ibkr_gateway_server.simulator.codec.messages import execution_time
-from ibkr_gateway_server.simulator.instruments import ContractQuery, Listing
-from ibkr_gateway_server.simulator.orders import Execution, Order, Terms
-from ibkr_gateway_server.simulator.wire import UNSET_DOUBLE, UNSET_INTEGER, UNSET_LONG, Fields, flag, plain
+from ibkr_gateway_server.simulator.listings import Listing
+from ibkr_gateway_server.simulator.orders import Execution, Order
+from ibkr_gateway_server.simulator.wire import UNSET_DOUBLE, UNSET_INTEGER, UNSET_LONG, flag, plain
 
 DURATION = 158
 POST_TO_ATS = 160
 AUTO_CANCEL_PARENT = 162
-ADVANCED_ERROR_OVERRIDE = 166
-MANUAL_ORDER_TIME = 169
 PEG_BEST_FIELDS = 170
 NO_FA_PROFILE = 177
 PENDING_PRICE_REVISION = 178
 CUSTOMER_ACCOUNT = 183
 PROFESSIONAL_CUSTOMER = 184
 BOND_ACCRUED_INTEREST = 185
-RFQ_FIELDS = range(187, 190)
 INCLUDE_OVERNIGHT = 189
-CME_TAGGING_IN_CANCEL = 192
 CME_TAGGING = 193
 FULL_ORDER_PREVIEW = 195
 SUBMITTER = 198
@@ -50,7 +46,6 @@ class Preview:
 def open_order(version: int, order: Order, preview: Preview | None = None) -> list[str]:
     """5, openOrder."""
     terms, listing = order.terms, order.listing
-    # A stop order's first report carries the stop as its limit price too; an ordinary one has none.
     fields = [
         "5",
         str(order.order_id),
@@ -256,68 +251,3 @@ def _margins(preview: Preview | None) -> list[str]:
     if preview is None:
         return [UNSET_DOUBLE] * 9
     return [repr(round(amount, 2)) for group in (preview.before, preview.change, preview.after) for amount in group]
-
-
-def read_contract(fields: Fields) -> ContractQuery:
-    """The twelve fields of a request's contract."""
-    return ContractQuery(
-        con_id=fields.integer(),
-        symbol=fields.text(),
-        sec_type=fields.text(),
-        expiry=fields.text(),
-        strike=fields.number(),
-        right=fields.text(),
-        multiplier=fields.text(),
-        exchange=fields.text(),
-        primary_exchange=fields.text(),
-        currency=fields.text(),
-        local_symbol=fields.text(),
-        trading_class=fields.text(),
-    )
-
-
-def read_order(version: int, fields: Fields, contract: ContractQuery) -> Terms:
-    """placeOrder's fields after its contract. What this gateway does not work is read over; the layout is checked."""
-    fields.skip(2)
-    terms = Terms(action=fields.text().upper(), quantity=fields.number(), order_type=fields.text().upper())
-    terms.limit_price, terms.aux_price = _given(fields), _given(fields)
-    terms.tif = fields.text() or "DAY"
-    terms.oca_group, terms.account = fields.text(), fields.text()
-    fields.skip(2)
-    terms.order_ref, terms.transmit, terms.parent_id = fields.text(), fields.flag(), fields.integer()
-    fields.skip(2)
-    terms.display_size = fields.integer()
-    fields.skip()
-    terms.outside_rth, terms.hidden = fields.flag(), fields.flag()
-    if contract.sec_type == "BAG":
-        fields.skip(8 * fields.count())
-        fields.skip(fields.count())
-        fields.pairs()
-    fields.skip(2)
-    terms.good_after_time, terms.good_till_date = fields.text(), fields.text()
-    fields.skip(3 + (version < NO_FA_PROFILE))
-    terms.model_code = fields.text()
-    fields.skip(3)
-    terms.oca_type = fields.integer() or 3
-    fields.skip(2)
-    terms.all_or_none = fields.flag()
-    fields.skip(14)
-    has_delta_neutral = fields.text() not in ("", "None")
-    fields.skip(1 + 8 * has_delta_neutral + 2)
-    terms.trail_stop_price, terms.trailing_percent = _given(fields), _given(fields)
-    fields.skip(2)
-    fields.skip(7 if fields.number() > 0 else 0)
-    fields.skip(3)
-    fields.skip(1 if fields.text() else 0)
-    fields.skip(4)
-    fields.skip(3 if fields.flag() else 0)
-    if fields.text():
-        fields.pairs()
-    fields.skip()
-    terms.what_if = fields.flag()
-    return terms
-
-
-def _given(fields: Fields) -> float | None:
-    found = fields.number(float("nan"))
-    return None if found != found else found

@@ -1,0 +1,271 @@
+"""The tables of what is listed: contracts that do not expire, the price processes they follow, price steps.
+
+Contract ids are IBKR's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+ORDER_TYPES = (
+    "ACTIVETIM,AD,ADDONT,ADJUST,ALERT,ALGO,ALLOC,AON,AVGCOST,BASKET,BENCHPX,CASHQTY,COND,CONDORDER,DARKONLY,DARKPOLL,"
+    "DAY,DEACT,DEACTDIS,DEACTEOD,DIS,DUR,GAT,GTC,GTD,GTT,HID,IBKRATS,ICE,IMB,IOC,LIT,LMT,LOC,MIDPX,MIT,MKT,MOC,MTL,"
+    "NGCOMB,NODARK,NONALGO,OCA,OPG,OPGREROUT,PEGBENCH,PEGMID,POSTATS,POSTONLY,PREOPGRTH,PRICECHK,REL,REL2MID,RELPCTOFS,"
+    "RPI,RTH,SCALE,SCALEODD,SCALERST,SIZECHK,SNAPMID,SNAPMKT,SNAPREL,STP,STPLMT,SWEEP,TRAIL,TRAILLIT,TRAILLMT,TRAILMIT,"
+    "WHATIF"
+)
+STOCK_EXCHANGES = (
+    "SMART,AMEX,NYSE,CBOE,PHLX,ISE,CHX,ARCA,NASDAQ,DRCTEDGE,BEX,BATS,EDGEA,BYX,IEX,EDGX,FOXRIVER,PEARL,NYSENAT,LTSE,"
+    "MEMX,IBEOS,OVERNIGHT,TPLUS0,PSX,T24X"
+)
+
+# Price steps by market rule id: (low edge, increment). Source: reqMarketRule answers as documented and published.
+MARKET_RULES: dict[int, tuple[tuple[float, float], ...]] = {
+    26: ((0.0, 0.01),),
+    67: ((0.0, 0.25),),
+    32: ((0.0, 0.01), (3.0, 0.05)),
+    239: ((0.0, 0.00005),),
+}
+
+
+@dataclass(frozen=True)
+class Listing:
+    """One contract. Prices are per unit; `scale` times the root's price is its own; margins are per unit of value."""
+
+    con_id: int
+    symbol: str
+    sec_type: str
+    exchange: str
+    primary_exchange: str
+    local_symbol: str
+    trading_class: str
+    long_name: str
+    currency: str = "USD"
+    expiry: str = ""
+    strike: float = 0.0
+    right: str = ""
+    multiplier: str = ""
+    min_tick: float = 0.01
+    market_rule: int = 26
+    valid_exchanges: str = "SMART"
+    market_name: str = ""
+    contract_month: str = ""
+    industry: str = ""
+    category: str = ""
+    subcategory: str = ""
+    time_zone: str = "US/Eastern"
+    hours: tuple[str, str] = ("0400-2000", "0930-1600")
+    isin: str = ""
+    under_con_id: int = 0
+    under_symbol: str = ""
+    under_sec_type: str = ""
+    stock_type: str = ""
+    agg_group: str = "1"
+    sizes: tuple[str, str, str] = ("1", "1", "1")
+    root: str = ""
+    scale: float = 1.0
+    spread_ticks: int = 1
+    margin_rate: float = 0.25
+    is_subscribed: bool = True
+
+    @property
+    def units(self) -> float:
+        """Units of the underlying in one contract."""
+        return float(self.multiplier or 1)
+
+    @property
+    def is_tradable(self) -> bool:
+        """False for an index."""
+        return self.sec_type != "IND"
+
+
+@dataclass(frozen=True)
+class Root:
+    """A price process that one or more contracts follow: its level and its volatility per year."""
+
+    name: str
+    level: float
+    volatility: float
+
+
+ROOTS = {
+    root.name: root
+    for root in (
+        Root("AAPL", 257.95, 0.26),
+        Root("MSFT", 471.60, 0.23),
+        Root("AMZN", 228.15, 0.30),
+        Root("TSLA", 402.30, 0.55),
+        Root("NVDA", 181.40, 0.45),
+        Root("IBM", 301.20, 0.24),
+        Root("SPX", 6724.0, 0.14),
+        Root("NDX", 24480.0, 0.19),
+        Root("VIX", 17.9, 0.90),
+        Root("EUR", 1.1523, 0.075),
+        Root("GBP", 1.3174, 0.08),
+    )
+}
+
+
+def _stock(
+    con_id: int, symbol: str, name: str, listed: str, isin: str, sector: tuple[str, str, str], **more: object
+) -> Listing:
+    base = Listing(
+        con_id=con_id,
+        symbol=symbol,
+        sec_type="STK",
+        exchange="SMART",
+        primary_exchange=listed,
+        local_symbol=symbol,
+        trading_class="NMS" if listed == "NASDAQ" else symbol,
+        long_name=name,
+        valid_exchanges=STOCK_EXCHANGES,
+        market_name="NMS" if listed == "NASDAQ" else symbol,
+        industry=sector[0],
+        category=sector[1],
+        subcategory=sector[2],
+        isin=isin,
+        stock_type="COMMON",
+        sizes=("0.0001", "0.0001", "100"),
+        root=symbol,
+    )
+    return replace(base, **more)  # type: ignore[arg-type]  # the keys are Listing's own
+
+
+_TECH = ("Technology", "Computers", "Computers")
+_FUND = ("", "", "")
+
+FIXED = (
+    _stock(265598, "AAPL", "APPLE INC", "NASDAQ", "US0378331005", _TECH),
+    _stock(
+        272093, "MSFT", "MICROSOFT CORP", "NASDAQ", "US5949181045", ("Technology", "Software", "Applications Software")
+    ),
+    _stock(
+        3691937,
+        "AMZN",
+        "AMAZON.COM INC",
+        "NASDAQ",
+        "US0231351067",
+        ("Communications", "Internet", "E-Commerce/Products"),
+    ),
+    _stock(
+        76792991,
+        "TSLA",
+        "TESLA INC",
+        "NASDAQ",
+        "US88160R1014",
+        ("Consumer, Cyclical", "Auto Manufacturers", "Auto-Cars/Light Trucks"),
+    ),
+    _stock(
+        4815747,
+        "NVDA",
+        "NVIDIA CORP",
+        "NASDAQ",
+        "US67066G1040",
+        ("Technology", "Semiconductors", "Electronic Compo-Semicon"),
+    ),
+    _stock(
+        8314,
+        "IBM",
+        "INTL BUSINESS MACHINES CORP",
+        "NYSE",
+        "US4592001014",
+        ("Technology", "Computers", "Computer Services"),
+        is_subscribed=False,
+    ),
+    _stock(
+        756733,
+        "SPY",
+        "SS SPDR S&P 500 ETF TRUST-US",
+        "ARCA",
+        "US78462F1030",
+        _FUND,
+        stock_type="ETF",
+        root="SPX",
+        scale=0.0998,
+    ),
+    _stock(
+        320227571,
+        "QQQ",
+        "INVESCO QQQ TRUST SERIES 1",
+        "NASDAQ",
+        "US46090E1038",
+        _FUND,
+        stock_type="ETF",
+        root="NDX",
+        scale=0.02435,
+    ),
+    Listing(
+        416904,
+        "SPX",
+        "IND",
+        "CBOE",
+        "",
+        "SPX",
+        "SPX",
+        "S&P 500 Stock Index",
+        root="SPX",
+        market_name="SPX",
+        valid_exchanges="CBOE",
+        industry="Indices",
+        category="Broad Range Equity Index",
+        subcategory="*",
+        time_zone="US/Central",
+        hours=("0830-1500", "0830-1500"),
+        agg_group="2147483647",
+    ),
+    Listing(
+        13455763,
+        "VIX",
+        "IND",
+        "CBOE",
+        "",
+        "VIX",
+        "VIX",
+        "CBOE Volatility Index",
+        root="VIX",
+        market_name="VIX",
+        valid_exchanges="CBOE",
+        industry="Indices",
+        category="Volatility Index",
+        subcategory="*",
+        time_zone="US/Central",
+        hours=("0215-1515", "0830-1515"),
+        agg_group="2147483647",
+    ),
+    Listing(
+        12087792,
+        "EUR",
+        "CASH",
+        "IDEALPRO",
+        "",
+        "EUR.USD",
+        "EUR.USD",
+        "European Monetary Union Euro",
+        root="EUR",
+        market_name="EUR.USD",
+        min_tick=0.00005,
+        market_rule=239,
+        valid_exchanges="IDEALPRO",
+        hours=("1715-1700", "1715-1700"),
+        agg_group="4",
+        margin_rate=0.03,
+    ),
+    Listing(
+        12087797,
+        "GBP",
+        "CASH",
+        "IDEALPRO",
+        "",
+        "GBP.USD",
+        "GBP.USD",
+        "British pound",
+        root="GBP",
+        market_name="GBP.USD",
+        min_tick=0.00005,
+        market_rule=239,
+        valid_exchanges="IDEALPRO",
+        hours=("1715-1700", "1715-1700"),
+        agg_group="4",
+        margin_rate=0.03,
+    ),
+)
