@@ -69,7 +69,7 @@ async def gateway(make_gateway: MakeGateway) -> Gateway:
     return await make_gateway()
 
 
-async def eventually(condition: Callable[[], Any], timeout_s: float = 5.0) -> None:
+async def eventually(condition: Callable[[], Any], timeout_s: float = 15.0) -> None:
     """Returns once the condition holds; fails when it does not in time."""
     async with asyncio.timeout(timeout_s):
         while not condition():

@@ -135,8 +135,10 @@ class Session:
             if self.status is status:
                 await changed.wait()
 
-    async def changed(self, timeout_s: float, or_set: asyncio.Event) -> None:
-        """Returns when the status changes, the event is set, or the time is over."""
+    async def changed(self, known: SessionStatus, timeout_s: float, or_set: asyncio.Event) -> None:
+        """Returns when the status is no longer the known one, the event is set, or the time is over."""
+        if self.status is not known:
+            return
         waits = [asyncio.ensure_future(event.wait()) for event in (self._changed, or_set)]
         try:
             await asyncio.wait(waits, timeout=max(timeout_s, 0), return_when=asyncio.FIRST_COMPLETED)

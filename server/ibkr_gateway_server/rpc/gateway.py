@@ -119,7 +119,7 @@ class GatewayServicer:
                 sequence, heartbeat_at = sequence + 1, loop.time() + interval_s
                 beat = heartbeat(Heartbeat(datetime.now(UTC), status.state, status.epoch))
                 yield pb.WatchSessionResponse(sequence=sequence, heartbeat=beat)
-            await self._session.changed(heartbeat_at - loop.time(), self._drain)
+            await self._session.changed(status, heartbeat_at - loop.time(), self._drain)
         yield pb.WatchSessionResponse(sequence=sequence + 1, **word(self._draining))
 
     async def GetMetrics(self, _request: pb.GetMetricsRequest, _call: Call) -> pb.GetMetricsResponse:

@@ -181,6 +181,6 @@ async def test_a_fill_reaches_positions_and_balances(broker: Broker) -> None:
         return broker.accounts._state.of[before.account_id].positions[aapl.con_id].quantity
 
     await eventually(lambda: quantity() == 200)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while (await broker.accounts.summary()).cash == before.cash:
             await asyncio.sleep(0.01)

@@ -47,7 +47,7 @@ async def until_heartbeat(events: OrderEvents, after: int | None, key: str = "")
     """Everything a stream tells before its first heartbeat."""
     items: list[OrderStreamItem] = []
     async with (
-        asyncio.timeout(5),
+        asyncio.timeout(30),
         events.subscribe(resume_after_sequence=after, client_order_id=key, heartbeat_s=0.2) as stream,
     ):
         async for batch in stream:
@@ -68,7 +68,7 @@ async def test_resuming_anywhere_gives_exactly_what_followed(gateway: Gateway, e
 
 async def test_what_is_told_live_is_what_the_record_tells_later(gateway: Gateway, events: OrderEvents) -> None:
     live: list[OrderStreamItem] = []
-    async with asyncio.timeout(5), events.subscribe(resume_after_sequence=0, heartbeat_s=0.3) as stream:
+    async with asyncio.timeout(30), events.subscribe(resume_after_sequence=0, heartbeat_s=0.3) as stream:
         placing = asyncio.ensure_future(trade(gateway))
         async for batch in stream:
             live += batch
@@ -108,7 +108,7 @@ async def test_every_event_of_an_acknowledged_order_carries_all_ids(gateway: Gat
 async def test_a_lost_session_is_a_gap_and_its_return_resumes_with_nothing_missing(
     gateway: Gateway, events: OrderEvents
 ) -> None:
-    async with asyncio.timeout(5), events.subscribe(heartbeat_s=60) as stream:
+    async with asyncio.timeout(30), events.subscribe(heartbeat_s=60) as stream:
         items = aiter(stream)
         await anext(items)
         gateway.simulator.drop_connections()
@@ -139,7 +139,7 @@ async def _exhaust(items: AsyncIterator[tuple[OrderStreamItem, ...]]) -> None:
 async def test_what_was_missed_is_told_before_the_gap_ends(gateway: Gateway, events: OrderEvents) -> None:
     told: list[OrderStreamItem] = []
     gateway.running.session.connection().callbacks.order_listener = None
-    async with asyncio.timeout(5), events.subscribe(heartbeat_s=60) as stream:
+    async with asyncio.timeout(30), events.subscribe(heartbeat_s=60) as stream:
         desk, key = gateway.running.desk, uuid.uuid4().hex
         placing = asyncio.ensure_future(desk.place(key, OrderSpec(AAPL, Side.BUY, Decimal(10), OrderType.MKT)))
         await eventually(lambda: gateway.simulator.gateway.executions)

@@ -34,7 +34,7 @@ def hub(broker: Broker) -> QuoteHub:
     return QuoteHub(broker.market_data, lambda: broker.session.status)
 
 
-async def take(subscription: QuoteSubscription, enough: object, timeout_s: float = 5.0) -> list[QuoteEvent]:
+async def take(subscription: QuoteSubscription, enough: object, timeout_s: float = 15.0) -> list[QuoteEvent]:
     """Events until one satisfies `enough`."""
     events: list[QuoteEvent] = []
     async with asyncio.timeout(timeout_s):
