@@ -1,7 +1,7 @@
-"""One line: the upstream subscription of one contract, from TWS's ticks to frozen quotes.
+"""One upstream market-data line: TWS's ticks become one frozen Quote per socket read.
 
 TWS sends a quote in pieces: prices, sizes and strings under tick numbers, live and delayed ones under different
-numbers. Here they become one frozen Quote per socket read. Sentinels end here: what TWS does not know is absent.
+numbers. Sentinels end here: what TWS does not know is absent.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from typing import Any, Protocol
 
 from ibkr_gateway_server.broker.callbacks import OptionComputation, Sink
 from ibkr_gateway_server.broker.connection import Connection
-from ibkr_gateway_server.broker.notices import is_notice, request_error
+from ibkr_gateway_server.broker.notices import is_notice
 from ibkr_gateway_server.broker.numbers import number
-from ibkr_gateway_server.domain.errors import DomainError, Reason
+from ibkr_gateway_server.domain.errors import CompetingSession, DomainError, Reason
 from ibkr_gateway_server.domain.instruments import Instrument, SecurityType
 from ibkr_gateway_server.domain.orders import BrokerNotice
 from ibkr_gateway_server.domain.quotes import Greeks, MarketDataType, Quote
+from ibkr_gateway_server.domain.streams import Gap
 
 log = logging.getLogger(__name__)
 
@@ -43,8 +44,13 @@ _SIZE_OF_PRICE = {"bid_price": "bid_size", "ask_price": "ask_size", "last_price"
 _LAST_TIMESTAMPS = frozenset({45, 88})
 _HALTED = frozenset({49, 90})
 _MODEL_GREEKS = frozenset({13, 83})
+# Of the numbers above, those from here on are the delayed ones.
+_FIRST_DELAYED = 66
+_DELAYED_TYPES = frozenset({MarketDataType.DELAYED, MarketDataType.DELAYED_FROZEN})
+_MARKET_DATA_TYPES = frozenset(MarketDataType)
 
 COMPETING_SESSION = 10197
+NO_TICKS = "NO_TICKS"
 
 # A quote of these types is whole with these fields; others wait for bid, ask and last.
 _NATURAL_FIELDS = {
@@ -52,7 +58,9 @@ _NATURAL_FIELDS = {
     SecurityType.CASH: ("bid_price", "ask_price"),
     SecurityType.OPT: ("bid_price", "ask_price"),
     SecurityType.FOP: ("bid_price", "ask_price"),
+    SecurityType.BAG: ("bid_price", "ask_price"),
 }
+_USUAL_FIELDS = ("bid_price", "ask_price", "last_price")
 
 
 class LineListener(Protocol):
@@ -67,21 +75,42 @@ class LineListener(Protocol):
     def failed(self, error: DomainError) -> None: ...
 
 
-class Line(Sink):
-    """One upstream subscription: the newest quote and who listens."""
+class LineOwner(Protocol):
+    """Who keeps lines."""
 
-    def __init__(self, instrument: Instrument) -> None:
+    def refused(self, line: Line, code: int, text: str) -> DomainError:
+        """IBKR has ended this line; returns what its readers fail with."""
+        ...
+
+
+class Line(Sink):
+    """One upstream subscription: the newest quote and who listens.
+
+    `gap` stands from the loss of the feed until the first price after it; `failure` is final; `interruption` stands
+    while another login holds the data; `is_asked` from a request until its first price.
+    """
+
+    def __init__(self, instrument: Instrument, owner: LineOwner) -> None:
         self.instrument = instrument
         self.quote: Quote | None = None
         self.listeners: dict[LineListener, None] = {}
         self.subscriber_count = 0
-        self.request_id = 0
+        self.linger: asyncio.TimerHandle | None = None
         self.connection: Connection | None = None
-        self.gap_start_time: datetime | None = None
+        self.request_id = 0
+        self.requested_time: datetime | None = None
+        self.is_asked = False
+        self.gap: Gap | None = None
+        self.retry_at: float | None = None
         self.failure: DomainError | None = None
+        self.interruption: CompetingSession | None = None
         self.arrived = asyncio.Event()
+        self.first_price_at: float | None = None
+        self._owner = owner
         self._values: dict[str, Any] = {}
         self._type: MarketDataType | None = None
+        self._told_stale = ""
+        self._has_ticked = False
         self._dirty = False
 
     # --- what TWS sends ------------------------------------------------------------------------------------------
@@ -90,102 +119,150 @@ class Line(Sink):
         name = _PRICES.get(tick_type)
         if name is None:
             return
-        # -1 without a size is TWS's word for "no quote"; with one it is a price, as spreads and oil have shown.
-        absent = price == -1 and size == 0
+        absent = size == 0 and self._is_no_price(name, price)
         self._set(name, None if absent else number(price))
         if size_name := _SIZE_OF_PRICE.get(name):
-            self._set(size_name, None if absent else _size(size))
+            self._set(size_name, None if absent else _positive(size))
+        self._has_ticked = True
+        self._note_delay(tick_type)
 
     def tick_size(self, tick_type: int, size: float) -> None:
         if (name := _SIZES.get(tick_type)) is not None:
-            self._set(name, _size(size) if name != "volume" else number(size))
+            # No volume yet is a fact; no size beside a price means that the size is not known.
+            self._set(name, _positive(size) if name != "volume" or size < 0 else number(size))
+            self._note_delay(tick_type)
 
     def tick_string(self, tick_type: int, value: str) -> None:
-        if tick_type in _LAST_TIMESTAMPS and value.isdigit():
-            self._set("exchange_time", datetime.fromtimestamp(int(value), UTC))
+        if tick_type in _LAST_TIMESTAMPS and (moment := _moment(value)) is not None:
+            self._set("exchange_time", moment)
+            self._note_delay(tick_type)
 
     def tick_generic(self, tick_type: int, value: float) -> None:
         if tick_type in _HALTED:
             # -1: not known, 0: trading, 1 and 2: halted.
-            self._set("halted", None if value < 0 else value > 0)
+            known = number(value)
+            self._set("halted", None if known is None or known < 0 else known > 0)
 
     def option_computation(self, tick_type: int, values: OptionComputation) -> None:
         if tick_type in _MODEL_GREEKS:
             self._set("greeks", _greeks(values))
+            self._note_delay(tick_type)
 
     def data_type(self, market_data_type: int) -> None:
+        if market_data_type not in _MARKET_DATA_TYPES:
+            return
         changed = MarketDataType(market_data_type)
         if self._type is not None and changed is not self._type:
             self._tell("data_type", changed)
         self._type = changed
         self._dirty = True
 
-    def error_code(self, code: int, text: str) -> DomainError | None:
-        """What a message about this line means for it: an error that ends it, or None."""
+    def error(self, code: int, text: str) -> None:
         if code == COMPETING_SESSION:
-            self._tell("stale", self._last_time(), Reason.COMPETING_SESSION)
+            self.interruption = CompetingSession(code)
+            self._mark_stale(Reason.COMPETING_SESSION)
         elif is_notice(code):
             self._tell("notice", BrokerNotice(code, text))
         else:
-            return request_error(code, text, self.instrument.label(), "reqMktData")
-        return None
-
-    def error(self, code: int, text: str) -> None:
-        if (ended := self.error_code(code, text)) is not None:
-            self.failure = ended
-            self.arrived.set()
-            self._tell("failed", ended)
+            self.failure = self._owner.refused(self, code, text)
+            self._tell("failed", self.failure)
+        self.arrived.set()
 
     def batch_end(self) -> None:
         """One read is in: publish what it changed, once."""
         if not self._dirty or self.connection is None:
             return
         self._dirty = False
-        self.quote = Quote(
+        quote = Quote(
             instrument=self.instrument,
             receive_time=self.connection.callbacks.received_time,
             market_data_type=self._type,
             **self._values,
         )
-        if self.gap_start_time is not None and self.quote.has_price:
-            started, self.gap_start_time = self.gap_start_time, None
-            self._tell("resumed", started)
-        self._tell("quote", self.quote)
+        if self.first_price_at is None:
+            # A line begins with its parameters; a quote without any price would only look like one that has lost them,
+            # and one without a new price like news.
+            if not (self._has_ticked and quote.has_price):
+                return
+            self.first_price_at = asyncio.get_running_loop().time()
+        self.quote, self.interruption, self._told_stale, self.is_asked = quote, None, "", False
+        if self.gap is not None:
+            gap, self.gap, self.retry_at = self.gap, None, None
+            self._tell("resumed", gap.start_time)
+        self._tell("quote", quote)
         self.arrived.set()
 
     # --- what happens to it --------------------------------------------------------------------------------------
 
     @property
     def is_fresh(self) -> bool:
-        """True when its quote is of this connection and not old."""
-        return self.quote is not None and self.gap_start_time is None and not self.quote.is_stale
+        """True when its quote is of this feed and not old."""
+        return self.quote is not None and self.gap is None and not self.quote.is_stale
 
+    @property
     def is_whole(self) -> bool:
-        """True when its quote has all that its type usually has."""
+        """True when its quote is fresh and has all that its type usually has."""
         kind = self.instrument.security_type
-        wanted = _NATURAL_FIELDS.get(kind, ("bid_price", "ask_price", "last_price")) if kind else ("last_price",)
-        return self.quote is not None and all(getattr(self.quote, name) is not None for name in wanted)
+        wanted = _NATURAL_FIELDS.get(kind, _USUAL_FIELDS) if kind else _USUAL_FIELDS
+        return self.is_fresh and all(getattr(self.quote, name) is not None for name in wanted)
 
-    def lose(self, reason: str) -> None:
+    def lose(self, reason: str, now: datetime) -> None:
         """Its feed is gone; what it holds is history."""
-        if self.gap_start_time is None:
-            self.gap_start_time = datetime.now(UTC)
-            self._tell("gap", reason, self.gap_start_time)
+        if self.gap is None:
+            self.gap = Gap(reason, now)
+            self._tell("gap", reason, now)
+        self.retry_at, self.first_price_at, self.is_asked, self._has_ticked = None, None, False, False
+        self.arrived.set()
 
-    def restart(self) -> None:
-        """A new subscription: nothing of the old values may show."""
+    def detach(self) -> None:
+        """Its request is forgotten: what still comes under it is ignored, and no old value may show again."""
+        if self.connection is not None:
+            self.connection.unlisten(self.request_id)
+        self.connection = None
         self._values = {}
         self._dirty = False
-        self.arrived.clear()
+
+    def attach(self, connection: Connection, now: datetime) -> int:
+        """Listen under a new request id, which is returned. Values stand: the feed begins with all that it has."""
+        if self.connection is not None:
+            self.connection.unlisten(self.request_id)
+        self.connection, self.request_id = connection, connection.request_id()
+        connection.listen(self.request_id, self)
+        self.requested_time, self.is_asked = now, True
+        self.first_price_at, self._has_ticked, self._dirty = None, False, False
+        return self.request_id
 
     def age(self, now: datetime, stale_after_s: float) -> None:
-        """Mark the quote stale once nothing has come for so long."""
-        quote = self.quote
-        if quote is None or quote.is_stale or self.gap_start_time is not None:
+        """Mark the quote stale once nothing has come for so long, and say so where none has ever come."""
+        since = self.quote.receive_time if self.quote is not None else self.requested_time
+        if since is None or self.gap is not None or self._told_stale:
             return
-        if (now - quote.receive_time).total_seconds() > stale_after_s:
-            self.quote = replace(quote, is_stale=True)
-            self._tell("stale", quote.receive_time, "NO_TICKS")
+        if (now - since).total_seconds() > stale_after_s:
+            self._mark_stale(NO_TICKS)
+
+    def _mark_stale(self, reason: str) -> None:
+        if self._told_stale == reason:
+            return
+        self._told_stale = reason
+        since = self.requested_time or datetime.now(UTC)
+        if self.quote is not None:
+            self.quote, since = replace(self.quote, is_stale=True), self.quote.receive_time
+        self._tell("stale", since, reason)
+
+    def _is_no_price(self, name: str, price: float) -> bool:
+        """Whether a price without a size is TWS's word for "none".
+
+        -1 is, for everything; below zero is for stocks, whereas oil and spreads have traded there; 0 is for what is
+        quoted, whereas a close or a low may be 0.
+        """
+        if price < 0:
+            return price == -1 or self.instrument.security_type is SecurityType.STK
+        return price == 0 and name in _SIZE_OF_PRICE
+
+    def _note_delay(self, tick_type: int) -> None:
+        """A delayed tick says what it is even where TWS has not announced the type."""
+        if tick_type >= _FIRST_DELAYED and self._type not in _DELAYED_TYPES:
+            self.data_type(MarketDataType.DELAYED)
 
     def _set(self, name: str, value: object) -> None:
         if value is None:
@@ -193,9 +270,6 @@ class Line(Sink):
         else:
             self._values[name] = value
         self._dirty = True
-
-    def _last_time(self) -> datetime:
-        return self.quote.receive_time if self.quote else datetime.now(UTC)
 
     def _tell(self, what: str, *values: object) -> None:
         for listener in list(self.listeners):
@@ -206,10 +280,18 @@ class Line(Sink):
                 log.exception("a reader of market data failed")
 
 
-def _size(size: float) -> float | None:
+def _positive(size: float) -> float | None:
     """TWS sends 0 for "no size"."""
     found = number(size)
     return found if found is not None and found > 0 else None
+
+
+def _moment(text: str) -> datetime | None:
+    """Seconds since the epoch as UTC; None where they are none, since sentinels come here too."""
+    try:
+        return datetime.fromtimestamp(int(text), UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def _greeks(values: OptionComputation) -> Greeks:

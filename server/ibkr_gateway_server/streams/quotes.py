@@ -19,7 +19,7 @@ from typing import Self
 
 from ibkr_gateway_server.broker.line import Line
 from ibkr_gateway_server.broker.market_data import MarketData
-from ibkr_gateway_server.domain.errors import DomainError, Reason, ShuttingDown
+from ibkr_gateway_server.domain.errors import DomainError, ShuttingDown
 from ibkr_gateway_server.domain.instruments import Instrument
 from ibkr_gateway_server.domain.orders import BrokerNotice
 from ibkr_gateway_server.domain.quotes import MarketDataType, Quote
@@ -38,9 +38,9 @@ from ibkr_gateway_server.domain.streams import (
     Stale,
 )
 
-# State changes that a reader has not taken; one that lets so many gather is not reading at all, and only the newest
-# count.
-STATES_KEPT = 256
+# State changes of one instrument that a reader has not taken; one that lets so many gather is not reading at all, and
+# only the newest count.
+STATES_KEPT = 16
 
 
 class QuoteHub:
@@ -81,19 +81,22 @@ class QuoteSubscription:
         self._slots = [_Slot(self, index, instrument) for index, instrument in enumerate(instruments)]
         self._min_interval_s = min_interval_s
         self._heartbeat_s = heartbeat_s
-        self._states: deque[tuple[int, QuoteHappening]] = deque(maxlen=STATES_KEPT)
+        self._states: deque[tuple[int, QuoteHappening, int]] = deque(maxlen=STATES_KEPT * (len(self._slots) + 1))
         self._wake = asyncio.Event()
         self._is_ended = False
 
     async def __aenter__(self) -> Self:
         self._hub._open.add(self)
-        self._states.append((WHOLE_STREAM, SnapshotBegin()))
+        self.state(WHOLE_STREAM, SnapshotBegin())
         try:
-            for slot in self._slots:
-                await slot.open(self._hub._market_data)
+            async with asyncio.TaskGroup() as opening:
+                for slot in self._slots:
+                    opening.create_task(slot.open(self._hub._market_data))
         except BaseException:
             self._close()
             raise
+        if self._hub._draining is not None:
+            self.end(self._hub._draining)
         return self
 
     async def __aexit__(
@@ -127,14 +130,10 @@ class QuoteSubscription:
         self.state(WHOLE_STREAM, draining)
         self._is_ended = True
 
-    def state(self, index: int, happening: QuoteHappening) -> None:
+    def state(self, index: int, happening: QuoteHappening, conflated_count: int = 0) -> None:
         """Something that must be told in order."""
-        self._states.append((index, happening))
+        self._states.append((index, happening, conflated_count))
         self._wake.set()
-
-    def session_reason(self) -> str:
-        """Why the session is not READY; empty when it is."""
-        return self._hub._session_status().reason
 
     def wake(self) -> None:
         """A slot has a newer quote."""
@@ -146,7 +145,7 @@ class QuoteSubscription:
 
     def _take(self) -> list[QuoteEvent]:
         """All that has gathered: first what changed, then the newest quotes."""
-        events = [self._event(index, happening) for index, happening in self._states]
+        events = [self._event(*state) for state in self._states]
         self._states.clear()
         for slot in self._slots:
             if (quote := slot.newest) is not None:
@@ -186,13 +185,10 @@ class _Slot:
             self.failed(error)
             return
         self.line.listeners[self] = None
-        if self.line.is_fresh:
+        if self.line.gap is None:
             self.newest = self.line.quote
-        elif self.line.gap_start_time is not None:
-            self.gap(self._reason(), self.line.gap_start_time)
-
-    def _reason(self) -> str:
-        return self.subscription.session_reason() or Reason.BROKER_DISCONNECTED
+        else:
+            self.subscription.state(self.index, self.line.gap)
 
     def close(self, market_data: MarketData) -> None:
         line, self.line = self.line, None
@@ -215,6 +211,7 @@ class _Slot:
         self.subscription.state(self.index, Resumed(recovered=False, gap_start_time=gap_start_time))
 
     def stale(self, since_time: datetime, reason: str) -> None:
+        self._tell_newest()
         self.subscription.state(self.index, Stale(since_time, reason))
 
     def data_type(self, market_data_type: MarketDataType) -> None:
@@ -224,4 +221,11 @@ class _Slot:
         self.subscription.state(self.index, notice)
 
     def failed(self, error: DomainError) -> None:
+        self._tell_newest()
         self.subscription.state(self.index, error)
+
+    def _tell_newest(self) -> None:
+        """A quote that is waiting goes before what now says that it is old: read after it, it would look new."""
+        if self.newest is not None:
+            self.subscription.state(self.index, self.newest, self.conflated_count)
+            self.newest, self.conflated_count = None, 0

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from ibkr_gateway_server.broker.accounts import Accounts
@@ -14,7 +15,7 @@ from ibkr_gateway_server.broker.contracts import Contracts
 from ibkr_gateway_server.broker.history import History
 from ibkr_gateway_server.broker.market_data import MarketData, MarketDataSettings
 from ibkr_gateway_server.broker.pacing import Pacer
-from ibkr_gateway_server.broker.session import Session
+from ibkr_gateway_server.broker.session import Session, SessionTimings, SyncHook
 from ibkr_gateway_server.simulator import Address, Simulator
 
 from tests.conftest import FAST
@@ -47,18 +48,40 @@ async def running_session(session: Session, *more: object) -> AsyncIterator[None
                 await task
 
 
+MakeBroker = Callable[..., Awaitable[Broker]]
+
+
 @pytest.fixture
-async def broker() -> AsyncIterator[Broker]:
-    """A broker that is READY."""
+async def make_broker() -> AsyncIterator[MakeBroker]:
+    """Starts brokers that are READY; keyword arguments are settings of market data."""
     async with AsyncExitStack() as stack:
-        simulator = Simulator(seed=7, tick_interval_s=0.02)
-        address = await stack.enter_async_context(simulator.listen())
-        loop = asyncio.get_running_loop()
-        pacer = Pacer(loop.time)
-        session = Session(BrokerAddress(address.host, address.port), 1, pacer, FAST)
-        accounts, contracts = Accounts(session, pacer), Contracts(session, pacer)
-        market_data = MarketData(session, contracts, pacer, MarketDataSettings(linger_s=0.05, settle_s=0.5))
-        history = History(session, contracts, pacer, loop.time)
-        await stack.enter_async_context(running_session(session, market_data.run()))
-        await session.wait_until_ready(10)
-        yield Broker(simulator, address, session, contracts, market_data, accounts, history)
+
+        async def make(
+            *,
+            tick_interval_s: float = 0.02,
+            timings: SessionTimings = FAST,
+            before_sync: SyncHook | None = None,
+            **settings: Any,
+        ) -> Broker:
+            simulator = Simulator(seed=7, tick_interval_s=tick_interval_s)
+            address = await stack.enter_async_context(simulator.listen())
+            loop = asyncio.get_running_loop()
+            pacer = Pacer(loop.time)
+            session = Session(BrokerAddress(address.host, address.port), 1, pacer, timings)
+            if before_sync is not None:
+                session.on_sync(before_sync)
+            accounts, contracts = Accounts(session, pacer), Contracts(session, pacer)
+            chosen = MarketDataSettings(**{"linger_s": 0.05, "settle_s": 0.5, **settings})
+            market_data = MarketData(session, contracts, pacer, chosen)
+            history = History(session, contracts, pacer, loop.time)
+            await stack.enter_async_context(running_session(session, market_data.run()))
+            await session.wait_until_ready(10)
+            return Broker(simulator, address, session, contracts, market_data, accounts, history)
+
+        yield make
+
+
+@pytest.fixture
+async def broker(make_broker: MakeBroker) -> Broker:
+    """A broker that is READY."""
+    return await make_broker()

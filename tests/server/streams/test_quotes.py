@@ -17,13 +17,14 @@ from ibkr_gateway_server.domain.streams import (
     Resumed,
     SnapshotBegin,
     SnapshotEnd,
+    Stale,
 )
 from ibkr_gateway_server.streams.quotes import QuoteHub, QuoteSubscription
 
 from tests.conftest import eventually
-from tests.server.broker.conftest import Broker, broker
+from tests.server.broker.conftest import Broker, MakeBroker, broker, make_broker
 
-__all__ = ["broker"]
+__all__ = ["broker", "make_broker"]
 
 AAPL = Instrument(symbol="AAPL", security_type=SecurityType.STK)
 NONSENSE = Instrument(symbol="AAPLL", security_type=SecurityType.STK)
@@ -123,3 +124,63 @@ async def test_a_reader_that_never_reads_holds_one_quote_and_few_states(broker: 
         for _ in range(2000):
             slot.gap("BROKER_LINK_DOWN", datetime.now(UTC))
         assert len(stream._states) <= 256
+
+
+async def test_a_quote_that_waits_is_told_before_the_word_that_it_is_old(broker: Broker, hub: QuoteHub) -> None:
+    async with hub.subscribe([AAPL]) as stream:
+        (slot,) = stream._slots
+        await eventually(lambda: slot.newest is not None)
+        assert slot.line is not None
+        slot.line.age(datetime.now(UTC) + timedelta(minutes=1), 15.0)
+        events = await take(stream, lambda event: isinstance(event.happening, Stale))
+    found = kinds(events)
+    assert Quote in found[: found.index(Stale)]
+
+
+async def test_who_subscribes_during_a_loss_is_told_of_it_and_of_its_end(broker: Broker, hub: QuoteHub) -> None:
+    async with hub.subscribe([AAPL]) as first:
+        await take(first, lambda event: isinstance(event.happening, Quote))
+        broker.session.connection().callbacks.error(-1, 1100, "lost")
+        async with hub.subscribe([AAPL]) as second:
+            broker.session.connection().callbacks.error(-1, 1102, "restored")
+            events = await take(second, lambda event: isinstance(event.happening, Resumed))
+    (gap,) = [event.happening for event in events if isinstance(event.happening, Gap)]
+    assert gap.reason == Reason.BROKER_LINK_DOWN
+
+
+async def test_an_old_quote_in_a_snapshot_says_that_it_is_old(make_broker: MakeBroker) -> None:
+    broker = await make_broker(tick_interval_s=60.0)
+    hub = QuoteHub(broker.market_data, lambda: broker.session.status)
+    line = await broker.market_data.acquire(AAPL)
+    await eventually(lambda: line.is_fresh)
+    line.age(datetime.now(UTC) + timedelta(minutes=1), 15.0)
+    async with hub.subscribe([AAPL]) as stream:
+        events = await take(stream, lambda event: isinstance(event.happening, SnapshotEnd))
+    (quote,) = [event.happening for event in events if isinstance(event.happening, Quote)]
+    assert quote.is_stale
+    broker.market_data.release(line)
+
+
+async def test_a_stream_entered_while_the_server_drains_ends_by_itself(hub: QuoteHub) -> None:
+    stream = hub.subscribe([AAPL])
+    hub.drain(datetime.now(UTC) + timedelta(seconds=5))
+    async with asyncio.timeout(5), stream:
+        events = [event async for batch in stream for event in batch]
+    assert any(isinstance(event.happening, Draining) for event in events)
+
+
+async def test_updates_between_two_messages_are_conflated_when_the_reader_asks_for_an_interval(hub: QuoteHub) -> None:
+    async with hub.subscribe([AAPL], min_interval_s=0.2) as stream:
+        events = await take(stream, lambda event: event.conflated_count >= 3)
+    assert isinstance(events[-1].happening, Quote)
+
+
+async def test_many_instruments_that_fail_lose_neither_the_beginning_nor_one_error(hub: QuoteHub) -> None:
+    names = [Instrument(symbol=f"NO{index}", security_type=SecurityType.STK) for index in range(20)]
+    async with hub.subscribe(names) as stream:
+        for slot in stream._slots:
+            for _ in range(9):
+                slot.failed(ShuttingDown())
+        events = await take(stream, lambda event: isinstance(event.happening, SnapshotEnd))
+    assert isinstance(events[0].happening, SnapshotBegin)
+    assert sum(isinstance(event.happening, DomainError) for event in events) == 200
