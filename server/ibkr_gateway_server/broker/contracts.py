@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -24,8 +25,8 @@ from ibkr_gateway_server.domain.instruments import (
     TradingSession,
 )
 
-# Volume in quarterly index futures moves to the next expiry about a week before the last trading day (CME's roll date
-# is the Monday before expiry, eight days with the weekend): from then on the front month is the next one.
+# Volume in quarterly index futures moves to the next expiry from the Thursday before the week they expire in, which is
+# eight days before the last trading day: on that day the front month is already the next one.
 ROLL_DAYS = 8
 
 CANDIDATES_SHOWN = 10
@@ -36,9 +37,9 @@ _FUTURES_EXCHANGES = {
     **dict.fromkeys(("YM", "MYM", "ZN", "ZB", "ZF", "ZT", "ZC", "ZS", "ZW"), "CBOT"),
     **dict.fromkeys(("CL", "MCL", "NG", "QM", "RB", "HO", "PL"), "NYMEX"),
     **dict.fromkeys(("GC", "MGC", "SI", "SIL", "HG"), "COMEX"),
-    "VXM": "CFE",
+    **dict.fromkeys(("VIX", "VXM"), "CFE"),
 }
-_INDEX_EXCHANGES = {"SPX": "CBOE", "VIX": "CBOE", "NDX": "NASDAQ", "RUT": "RUSSELL", "INDU": "CME", "DJI": "CME"}
+_INDEX_EXCHANGES = {"SPX": "CBOE", "VIX": "CBOE", "NDX": "NASDAQ", "RUT": "RUSSELL", "INDU": "CME"}
 _USUAL_EXCHANGES = {
     SecurityType.STK: "SMART",
     SecurityType.OPT: "SMART",
@@ -47,6 +48,10 @@ _USUAL_EXCHANGES = {
     SecurityType.CFD: "SMART",
     SecurityType.FUND: "FUNDSERV",
 }
+_DOLLAR_PLACES = frozenset({*_FUTURES_EXCHANGES.values(), *_INDEX_EXCHANGES.values(), *_USUAL_EXCHANGES.values()})
+
+# "20260406:0400-20260406:2000", within "…;20260407:CLOSED;…".
+_SESSION = re.compile(r"(\d{8}:\d{4})-(\d{8}:\d{4})")
 
 
 class Contracts:
@@ -58,7 +63,8 @@ class Contracts:
         self._session = session
         self._pacer = pacer
         self._today = today
-        self._details: dict[tuple[date, Instrument], asyncio.Task[tuple[ContractDetails, ...]]] = {}
+        self._details: dict[Instrument, asyncio.Task[tuple[ContractDetails, ...]]] = {}
+        self._details_day = today()
         self._ladders: dict[int, PriceLadder] = {}
 
     async def resolve(self, instrument: Instrument) -> Instrument:
@@ -70,12 +76,10 @@ class Contracts:
         matches = await self.details(instrument)
         if len(matches) == 1:
             return matches[0]
-        if _names_a_future_by_symbol(instrument):
+        if _names_a_future_by_symbol(instrument) and len({_family(match.instrument) for match in matches}) == 1:
             front, _ = self._front_and_next(matches)
             return front
-        shown = [_candidate(match.instrument) for match in matches[:CANDIDATES_SHOWN]]
-        more = len(matches) - len(shown)
-        raise ContractAmbiguous(instrument.label(), "; ".join(shown) + (f"; and {more} more" if more else ""))
+        raise ContractAmbiguous(instrument.label(), _shown(matches))
 
     async def details(self, instrument: Instrument) -> tuple[ContractDetails, ...]:
         """Every match, by expiry, strike and con_id; at least one."""
@@ -84,24 +88,27 @@ class Contracts:
             instrument.violations(nested)
         found.raise_if_any()
         wanted = with_usual_places(instrument)
-        key = (self._today(), wanted)
-        if self._details and next(iter(self._details))[0] != key[0]:
-            # Opening hours and front months are of a day.
-            self._details.clear()
-        task = self._details.get(key)
+        if self._details_day != self._today():
+            # Expiries pass and opening hours move on: yesterday's answers are of no use.
+            self._details, self._details_day = {}, self._today()
+        task = self._details.get(wanted)
         if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
             task = asyncio.ensure_future(self._ask(self._session.linked(), wanted))
-            self._details[key] = task
+            # Its callers may all have left when it fails; that is not an error of the program.
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())
+            self._details[wanted] = task
         # Shielded: one caller's impatience must not fail the others who share the question.
         return await asyncio.shield(task)
 
     async def futures(
         self, symbol: str, exchange: str = "", currency: str = ""
     ) -> tuple[tuple[Instrument, ...], Instrument, Instrument | None]:
-        """The expiries of a future, its front month and the next."""
+        """The expiries of a future, its front month and the next. Raises what `resolve` raises."""
         matches = await self.details(
             Instrument(symbol=symbol, security_type=SecurityType.FUT, exchange=exchange, currency=currency)
         )
+        if len({_family(match.instrument) for match in matches}) > 1:
+            raise ContractAmbiguous(symbol, _shown(matches))
         front, following = self._front_and_next(matches)
         listed = tuple(match.instrument for match in matches)
         return listed, front.instrument, following.instrument if following else None
@@ -154,13 +161,15 @@ def with_usual_places(instrument: Instrument) -> Instrument:
         return instrument
     kind = instrument.security_type
     exchange = instrument.exchange
-    if not exchange and kind is SecurityType.FUT:
+    if not exchange and kind in (SecurityType.FUT, SecurityType.FOP):
         exchange = _FUTURES_EXCHANGES.get(instrument.symbol, "")
     elif not exchange and kind is SecurityType.IND:
         exchange = _INDEX_EXCHANGES.get(instrument.symbol, "")
     elif not exchange and kind is not None:
         exchange = _USUAL_EXCHANGES.get(kind, "")
-    return replace(instrument, exchange=exchange, currency=instrument.currency or "USD")
+    # Elsewhere than in these places the usual currency is another one, and IBKR knows it.
+    is_usual = exchange in _DOLLAR_PLACES and not instrument.primary_exchange
+    return replace(instrument, exchange=exchange, currency=instrument.currency or ("USD" if is_usual else ""))
 
 
 def to_contract(instrument: Instrument) -> ib.Contract:
@@ -207,13 +216,14 @@ def sessions_of(text: str, time_zone: str) -> tuple[TradingSession, ...]:
     except (ZoneInfoNotFoundError, ValueError):
         return ()
     sessions = []
-    for span in text.split(";"):
-        opening, dash, closing = span.partition("-")
-        if dash:
+    for opening, closing in _SESSION.findall(text):
+        try:
             start, end = (
                 datetime.strptime(moment, "%Y%m%d:%H%M").replace(tzinfo=zone) for moment in (opening, closing)
             )
-            sessions.append(TradingSession(start.astimezone(UTC), end.astimezone(UTC)))
+        except ValueError:
+            continue
+        sessions.append(TradingSession(start.astimezone(UTC), end.astimezone(UTC)))
     return tuple(sessions)
 
 
@@ -223,9 +233,9 @@ def _from_details(details: ib.ContractDetails) -> ContractDetails:
         instrument=from_contract(contract),
         long_name=details.longName,
         min_tick=decimal(details.minTick) or Decimal("0.01"),
-        order_types=tuple(details.orderTypes.split(",")),
-        valid_exchanges=tuple(details.validExchanges.split(",")),
-        market_rule_ids=tuple(int(rule) for rule in details.marketRuleIds.split(",") if rule),
+        order_types=tuple(kind for kind in details.orderTypes.split(",") if kind),
+        valid_exchanges=tuple(exchange for exchange in details.validExchanges.split(",") if exchange),
+        market_rule_ids=tuple(int(rule) for rule in details.marketRuleIds.split(",") if rule.isdecimal()),
         time_zone=details.timeZoneId,
         trading_sessions=sessions_of(details.tradingHours, details.timeZoneId),
         regular_sessions=sessions_of(details.liquidHours, details.timeZoneId),
@@ -254,6 +264,17 @@ def _names_a_future_by_symbol(instrument: Instrument) -> bool:
         and not instrument.expiry
         and not instrument.local_symbol
     )
+
+
+def _family(instrument: Instrument) -> tuple[str, str, Decimal | None, str]:
+    """Expiries of one future share these; two futures under one symbol do not (silver of 5000 and of 1000 ounces)."""
+    return instrument.exchange, instrument.currency, instrument.multiplier, instrument.trading_class
+
+
+def _shown(matches: tuple[ContractDetails, ...]) -> str:
+    shown = [_candidate(match.instrument) for match in matches[:CANDIDATES_SHOWN]]
+    more = len(matches) - len(shown)
+    return "; ".join(shown) + (f"; and {more} more" if more else "")
 
 
 def _candidate(instrument: Instrument) -> str:

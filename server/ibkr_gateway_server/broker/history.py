@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
+from itertools import accumulate
 from typing import Any
 
 from ibkr_gateway_server.broker import ib
@@ -17,14 +17,17 @@ from ibkr_gateway_server.broker.numbers import number
 from ibkr_gateway_server.broker.pacing import Pacer, Priority
 from ibkr_gateway_server.broker.session import Session
 from ibkr_gateway_server.domain.bars import Bar, Bars, BarSize, BarsRequest, WhatToShow
-from ibkr_gateway_server.domain.errors import BadBar, PacingHistorical
+from ibkr_gateway_server.domain.errors import BadBar, BrokerTimeout, PacingHistorical
 from ibkr_gateway_server.domain.instruments import ContractDetails, SecurityType
 
 # Source: TWS API, historical data limitations: 60 requests in 10 minutes (BID_ASK counts twice), an identical request
-# within 15 seconds is a violation, at most 50 at a time. Two are left for what other programs of the login ask.
+# within 15 seconds is a violation, and so are six of one contract and kind within 2 seconds; at most 50 at a time. Two
+# of the 60 are left for what other programs of the login ask.
 REQUESTS_PER_WINDOW = 58
 WINDOW_S = 600.0
 IDENTICAL_S = 15.0
+SAME_KIND_PER_BURST = 5
+BURST_S = 2.0
 IN_FLIGHT = 50
 
 _WIDTHS = {
@@ -33,7 +36,13 @@ _WIDTHS = {
     "mins": timedelta(minutes=1),
     "hour": timedelta(hours=1),
     "hours": timedelta(hours=1),
+    "day": timedelta(days=1),
+    "week": timedelta(weeks=1),
+    "month": timedelta(days=31),
 }
+
+# What has no trades to show: their prices are quotes alone.
+_QUOTED_ONLY = frozenset({SecurityType.CASH, SecurityType.CFD, SecurityType.CMDTY, SecurityType.CRYPTO})
 
 
 class History:
@@ -52,7 +61,10 @@ class History:
         self._pacer = pacer
         self._clock = clock
         self._now = now
+        self._halved_until = 0.0
         self._spent: deque[tuple[float, int]] = deque()
+        self._bursts: dict[tuple[int, str, WhatToShow | None], deque[float]] = {}
+        self._asking: dict[BarsRequest, _Asking] = {}
         self._recent: dict[BarsRequest, tuple[float, Bars]] = {}
         self._in_flight = asyncio.Semaphore(IN_FLIGHT)
 
@@ -62,17 +74,46 @@ class History:
         Raises ContractNotFound, ContractAmbiguous, NoData, MarketDataNotSubscribed, PacingHistorical, BrokerTimeout,
         BrokerDisconnected, and BadBar naming the bar that cannot be read.
         """
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._bars(request, timeout_s)
+        except TimeoutError:
+            raise BrokerTimeout("reqHistoricalData", timeout_s) from None
+
+    async def _bars(self, request: BarsRequest, timeout_s: float) -> Bars:
         details = await self._contracts.detail(request.instrument)
         wanted = replace(request, instrument=details.instrument, what_to_show=_what_to_show(request, details))
         self._forget()
         if (recent := self._recent.get(wanted)) is not None:
             return replace(recent[1], is_cached=True)
+        asking = self._asking.get(wanted)
+        is_shared = asking is not None
+        if asking is None:
+            asking = self._asking[wanted] = _Asking(asyncio.ensure_future(self._fetch(wanted, details, timeout_s)))
+        asking.waiter_count += 1
+        try:
+            bars = await asyncio.shield(asking.task)
+        finally:
+            asking.waiter_count -= 1
+            if asking.waiter_count == 0:
+                # The last to wait ends it, answered or not: TWS is told to forget what nobody wants.
+                del self._asking[wanted]
+                asking.task.cancel()
+        return replace(bars, is_cached=is_shared)
+
+    async def _fetch(self, wanted: BarsRequest, details: ContractDetails, timeout_s: float) -> Bars:
         async with self._in_flight:
+            await self._burst(wanted, timeout_s)
             connection = self._session.linked()
             self._spend(2 if wanted.what_to_show is WhatToShow.BID_ASK else 1)
             await self._pacer.take(Priority.HISTORY, timeout_s)
-            rows = await self._ask(connection, wanted, timeout_s)
-        bars = Bars(details.instrument, self._read(rows, wanted), details.time_zone)
+            try:
+                rows = await self._ask(connection, wanted, timeout_s)
+            except PacingHistorical:
+                # Other programs of the login ask as well: half the budget, until what they asked is out of the window.
+                self._halved_until = self._clock() + WINDOW_S
+                raise
+        bars = Bars(wanted.instrument, self._read(rows, wanted), details.time_zone)
         self._recent[wanted] = (self._clock(), bars)
         return bars
 
@@ -101,65 +142,97 @@ class History:
     def _read(self, rows: list[Any], request: BarsRequest) -> tuple[Bar, ...]:
         bars: dict[Any, Bar] = {}
         for index, row in enumerate(rows):
-            bar = self._bar(index, row, request)
+            bar = _bar(index, row, request)
             bars[bar.start] = bar
-        return tuple(bars[start] for start in sorted(bars))
+        ordered = [bars[start] for start in sorted(bars)]
+        if ordered:
+            # Only the newest can still grow: where a later one has begun, one has ended.
+            is_over = self._is_over(ordered[-1].start, request.bar_size)
+            ordered[-1] = replace(ordered[-1], is_complete=is_over)
+        return tuple(ordered)
 
-    def _bar(self, index: int, row: ib.BarData, request: BarsRequest) -> Bar:
-        start = _start(row.date)
-        first, high, low, last = (number(value) for value in (row.open, row.high, row.low, row.close))
-        if start is None or first is None or high is None or low is None or last is None:
-            raise BadBar(index, request.instrument.label())
-        traded = request.what_to_show in (WhatToShow.TRADES, WhatToShow.ADJUSTED_LAST)
-        return Bar(
-            start,
-            open=first,
-            high=high,
-            low=low,
-            close=last,
-            volume=number(row.volume) if traded else None,
-            wap=number(row.average) if traded else None,
-            trade_count=row.barCount if traded and row.barCount >= 0 else None,
-            is_complete=self._is_complete(start, request.bar_size),
-        )
-
-    def _is_complete(self, start: date | datetime, size: BarSize) -> bool:
-        now = self._now()
-        if not isinstance(start, datetime):
-            # A day's bar may change until its day is over everywhere.
-            return start < (now - timedelta(hours=12)).date()
+    def _is_over(self, start: date | datetime, size: BarSize) -> bool:
         count, _, unit = str(size).partition(" ")
-        return start + int(count) * _WIDTHS[unit] <= now
+        end = start + int(count) * _WIDTHS[unit]
+        if isinstance(end, datetime):
+            return end <= self._now()
+        # A day's bar may change until its day is over everywhere.
+        return end <= (self._now() - timedelta(hours=12)).date()
+
+    # --- pacing --------------------------------------------------------------------------------------------------
+
+    async def _burst(self, request: BarsRequest, timeout_s: float) -> None:
+        """Wait for a place among the requests of one contract and kind, in order. Raises PacingHistorical."""
+        kind = (request.instrument.con_id, request.instrument.exchange, request.what_to_show)
+        times = self._bursts.setdefault(kind, deque(maxlen=SAME_KIND_PER_BURST))
+        now = self._clock()
+        at = max(now, times[0] + BURST_S) if len(times) == SAME_KIND_PER_BURST else now
+        if at - now > timeout_s:
+            raise PacingHistorical(retry_after_s=round(at - now, 1))
+        times.append(at)
+        await asyncio.sleep(at - now)
 
     def _spend(self, weight: int) -> None:
         """Take part of the window's budget. Raises PacingHistorical with the time until there is room."""
         now = self._clock()
         while self._spent and self._spent[0][0] <= now - WINDOW_S:
             self._spent.popleft()
-        if sum(spent for _, spent in self._spent) + weight > REQUESTS_PER_WINDOW:
-            raise PacingHistorical(retry_after_s=round(self._spent[0][0] + WINDOW_S - now, 1))
+        limit = REQUESTS_PER_WINDOW // 2 if now < self._halved_until else REQUESTS_PER_WINDOW
+        excess = sum(spent for _, spent in self._spent) + weight - limit
+        if excess > 0:
+            freed = accumulate(spent for _, spent in self._spent)
+            room_at = next(
+                at for (at, _), freed_by_then in zip(self._spent, freed, strict=True) if freed_by_then >= excess
+            )
+            raise PacingHistorical(retry_after_s=round(room_at + WINDOW_S - now, 1))
         self._spent.append((now, weight))
 
     def _forget(self) -> None:
-        oldest = self._clock() - IDENTICAL_S
-        self._recent = {request: kept for request, kept in self._recent.items() if kept[0] > oldest}
+        now = self._clock()
+        self._recent = {request: kept for request, kept in self._recent.items() if kept[0] > now - IDENTICAL_S}
+        self._bursts = {kind: times for kind, times in self._bursts.items() if times[-1] > now - BURST_S}
 
 
-def _start(text: object) -> datetime | date | None:
-    """A bar's start: eight digits are a date, more are seconds since the epoch; None: neither."""
+@dataclass(slots=True)
+class _Asking:
+    """One request under way, and how many callers wait for it."""
+
+    task: asyncio.Task[Bars]
+    waiter_count: int = 0
+
+
+def _bar(index: int, row: ib.BarData, request: BarsRequest) -> Bar:
+    start = _start(row.date, is_daily=request.bar_size.is_daily)
+    first, high, low, last = (number(value) for value in (row.open, row.high, row.low, row.close))
+    if start is None or first is None or high is None or low is None or last is None:
+        raise BadBar(index, request.instrument.label())
+    traded = request.what_to_show in (WhatToShow.TRADES, WhatToShow.ADJUSTED_LAST)
+    return Bar(
+        start,
+        open=first,
+        high=high,
+        low=low,
+        close=last,
+        # TWS says -1 where it has none.
+        volume=number(row.volume) if traded and row.volume >= 0 else None,
+        wap=number(row.average) if traded and row.volume >= 0 else None,
+        trade_count=row.barCount if traded and row.barCount >= 0 else None,
+    )
+
+
+def _start(text: object, *, is_daily: bool) -> datetime | date | None:
+    """A bar's start: a date of eight digits for daily and wider bars, else seconds since the epoch; None: neither."""
     digits = str(text)
-    if not digits.isdigit():
-        return None
-    if len(digits) == 8:
-        with suppress(ValueError):
+    try:
+        if is_daily:
             return datetime.strptime(digits, "%Y%m%d").date()
+        return datetime.fromtimestamp(int(digits), UTC) if len(digits) > 8 else None
+    except (ValueError, OverflowError, OSError):
         return None
-    return datetime.fromtimestamp(int(digits), UTC)
 
 
 def _what_to_show(request: BarsRequest, details: ContractDetails) -> WhatToShow:
-    """Currencies have no trades to show; everything else has."""
+    """Trades, or midpoints for what has none."""
     if request.what_to_show is not None:
         return request.what_to_show
-    is_pair = details.instrument.security_type is SecurityType.CASH
-    return WhatToShow.MIDPOINT if is_pair else WhatToShow.TRADES
+    return WhatToShow.MIDPOINT if details.instrument.security_type in _QUOTED_ONLY else WhatToShow.TRADES

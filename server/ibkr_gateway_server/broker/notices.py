@@ -33,6 +33,7 @@ NOTICES = frozenset(
         399,  # order message: held until the exchange opens, and the like
         404,  # shares are being located for a short sale
         10090,  # part of the market data is not subscribed; the rest flows
+        10091,  # the same, with delayed data in its place
         10167,  # not subscribed, delayed data follows
         10349,  # time in force was set by a preset; the order works
         2174,
@@ -69,7 +70,7 @@ REJECTIONS = frozenset(
     | {*range(391, 430)} - {399, 404, 420}
 )
 
-_NOT_SUBSCRIBED = (354, 10089, 10168, 10186, 10091, 420)
+_NOT_SUBSCRIBED = (354, 10089, 10168, 10186, 10187)
 
 
 def is_notice(code: int) -> bool:
@@ -104,6 +105,11 @@ def _historical_error(code: int, text: str, about: str) -> DomainError:
     return NoData(about, code)
 
 
+def _real_time_error(code: int, text: str, about: str) -> DomainError:
+    """Invalid real-time query: pacing or permission, as the text says."""
+    return RateLimited(retry_after_s=15.0) if "pacing" in text.lower() else MarketDataNotSubscribed(about, code)
+
+
 def _contract_error(code: int, text: str, about: str) -> DomainError:
     if "ambiguous" in text.lower():
         return ContractAmbiguous(about, "IBKR does not list them")
@@ -122,8 +128,8 @@ _REQUEST_ERRORS: dict[int, Callable[[int, str, str], DomainError]] = {
     200: _contract_error,
     321: _invalid,
     366: lambda code, _text, about: NoData(about, code),
+    420: _real_time_error,
     504: lambda _code, _text, _about: BrokerDisconnected(),
-    10187: lambda code, _text, about: MarketDataNotSubscribed(about, code),
     10190: lambda _code, _text, _about: MarketDataLines(100, 100),
     10197: lambda code, _text, _about: CompetingSession(code),
     **dict.fromkeys(_NOT_SUBSCRIBED, lambda code, _text, about: MarketDataNotSubscribed(about, code)),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
 import pytest
-from ibkr_gateway_server.broker.contracts import Contracts, from_contract, sessions_of, to_contract
+from ibkr_gateway_server.broker.contracts import Contracts, from_contract, sessions_of, to_contract, with_usual_places
 from ibkr_gateway_server.broker.pacing import Pacer
 from ibkr_gateway_server.domain.errors import ContractAmbiguous, ContractNotFound, FieldsInvalid
 from ibkr_gateway_server.domain.instruments import Instrument, OptionRight, PriceLadder, SecurityType
@@ -107,6 +108,60 @@ def test_opening_hours_are_utc_and_unknown_zones_give_none() -> None:
     assert summer.open_time == datetime(2026, 7, 6, 13, 30, tzinfo=UTC)
     assert winter.open_time == datetime(2026, 11, 23, 14, 30, tzinfo=UTC)
     assert sessions_of(text, "No/Where") == ()
+
+
+def test_a_span_that_cannot_be_read_spoils_no_other() -> None:
+    text = "20261123:0930-20261123:2600;20261124:0930-1600;20261125:0930-20261125:1600;CLOSED"
+    (session,) = sessions_of(text, "US/Eastern")
+    assert session.open_time == datetime(2026, 11, 25, 14, 30, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("instrument", "exchange", "currency"),
+    [
+        (Instrument(symbol="AAPL", security_type=STK), "SMART", "USD"),
+        (Instrument(symbol="AAPL", security_type=STK, currency="EUR"), "SMART", "EUR"),
+        (Instrument(symbol="VOD", security_type=STK, exchange="LSE"), "LSE", ""),
+        (Instrument(symbol="VOD", security_type=STK, primary_exchange="LSE"), "SMART", ""),
+        (Instrument(symbol="MES", security_type=FUT), "CME", "USD"),
+        (Instrument(symbol="FDAX", security_type=FUT), "", ""),
+        (Instrument(symbol="ES", security_type=SecurityType.FOP), "CME", "USD"),
+        (Instrument(symbol="DAX", security_type=IND), "", ""),
+        (Instrument(symbol="EUR", security_type=CASH), "IDEALPRO", "USD"),
+        (Instrument(con_id=265598), "", ""),
+    ],
+)
+def test_usual_places_are_filled_in_and_unusual_ones_are_left_to_ibkr(
+    instrument: Instrument, exchange: str, currency: str
+) -> None:
+    filled = with_usual_places(instrument)
+    assert (filled.exchange, filled.currency) == (exchange, currency)
+
+
+async def test_two_futures_under_one_symbol_are_ambiguous_and_a_trading_class_decides(broker: Broker) -> None:
+    catalogue = broker.simulator.gateway.catalogue
+    big, *_ = [listing for listing in catalogue if listing.symbol == "ES" and listing.sec_type == "FUT"]
+    small = dataclasses.replace(big, con_id=999, multiplier="5", trading_class="ESX", local_symbol="ESXZ6")
+    catalogue._by_id[small.con_id] = small
+    with pytest.raises(ContractAmbiguous) as refused:
+        await broker.contracts.resolve(Instrument(symbol="ES", security_type=FUT))
+    assert "999" in refused.value.candidates
+    with pytest.raises(ContractAmbiguous):
+        await broker.contracts.futures("ES")
+    named = Instrument(symbol="ES", security_type=FUT, trading_class="ESX")
+    assert (await broker.contracts.resolve(named)).con_id == 999
+
+
+async def test_a_new_day_asks_again_and_forgets_the_old(broker: Broker) -> None:
+    day = date(2026, 11, 23)
+    contracts = Contracts(broker.session, Pacer(asyncio.get_running_loop().time), today=lambda: day)
+    asked = broker.simulator.frames_received(9)
+    for _ in range(2):
+        await contracts.resolve(Instrument(symbol="AAPL", security_type=STK))
+    day = date(2026, 11, 24)
+    await contracts.resolve(Instrument(symbol="AAPL", security_type=STK))
+    assert broker.simulator.frames_received(9) == asked + 2
+    assert len(contracts._details) == 1
 
 
 def test_a_contract_survives_the_way_to_tws_and_back() -> None:

@@ -3,28 +3,47 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 
 import pytest
 from ibkr_gateway_server.broker import ib
-from ibkr_gateway_server.broker.history import REQUESTS_PER_WINDOW, History
+from ibkr_gateway_server.broker.accounts import Accounts
+from ibkr_gateway_server.broker.connection import BrokerAddress, Connection
+from ibkr_gateway_server.broker.contracts import to_contract
+from ibkr_gateway_server.broker.history import REQUESTS_PER_WINDOW, SAME_KIND_PER_BURST, History
 from ibkr_gateway_server.broker.notices import is_notice, is_rejection, request_error
 from ibkr_gateway_server.broker.numbers import decimal, number
 from ibkr_gateway_server.broker.pacing import Pacer
+from ibkr_gateway_server.broker.session import Session
 from ibkr_gateway_server.domain.bars import BarSize, BarsRequest, DurationUnit, WhatToShow
-from ibkr_gateway_server.domain.errors import AccountNotFound, BadBar, NoData, PacingHistorical, Reason
+from ibkr_gateway_server.domain.errors import (
+    AccountNotFound,
+    AccountRequired,
+    BadBar,
+    BrokerDisconnected,
+    BrokerLinkDown,
+    BrokerTimeout,
+    NoData,
+    PacingHistorical,
+    Reason,
+    RequestRejected,
+    SessionSyncing,
+)
 from ibkr_gateway_server.domain.instruments import Instrument, SecurityType
+from ibkr_gateway_server.simulator import Simulator
 from ibkr_gateway_server.simulator.instruments import ContractQuery
 from ibkr_gateway_server.simulator.orders import Terms
 
-from tests.conftest import eventually
-from tests.server.broker.conftest import Broker
+from tests.conftest import FAST, eventually
+from tests.server.broker.conftest import Broker, MakeBroker, running_session
 
 AAPL = Instrument(symbol="AAPL", security_type=SecurityType.STK)
 MONTH = BarsRequest(AAPL, BarSize.DAY_1, 1, DurationUnit.MONTH, WhatToShow.TRADES, regular_hours_only=True)
-HISTORICAL, POSITIONS, SUMMARY = 20, 61, 62
+ACCOUNT_UPDATES, HISTORICAL, CANCEL_HISTORICAL, POSITIONS, SUMMARY, CANCEL_PNL_SINGLE = 6, 20, 25, 61, 62, 95
 
 
 async def test_a_month_of_daily_bars_is_dated_sorted_and_complete(broker: Broker) -> None:
@@ -60,6 +79,124 @@ async def test_an_identical_request_within_15_seconds_is_answered_from_memory(br
     assert (first.is_cached, second.is_cached) == (False, True)
     assert first.bars == second.bars
     assert broker.simulator.frames_received(HISTORICAL) == 1
+
+
+async def test_identical_requests_at_the_same_time_are_one(broker: Broker) -> None:
+    answers = await asyncio.gather(*(broker.history.bars(MONTH, 5.0) for _ in range(10)))
+    assert broker.simulator.frames_received(HISTORICAL) == 1
+    assert [answer.is_cached for answer in answers].count(False) == 1
+    assert len({answer.bars for answer in answers}) == 1
+
+
+async def test_a_caller_that_leaves_does_not_end_what_another_waits_for_and_the_last_does(broker: Broker) -> None:
+    await broker.contracts.resolve(AAPL)
+    replies = answers_held_back(broker)
+    hasty, patient = (asyncio.ensure_future(broker.history.bars(MONTH, 5.0)) for _ in range(2))
+    await eventually(lambda: broker.simulator.frames_received(HISTORICAL) == 1)
+    hasty.cancel()
+    await asyncio.wait((hasty,))
+    assert broker.simulator.frames_received(CANCEL_HISTORICAL) == 0
+    patient.cancel()
+    await asyncio.wait((patient,))
+    await eventually(lambda: broker.simulator.frames_received(CANCEL_HISTORICAL) == 1)
+    replies()
+    assert (await broker.history.bars(MONTH, 5.0)).bars
+    assert broker.simulator.frames_received(HISTORICAL) == 2
+
+
+def answers_held_back(broker: Broker) -> Callable[[], None]:
+    """Lose the bars of requests on their way until the returned function is called."""
+    callbacks = broker.session.connection().callbacks
+    callbacks.historicalDataEnd = lambda *_: None  # type: ignore[method-assign]  # a lost end marker
+
+    def let_through() -> None:
+        del callbacks.historicalDataEnd
+
+    return let_through
+
+
+async def test_bars_whose_end_never_comes_are_a_timeout_and_cancelled_on_the_wire(broker: Broker) -> None:
+    answers_held_back(broker)
+    with pytest.raises(BrokerTimeout):
+        await broker.history.bars(MONTH, 0.2)
+    await eventually(lambda: broker.simulator.frames_received(CANCEL_HISTORICAL) == 1)
+
+
+async def test_a_sixth_request_of_one_contract_and_kind_waits_for_two_seconds_to_pass(broker: Broker) -> None:
+    history = History(broker.session, broker.contracts, Pacer(asyncio.get_running_loop().time), lambda: 1000.0)
+    for weeks in range(1, SAME_KIND_PER_BURST + 1):
+        await history.bars(replace(MONTH, duration_unit=DurationUnit.WEEK, duration_value=weeks), 5.0)
+    with pytest.raises(PacingHistorical) as refused:
+        await history.bars(replace(MONTH, duration_value=2), 1.0)
+    assert refused.value.retry_after_s == 2.0
+    assert (await history.bars(replace(MONTH, what_to_show=WhatToShow.MIDPOINT), 5.0)).bars
+
+
+async def test_ibkrs_own_pacing_error_halves_the_budget(broker: Broker) -> None:
+    history = History(broker.session, broker.contracts, Pacer(asyncio.get_running_loop().time), lambda: 1000.0)
+    replies = answers_held_back(broker)
+    asking = asyncio.ensure_future(history.bars(MONTH, 5.0))
+    callbacks = broker.session.connection().callbacks
+    await eventually(lambda: broker.simulator.frames_received(HISTORICAL) == 1)
+    (request_id,) = callbacks.collectors
+    callbacks.error(int(request_id), 162, "Historical Market Data Service error message:Historical data request pacing")
+    with pytest.raises(PacingHistorical):
+        await asking
+    replies()
+    for _ in range(REQUESTS_PER_WINDOW // 2 - 1):
+        history._spend(1)
+    with pytest.raises(PacingHistorical):
+        history._spend(1)
+
+
+async def test_the_refusal_names_the_time_when_enough_of_the_budget_is_free(broker: Broker) -> None:
+    now = 1000.0
+    history = History(broker.session, broker.contracts, Pacer(asyncio.get_running_loop().time), lambda: now)
+    history._spend(1)
+    now = 1100.0
+    for _ in range(REQUESTS_PER_WINDOW - 1):
+        history._spend(1)
+    with pytest.raises(PacingHistorical) as one:
+        history._spend(1)
+    with pytest.raises(PacingHistorical) as two:
+        history._spend(2)
+    assert (one.value.retry_after_s, two.value.retry_after_s) == (500.0, 600.0)
+
+
+@pytest.mark.parametrize(
+    ("size", "date_text", "now", "is_complete"),
+    [
+        (BarSize.MINS_5, "1795444200", datetime(2026, 11, 23, 14, 34, tzinfo=UTC), False),
+        (BarSize.MINS_5, "1795444200", datetime(2026, 11, 23, 14, 35, tzinfo=UTC), True),
+        (BarSize.DAY_1, "20261123", datetime(2026, 11, 24, 11, 0, tzinfo=UTC), False),
+        (BarSize.DAY_1, "20261123", datetime(2026, 11, 24, 12, 0, tzinfo=UTC), True),
+        (BarSize.WEEK_1, "20261123", datetime(2026, 11, 26, 12, 0, tzinfo=UTC), False),
+        (BarSize.WEEK_1, "20261123", datetime(2026, 11, 30, 12, 0, tzinfo=UTC), True),
+        (BarSize.MONTH_1, "20261102", datetime(2026, 11, 26, 12, 0, tzinfo=UTC), False),
+    ],
+)
+async def test_a_bar_is_complete_when_its_span_is_over(
+    broker: Broker, size: BarSize, date_text: str, now: datetime, is_complete: bool
+) -> None:
+    clock = asyncio.get_running_loop().time
+    history = History(broker.session, broker.contracts, Pacer(clock), clock, now=lambda: now)
+    (bar,) = history._read([ib.BarData(date=date_text)], replace(MONTH, bar_size=size))
+    assert bar.is_complete is is_complete
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        (BarSize.DAY_1, "1795444200"),
+        (BarSize.DAY_1, "20261332"),
+        (BarSize.MINS_5, "20261123"),
+        (BarSize.MINS_5, "9" * 30),
+        (BarSize.MINS_5, "20261123 09:30:00 US/Eastern"),
+    ],
+)
+async def test_a_time_of_the_wrong_kind_is_a_bad_bar(broker: Broker, size: BarSize, text: str) -> None:
+    with pytest.raises(BadBar):
+        broker.history._read([ib.BarData(date=text)], replace(MONTH, bar_size=size))
 
 
 async def test_the_budget_of_ten_minutes_is_kept_and_the_refusal_says_until_when(broker: Broker) -> None:
@@ -120,6 +257,158 @@ async def test_account_data_is_read_anew_after_a_reconnect(broker: Broker) -> No
     assert broker.simulator.frames_received(POSITIONS) == 2
 
 
+async def test_callers_of_different_accounts_take_turns_and_each_gets_its_own() -> None:
+    async with broker_with_accounts("DU1234567", "DU7654321") as accounts:
+        with pytest.raises(AccountRequired):
+            accounts.account_id("")
+        wanted = ["DU1234567", "DU7654321"] * 3
+        answers = await asyncio.gather(*(accounts.values(account) for account in wanted))
+    named = [next(value.value for value in values if value.tag == "AccountCode") for values, _ in answers]
+    assert named == wanted
+
+
+@asynccontextmanager
+async def broker_with_accounts(*names: str) -> AsyncIterator[Accounts]:
+    simulator = Simulator(seed=7, accounts=names)
+    async with simulator.listen() as address:
+        pacer = Pacer(asyncio.get_running_loop().time)
+        session = Session(BrokerAddress(address.host, address.port), 1, pacer, FAST)
+        accounts = Accounts(session, pacer)
+        async with running_session(session):
+            await session.wait_until_ready(10)
+            yield accounts
+
+
+async def test_marks_that_never_come_leave_positions_and_are_asked_for_again(make_broker: MakeBroker) -> None:
+    broker = await make_broker(timings=replace(FAST, request_timeout_s=0.2))
+    callbacks = broker.session.connection().callbacks
+    callbacks.accountDownloadEnd = lambda *_: None  # type: ignore[method-assign]  # a lost end marker
+    positions, _ = await broker.accounts.positions()
+    assert {position.instrument.symbol for position in positions} == {"AAPL", "SPY", "MES"}
+    with pytest.raises(BrokerTimeout):
+        await broker.accounts.values()
+    del callbacks.accountDownloadEnd
+    values, _ = await broker.accounts.values()
+    assert values
+    assert broker.simulator.frames_received(ACCOUNT_UPDATES) == 3
+
+
+async def test_without_the_end_of_positions_the_session_is_not_ready_and_nobody_is_called_flat() -> None:
+    async with Simulator(seed=7).listen() as address:
+        pacer = Pacer(asyncio.get_running_loop().time)
+        timings = replace(FAST, request_timeout_s=0.1)
+        session = Session(BrokerAddress(address.host, address.port), 1, pacer, timings)
+        session.on_sync(lose_position_end)
+        accounts = Accounts(session, pacer)
+        async with running_session(session):
+            await eventually(lambda: session.epoch >= 2)
+            with pytest.raises((SessionSyncing, BrokerDisconnected)):
+                await accounts.positions()
+
+
+async def lose_position_end(connection: Connection) -> None:
+    connection.callbacks.positionEnd = lambda: None  # type: ignore[method-assign]  # a lost end marker
+
+
+async def test_what_is_kept_is_answered_while_the_link_is_down(broker: Broker) -> None:
+    before, _ = await broker.accounts.positions()
+    await broker.accounts.values()
+    broker.session.connection().callbacks.error(-1, 1100, "lost")
+    after, _ = await broker.accounts.positions()
+    assert {position.instrument for position in after} == {position.instrument for position in before}
+    assert (await broker.accounts.values())[0]
+    assert (await broker.accounts.summary()).net_liquidation is not None
+    with pytest.raises(BrokerLinkDown):
+        await broker.accounts.pnl()
+
+
+async def test_positions_that_were_never_marked_are_answered_unmarked_while_the_link_is_down(broker: Broker) -> None:
+    broker.session.connection().callbacks.error(-1, 1100, "lost")
+    positions, _ = await broker.accounts.positions()
+    assert len(positions) == 3
+    assert {position.market_price for position in positions} == {None}
+    with pytest.raises(BrokerLinkDown):
+        await broker.accounts.values()
+
+
+async def test_a_connection_lost_while_marks_are_awaited_is_no_long_wait(make_broker: MakeBroker) -> None:
+    broker = await make_broker(timings=replace(FAST, request_timeout_s=30.0))
+    broker.session.connection().callbacks.accountDownloadEnd = lambda *_: None
+    asking = asyncio.ensure_future(broker.accounts.values())
+    await eventually(lambda: broker.simulator.frames_received(ACCOUNT_UPDATES) == 1)
+    broker.simulator.drop_connections()
+    with pytest.raises(BrokerDisconnected):
+        await asking
+
+
+async def test_balances_that_others_have_taken_up_are_an_error_and_the_session_works(make_broker: MakeBroker) -> None:
+    broker = await make_broker(before_sync=refuse_summary)
+    with pytest.raises(RequestRejected):
+        await broker.accounts.summary()
+    assert len((await broker.accounts.positions())[0]) == 3
+
+
+async def refuse_summary(connection: Connection) -> None:
+    def refused(request_id: int, *_: object) -> None:
+        connection.callbacks.error(request_id, 322, "Maximum number of account summary requests exceeded")
+
+    connection.client.reqAccountSummary = refused
+
+
+async def test_a_position_without_a_price_has_no_figures_and_the_others_have_theirs(broker: Broker) -> None:
+    connection, real = broker.session.connection(), broker.session.connection().client.reqPnLSingle
+
+    def all_but_aapl(request_id: int, account: str, model: str, con_id: int) -> None:
+        if con_id != 265598:
+            real(request_id, account, model, con_id)
+
+    connection.client.reqPnLSingle = all_but_aapl
+    pnl = await broker.accounts.pnl()
+    assert pnl.daily_pnl is not None
+    figures = {detail.instrument.symbol: detail.unrealized_pnl for detail in pnl.details}
+    assert figures["AAPL"] is None
+    assert figures["SPY"] is not None
+    assert figures["MES"] is not None
+
+
+async def test_pnl_waits_for_positions_that_come_after_the_accounts_own(broker: Broker) -> None:
+    connection, real = broker.session.connection(), broker.session.connection().client.reqPnLSingle
+    loop = asyncio.get_running_loop()
+    connection.client.reqPnLSingle = lambda *request: loop.call_later(0.05, real, *request)
+    pnl = await broker.accounts.pnl()
+    assert [detail.instrument.symbol for detail in pnl.details if detail.unrealized_pnl is None] == []
+
+
+async def test_figures_that_tws_has_not_computed_are_absent(broker: Broker) -> None:
+    await broker.accounts.pnl()
+    state = broker.accounts._state
+    state.pnl["DU1234567", 0].pnl(ib.UNSET_DOUBLE, 12.5, ib.UNSET_DOUBLE)
+    pnl = await broker.accounts.pnl()
+    assert (pnl.daily_pnl, pnl.realized_pnl) == (None, None)
+    assert pnl.unrealized_pnl == Decimal("12.5")
+
+
+async def test_a_closed_position_is_gone_and_its_pnl_is_followed_no_more(broker: Broker) -> None:
+    await broker.accounts.pnl()
+    aapl = await broker.contracts.resolve(AAPL)
+    sell = Terms(action="SELL", quantity=100, order_type="MKT", account="DU1234567")
+    broker.simulator.gateway.place(99, 1, ContractQuery(con_id=aapl.con_id), sell)
+    async with asyncio.timeout(5):
+        while len((await broker.accounts.positions())[0]) == 3:
+            await asyncio.sleep(0.01)
+    assert {detail.instrument.symbol for detail in (await broker.accounts.pnl()).details} == {"SPY", "MES"}
+    await eventually(lambda: broker.simulator.frames_received(CANCEL_PNL_SINGLE) == 1)
+
+
+async def test_a_value_of_another_quantity_is_not_shown(broker: Broker) -> None:
+    (aapl, *_), _ = await broker.accounts.positions()
+    contract = to_contract(aapl.instrument)
+    broker.accounts._state.position("DU1234567", contract, 70.0, 250.0)
+    (changed, *_), _ = await broker.accounts.positions()
+    assert changed.market_price == aapl.market_price
+    assert (changed.market_value, changed.unrealized_pnl) == (None, None)
+
+
 async def test_raw_values_have_ibkrs_tags(broker: Broker) -> None:
     values, _ = await broker.accounts.values()
     assert {"NetLiquidation", "BuyingPower"} <= {value.tag for value in values}
@@ -136,7 +425,7 @@ def test_a_double_becomes_the_decimal_it_was_written_as(value: str | float, exac
     assert decimal(value) == Decimal(exact)
 
 
-@pytest.mark.parametrize("code", [202, 399, 404, 2104, 2109, 10167, 10349])
+@pytest.mark.parametrize("code", [202, 399, 404, 2104, 2109, 10090, 10091, 10167, 10349])
 def test_notices_reject_nothing(code: int) -> None:
     assert is_notice(code)
     assert not is_rejection(code)
@@ -154,6 +443,8 @@ def test_rejections_are_no_notices(code: int) -> None:
         (162, "Historical data request pacing violation", Reason.PACING_HISTORICAL),
         (162, "No market data permissions for NYSE STK", Reason.MARKET_DATA_NOT_SUBSCRIBED),
         (162, "HMDS query returned no data", Reason.NO_DATA),
+        (420, "Invalid Real-time Query:Historical data request pacing violation", Reason.RATE_LIMITED),
+        (420, "Invalid Real-time Query:No market data permissions", Reason.MARKET_DATA_NOT_SUBSCRIBED),
         (200, "No security definition has been found for the request", Reason.CONTRACT_NOT_FOUND),
         (200, "The contract description specified for ES is ambiguous", Reason.CONTRACT_AMBIGUOUS),
         (321, "The API interface is currently in Read-Only mode.", Reason.READ_ONLY_API),
