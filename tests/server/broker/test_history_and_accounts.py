@@ -91,7 +91,8 @@ async def test_identical_requests_at_the_same_time_are_one(broker: Broker) -> No
 async def test_a_caller_that_leaves_does_not_end_what_another_waits_for_and_the_last_does(broker: Broker) -> None:
     await broker.contracts.resolve(AAPL)
     replies = answers_held_back(broker)
-    hasty, patient = (asyncio.ensure_future(broker.history.bars(MONTH, 5.0)) for _ in range(2))
+    # Far longer than this test waits: the cancel on the wire is the caller's, not the timeout's.
+    hasty, patient = (asyncio.ensure_future(broker.history.bars(MONTH, 600.0)) for _ in range(2))
     await eventually(lambda: broker.simulator.frames_received(HISTORICAL) == 1)
     hasty.cancel()
     await asyncio.wait((hasty,))
