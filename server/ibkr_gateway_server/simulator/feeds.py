@@ -10,19 +10,21 @@ from ibkr_gateway_server.simulator import history
 from ibkr_gateway_server.simulator.codec import messages
 from ibkr_gateway_server.simulator.ledger import Ledger
 from ibkr_gateway_server.simulator.listings import Listing
-from ibkr_gateway_server.simulator.market import Market, Prices
+from ibkr_gateway_server.simulator.market import Market
 
-# Tick numbers by field: (live, delayed).
-_PRICE_TICKS = {
-    "bid": (1, 66),
-    "ask": (2, 67),
-    "last": (4, 68),
-    "high": (6, 72),
-    "low": (7, 73),
-    "close": (9, 75),
-    "open": (14, 76),
-}
-_SIZE_TICKS = {"bid": (0, 69), "ask": (3, 70), "last": (5, 71)}
+
+@dataclass(frozen=True, slots=True)
+class _Tick:
+    """A price's tick numbers, each live and delayed, its size's, and the mask of its attributes."""
+
+    price: tuple[int, int]
+    size: tuple[int, int] | None = None
+    mask: int = 0
+
+
+# The best prices can be traded against automatically: bit 0 of the mask.
+BID, ASK, LAST = _Tick((1, 66), (0, 69), 1), _Tick((2, 67), (3, 70), 1), _Tick((4, 68), (5, 71))
+HIGH, LOW, CLOSE, OPEN = _Tick((6, 72)), _Tick((7, 73)), _Tick((9, 75)), _Tick((14, 76))
 VOLUME, TIMESTAMP, HALTED, MODEL = (8, 74), (45, 88), (49, 90), (13, 83)
 RT_VOLUME = "233"
 
@@ -56,18 +58,16 @@ class Quotes:
         """A tick for every value that differs from what was sent."""
         now -= DELAY_S if self.is_delayed else 0.0
         prices = market.prices(self.listing, now)
-        traded = False
-        for name, numbers in _PRICE_TICKS.items():
-            price, size = getattr(prices, name), self._size(prices, name)
-            if price is None:
-                continue
-            number = numbers[self.is_delayed]
-            if self._is_new(number, (price, size)):
-                traded = traded or name == "last"
-                yield messages.tick_price(self.req_id, number, price, size, 1 if name in ("bid", "ask") else 0)
-                # A live gateway sends the size again by itself, superfluous as it is.
-                if name in _SIZE_TICKS and self.listing.sec_type != "IND":
-                    yield messages.tick_size(self.req_id, _SIZE_TICKS[name][self.is_delayed], size)
+        last = (prices.last, 0 if self.listing.sec_type == "IND" else prices.last_size)
+        # Currencies are quoted, and their trades are not told.
+        traded = self.listing.sec_type != "CASH" and self.sent.get(LAST.price[self.is_delayed]) != last
+        if prices.bid is not None and prices.ask is not None:
+            yield from self._price(BID, prices.bid, prices.bid_size)
+            yield from self._price(ASK, prices.ask, prices.ask_size)
+        if traded:
+            yield from self._price(LAST, *last)
+        for tick, price in ((HIGH, prices.high), (LOW, prices.low), (CLOSE, prices.close), (OPEN, prices.open)):
+            yield from self._price(tick, price, 0)
         if self.listing.sec_type not in ("IND", "CASH") and self._is_new(VOLUME[self.is_delayed], prices.volume):
             yield messages.tick_size(self.req_id, VOLUME[self.is_delayed], prices.volume)
         if traded:
@@ -80,8 +80,14 @@ class Quotes:
             if self._is_new(MODEL[self.is_delayed], round(model.price, 4)):
                 yield messages.tick_option(self.req_id, MODEL[self.is_delayed], model)
 
-    def _size(self, prices: Prices, name: str) -> int:
-        return int(getattr(prices, f"{name}_size", 0)) if self.listing.sec_type != "IND" else 0
+    def _price(self, tick: _Tick, price: float, size: int) -> Iterator[list[str]]:
+        number = tick.price[self.is_delayed]
+        if not self._is_new(number, (price, size)):
+            return
+        yield messages.tick_price(self.req_id, number, price, size, tick.mask)
+        # A live gateway sends the size again by itself, superfluous as it is.
+        if tick.size is not None and size:
+            yield messages.tick_size(self.req_id, tick.size[self.is_delayed], size)
 
     def _is_new(self, number: int, value: object) -> bool:
         if self.sent.get(number) == value:

@@ -48,6 +48,7 @@ class Listing:
     min_tick: float = 0.01
     market_rule: int = 26
     valid_exchanges: str = "SMART"
+    order_types: str = ORDER_TYPES
     market_name: str = ""
     contract_month: str = ""
     industry: str = ""

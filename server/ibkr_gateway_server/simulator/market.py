@@ -123,13 +123,15 @@ class Market:
         self._spreads: dict[int, float] = {}
         self._lasts: dict[int, tuple[float, float]] = {}
         self._days: dict[int, _Day] = {}
+        # What has been worked out for the moment that everyone looks at.
         self._looked_at = 0.0
         self._looks: dict[int, Prices] = {}
+        self._root_looks: dict[str, float] = {}
 
     def prices(self, listing: Listing, now: float) -> Prices:
         """Bid, ask, last and the day's figures, each on the price step."""
         if now != self._looked_at:
-            self._looked_at, self._looks = now, {}
+            self._look_at(now)
         if listing.con_id not in self._looks:
             self._looks[listing.con_id] = self._prices(listing, now)
         return self._looks[listing.con_id]
@@ -168,7 +170,7 @@ class Market:
         earlier = self._shifts.setdefault(listing.root, [])
         earlier.append((now, (earlier[-1][1] if earlier else 1.0) * factor))
         self._days.clear()
-        self._looks.clear()
+        self._look_at(self._looked_at)
 
     def set_quote(
         self, listing: Listing, now: float, *, bid: float | None, ask: float | None, last: float | None
@@ -236,7 +238,19 @@ class Market:
     def _spread(self, listing: Listing, value: float) -> float:
         return self._spreads.get(listing.con_id, self.step(listing, value) * listing.spread_ticks)
 
+    def _look_at(self, now: float) -> None:
+        self._looked_at = now
+        self._looks.clear()
+        self._root_looks.clear()
+
     def _root_price(self, name: str, now: float) -> float:
+        if now != self._looked_at:
+            return self._root_price_at(name, now)
+        if name not in self._root_looks:
+            self._root_looks[name] = self._root_price_at(name, now)
+        return self._root_looks[name]
+
+    def _root_price_at(self, name: str, now: float) -> float:
         root, number = ROOTS[name], self._roots[name]
         wander = 0.0
         for layer, span in enumerate(SPANS_S):

@@ -74,8 +74,10 @@ def place_order_fields(version: int, **given: Any) -> list[object]:
     fields += ["", order.get("what_if", 0), "", 0, 0, 0, 0]
     fields += ["", "", order.get("limit_offset", ""), "", "", "", 0, "", "", "", "", "", "", "", "", 0, 0, 0, ""]
     later = ((158, [""]), (160, [""]), (162, [0]), (166, [""]), (169, [""]), (183, [""]), (184, [0]))
+    rfq: list[object] = ["", 2147483647] if 187 <= version < 190 else []
     latest = ((189, [0]), (192, [2147483647]), (199, [0]))
-    return fields + [field for since, more in (*later, *latest) if version >= since for field in more]
+    fields += [field for since, more in later if version >= since for field in more]
+    return [*fields, *rfq, *(field for since, more in latest if version >= since for field in more)]
 
 
 @pytest.fixture

@@ -8,6 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+from ibkr_gateway_server.simulator.__main__ import main
+
 from tests.conftest import program
 
 MODULE = "ibkr_gateway_server.simulator"
@@ -31,6 +34,16 @@ def test_a_port_in_use_is_named_with_exit_code_69() -> None:
         )
     assert done.returncode == 69
     assert port in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--nonsense"], ["--port", "70000"], ["--port", "x"], ["--server-version", "201"], ["--speed", "0"]]
+)
+def test_wrong_arguments_are_named_with_exit_code_64(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 64
+    assert arguments[-1] in capsys.readouterr().err
 
 
 def test_help_explains_every_option() -> None:

@@ -82,6 +82,34 @@ def test_an_unknown_message_closes_the_connection(talk: Talk) -> None:
     assert talk.session.is_closed
 
 
+@pytest.mark.parametrize("message_id", ["", "x", "\u00b2", "-1", "9" * 5000])
+def test_a_message_without_an_id_closes_the_connection(talk: Talk, message_id: str) -> None:
+    talk.ask(message_id, "1")
+    assert talk.session.is_closed
+
+
+@pytest.mark.parametrize(
+    ("fields", "cause"),
+    [
+        (["9", "8"], "Message id 9. Socket I/O error - "),
+        (
+            ["8", "1", "many"],
+            'Message id 8. Unable to parse data. java.lang.NumberFormatException: For input string: "',
+        ),
+        (["8", "1", "1e30"], "Message id 8. Unable to parse data."),
+    ],
+)
+def test_a_message_that_cannot_be_read_is_answered_and_the_conversation_goes_on(
+    talk: Talk, fields: list[str], cause: str
+) -> None:
+    talk.ask(*fields)
+    (answer,) = talk.messages()
+    assert answer[1:3] == ["-1", "320"]
+    assert answer[3].startswith(f"Error reading request.{cause}")
+    talk.ask("49", "1")
+    assert talk.messages() == [["49", "1", str(int(NOW))]]
+
+
 @pytest.mark.parametrize("length", [0, 0x7FFFFFFF, 0xFFFFFFFF])
 def test_an_impossible_length_closes_the_connection(talk: Talk, length: int) -> None:
     talk.session.receive(struct.pack(">I", length), NOW)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from ibkr_gateway_server.simulator.listings import ORDER_TYPES, Listing
+from ibkr_gateway_server.simulator.listings import Listing
 from ibkr_gateway_server.simulator.wire import plain
 
 SIZE_INCREMENTS = 164
@@ -35,7 +35,7 @@ def contract_data(
         plain(listing.min_tick),
         *(["100"] if version < SIZE_INCREMENTS else []),
         listing.multiplier,
-        ORDER_TYPES,
+        listing.order_types,
         exchanges,
         "1",
         str(listing.under_con_id),

@@ -1,0 +1,127 @@
+"""Requests about accounts: summaries, updates, positions, P&L."""
+
+from __future__ import annotations
+
+import pytest
+from ibkr_gateway_server.simulator.gateway import Gateway
+
+from tests.server.simulator.conftest import NOW, Talk
+
+ID = "1000000001"
+ACCOUNT = "DU1234567"
+
+
+def summary(talk: Talk, tags: str, req_id: str = ID) -> list[list[str]]:
+    talk.ask("62", "1", req_id, "All", tags)
+    return talk.messages()
+
+
+def test_a_summarys_tags_come_in_alphabetical_order_and_then_its_end(talk: Talk) -> None:
+    *rows, end = summary(talk, "TotalCashValue,NetLiquidation,AccountType")
+    assert [row[4] for row in rows] == ["AccountType", "NetLiquidation", "TotalCashValue"]
+    assert [row[6] for row in rows] == ["", "USD", "USD"]
+    assert end == ["64", "1", ID]
+
+
+def test_balances_by_currency_are_told_to_who_asks_for_the_ledger(talk: Talk) -> None:
+    *rows, _ = summary(talk, "$LEDGER:ALL")
+    cash = {row[6]: row[5] for row in rows if row[4] == "CashBalance"}
+    assert set(cash) == {"BASE", "USD"}
+    assert cash["BASE"] == cash["USD"]
+
+
+def test_a_third_summary_is_refused_until_one_is_cancelled(talk: Talk) -> None:
+    summary(talk, "NetLiquidation", "1")
+    summary(talk, "NetLiquidation", "2")
+    (refusal,) = summary(talk, "NetLiquidation", "3")
+    assert refusal[1:3] == ["3", "322"]
+    talk.ask("63", "1", "1")
+    assert summary(talk, "NetLiquidation", "3")[-1] == ["64", "1", "3"]
+
+
+def test_a_fill_changes_the_summary_soon_and_only_what_has_changed(talk: Talk) -> None:
+    summary(talk, "AccountType,TotalCashValue")
+    talk.place(1, quantity=10)
+    talk.wait(0.5)
+    (row,) = talk.heard("63")
+    assert row[4] == "TotalCashValue"
+
+
+@pytest.mark.parametrize("account", ["", ACCOUNT])
+def test_account_updates_are_values_portfolio_time_and_end(talk: Talk, account: str) -> None:
+    talk.ask("6", "2", "1", account)
+    messages = talk.messages()
+    kinds = [fields[0] for fields in messages]
+    assert kinds == sorted(kinds, key=["6", "7", "8", "54"].index)
+    assert [fields[2] for fields in messages if fields[0] == "7"] != []
+    assert messages[-1] == ["54", "1", ACCOUNT]
+
+
+def test_updates_of_another_login_are_refused(talk: Talk) -> None:
+    talk.ask("6", "2", "1", "U999")
+    assert talk.messages()[0][2] == "321"
+
+
+def test_a_fill_is_told_to_who_reads_positions_until_they_stop(talk: Talk) -> None:
+    talk.ask("61", "1")
+    before = {fields[3]: fields[14] for fields in talk.heard("61")}
+    talk.place(1, quantity=10)
+    talk.wait(0.5)
+    (row,) = talk.heard("61")
+    assert float(row[14]) == float(before["265598"]) + 10
+    talk.ask("64", "1")
+    talk.place(2, quantity=10)
+    talk.wait(0.5)
+    assert talk.heard("61") == []
+
+
+def test_a_position_has_its_listing_and_a_futures_has_none(talk: Talk) -> None:
+    talk.ask("61", "1")
+    *rows, end = talk.messages()
+    assert {fields[4]: fields[10] for fields in rows} == {"AAPL": "NASDAQ", "SPY": "ARCA", "MES": ""}
+    assert end == ["62", "1"]
+
+
+@pytest.mark.parametrize(("request_id", "row", "end"), [("76", "73", "74"), ("74", "71", "72")])
+def test_multi_requests_answer_under_their_id_for_each_account(request_id: str, row: str, end: str) -> None:
+    talk = Talk(Gateway(7, (ACCOUNT, "DU7654321"), NOW))
+    talk.messages()
+    talk.ask(request_id, "1", ID, "", "", "0")
+    *rows, last = talk.messages()
+    assert {fields[0] for fields in rows} == {row}
+    assert {fields[2] for fields in rows} == {ID}
+    assert last == [end, "1", ID]
+
+
+def test_profit_and_loss_comes_every_second_and_adds_up(talk: Talk) -> None:
+    talk.ask("92", ID, ACCOUNT, "")
+    talk.ask("94", "2", ACCOUNT, "", "265598")
+    talk.wait(3.5, step=0.25)
+    messages = talk.messages()
+    whole = [fields for fields in messages if fields[0] == "94"]
+    single = [fields for fields in messages if fields[0] == "95"]
+    assert len(whole) == len(single) == 4
+    position, _, unrealized, _, value = (float(field) for field in single[-1][2:])
+    held = talk.gateway.ledgers[ACCOUNT].holdings[265598]
+    assert value - position * held.average_cost == pytest.approx(unrealized, abs=0.01)
+    talk.ask("93", ID)
+    talk.ask("95", "2")
+    talk.wait(3.0, step=0.25)
+    assert talk.messages() == []
+
+
+def test_profit_and_loss_of_what_is_not_held_is_refused(talk: Talk) -> None:
+    talk.ask("94", ID, ACCOUNT, "", "272093")
+    assert talk.messages()[0][1:3] == [ID, "321"]
+
+
+def test_a_new_day_begins_without_gains(gateway: Gateway, talk: Talk) -> None:
+    talk.place(1, action="SELL", quantity=10)
+    talk.wait(0.5)
+    ledger = gateway.ledgers[ACCOUNT]
+    assert ledger.realized != 0
+    # Ten in the morning in New York: the day ends in fourteen hours.
+    gateway.advance(NOW + 14 * 3600 + 1)
+    assert ledger.realized == 0
+    figures = ledger.figures(gateway.mark)
+    assert abs(figures.daily) < 0.02 * figures.gross
