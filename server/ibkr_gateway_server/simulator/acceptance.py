@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 from ibkr_gateway_server.simulator.codec.orders import Preview
 from ibkr_gateway_server.simulator.instruments import Catalogue, ContractQuery
-from ibkr_gateway_server.simulator.ledger import INITIAL_MARGIN, Ledger, Mark, commission
+from ibkr_gateway_server.simulator.ledger import INITIAL_MARGIN, Ledger, Mark, commission, maintenance_margin
 from ibkr_gateway_server.simulator.listings import Listing
 from ibkr_gateway_server.simulator.market import Market
 from ibkr_gateway_server.simulator.orders import KNOWN_TYPES, LIMITED, STOPS, TOUCHES, TRAILING, WORKED_TYPES, Terms
@@ -121,5 +121,5 @@ def _added_margin(terms: Terms, listing: Listing, ledger: Ledger, mark: Mark) ->
     held = ledger.holdings.get(listing.con_id)
     quantity = held.quantity if held else 0.0
     signed = terms.quantity if terms.action == "BUY" else -terms.quantity
-    units = (abs(quantity + signed) - abs(quantity)) * listing.units
-    return units * _price(terms, listing, mark) * listing.margin_rate
+    price = _price(terms, listing, mark)
+    return maintenance_margin(listing, quantity + signed, price) - maintenance_margin(listing, quantity, price)

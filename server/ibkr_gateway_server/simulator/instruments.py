@@ -16,9 +16,9 @@ from ibkr_gateway_server.simulator.listings import FIXED, ROOTS, Listing
 
 _MONTH_CODES = "FGHJKMNQUVXZ"
 _FUTURES = {
-    # symbol: (name, multiplier, con_id base, margin as a share of value)
-    "ES": ("E-mini S&P 500", "50", 700_000_000, 0.056),
-    "MES": ("Micro E-mini S&P 500", "5", 701_000_000, 0.056),
+    # symbol: (name, multiplier, con_id base, maintenance margin of one contract)
+    "ES": ("E-mini S&P 500", "50", 700_000_000, 22_400.0),
+    "MES": ("Micro E-mini S&P 500", "5", 701_000_000, 2_240.0),
 }
 _OPTION_ROOTS = {"AAPL": (265598, 5.0), "SPY": (756733, 5.0)}
 _STRIKES_EACH_SIDE = 10
@@ -104,7 +104,7 @@ class Catalogue:
                     under_sec_type="IND",
                     agg_group="2147483647",
                     root="SPX",
-                    margin_rate=margin,
+                    contract_margin=margin,
                 )
 
     def _options(self) -> Iterator[Listing]:

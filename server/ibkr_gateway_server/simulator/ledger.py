@@ -13,8 +13,9 @@ from ibkr_gateway_server.simulator.listings import Listing
 
 Mark = Callable[[Listing], float]
 
-# Maintenance margin is a share of a position's value (listings); what opens one is a tenth above it.
+# What opens a position binds a tenth more than what keeps it.
 INITIAL_MARGIN = 1.1
+SOLD_OPTION_SHARE = 0.2
 
 
 @dataclass(slots=True)
@@ -128,7 +129,7 @@ class Ledger:
             value, gain = holding.value(price), holding.unrealized(price)
             unrealized += gain
             daily += value - holding.day_base
-            margin += abs(value) * holding.listing.margin_rate
+            margin += maintenance_margin(holding.listing, holding.quantity, price)
             if holding.listing.sec_type == "FUT":
                 futures_gain += value - holding.quantity * holding.basis
                 continue
@@ -151,6 +152,16 @@ class Ledger:
             unrealized=unrealized,
             daily=daily,
         )
+
+
+def maintenance_margin(listing: Listing, quantity: float, price: float) -> float:
+    """What a position binds. A sold option binds its value and a fifth of what it may have to deliver."""
+    if listing.contract_margin:
+        return abs(quantity) * listing.contract_margin
+    value = abs(quantity * price * listing.units) * listing.margin_rate
+    if listing.sec_type == "OPT" and quantity < 0:
+        return value + SOLD_OPTION_SHARE * abs(quantity) * listing.strike * listing.units
+    return value
 
 
 def commission(listing: Listing, quantity: float, price: float) -> float:

@@ -30,7 +30,10 @@ MARKET_RULES: dict[int, tuple[tuple[float, float], ...]] = {
 
 @dataclass(frozen=True)
 class Listing:
-    """One contract. Prices are per unit; `scale` times the root's price is its own; margins are per unit of value."""
+    """One contract. Prices are per unit; `scale` times the root's price is its own.
+
+    Its maintenance margin is a share of its value (`margin_rate`) or an amount for each contract (`contract_margin`).
+    """
 
     con_id: int
     symbol: str
@@ -67,6 +70,7 @@ class Listing:
     scale: float = 1.0
     spread_ticks: int = 1
     margin_rate: float = 0.25
+    contract_margin: float = 0.0
     is_subscribed: bool = True
 
     @property

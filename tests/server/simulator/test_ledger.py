@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from ibkr_gateway_server.simulator.instruments import Catalogue, ContractQuery
-from ibkr_gateway_server.simulator.ledger import Ledger, commission
-from ibkr_gateway_server.simulator.listings import FIXED
+from ibkr_gateway_server.simulator.ledger import Ledger, commission, maintenance_margin
+from ibkr_gateway_server.simulator.listings import FIXED, Listing
 
 from tests.server.simulator.test_market import NOW, Market
 
@@ -48,6 +48,23 @@ def test_a_closing_trade_realizes_its_gain_less_both_commissions() -> None:
     ledger.fill(AAPL, 10, 50.0, 1.0)
     assert ledger.fill(AAPL, -10, 51.0, 1.0) == pytest.approx(8.0)
     assert ledger.cash == pytest.approx(1008.0)
+
+
+OPTION = next(listing for listing in Catalogue(date(2026, 11, 23)) if listing.sec_type == "OPT")
+
+
+@pytest.mark.parametrize(
+    ("listing", "quantity", "price", "margin"),
+    [
+        (AAPL, 100, 200.0, 5_000.0),
+        (AAPL, -100, 200.0, 5_000.0),
+        (ES, -2, 6_800.0, 44_800.0),
+        (OPTION, 1, 5.0, 500.0),
+        (OPTION, -1, 5.0, 500.0 + 0.2 * OPTION.strike * 100),
+    ],
+)
+def test_a_position_binds_margin_of_its_kind(listing: Listing, quantity: float, price: float, margin: float) -> None:
+    assert maintenance_margin(listing, quantity, price) == pytest.approx(margin)
 
 
 @pytest.mark.parametrize(("quantity", "price", "fee"), [(10, 100.0, 1.0), (1000, 100.0, 5.0), (1, 10.0, 0.1)])

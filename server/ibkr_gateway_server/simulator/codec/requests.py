@@ -121,6 +121,9 @@ def read_order(version: int, fields: Fields, contract: ContractQuery) -> Terms:
     def number(name: str) -> float | None:
         return Fields([raw[name]]).number_or_none()
 
+    def integer(name: str, default: int = 0) -> int:
+        return Fields([raw[name]]).integer(default) or default
+
     def flag(name: str) -> bool:
         return Fields([raw[name]]).flag()
 
@@ -135,14 +138,14 @@ def read_order(version: int, fields: Fields, contract: ContractQuery) -> Terms:
         account=raw["account"],
         order_ref=raw["order_ref"],
         transmit=flag("transmit"),
-        parent_id=int(number("parent_id") or 0),
+        parent_id=integer("parent_id"),
         outside_rth=flag("outside_rth"),
         hidden=flag("hidden"),
-        display_size=int(number("display_size") or 0),
+        display_size=integer("display_size"),
         all_or_none=flag("all_or_none"),
         good_after_time=raw["good_after_time"],
         good_till_date=raw["good_till_date"],
-        oca_type=int(number("oca_type") or 3),
+        oca_type=integer("oca_type", 3),
         trail_stop_price=number("trail_stop_price"),
         trailing_percent=number("trailing_percent"),
         limit_price_offset=number("lmt_price_offset"),
