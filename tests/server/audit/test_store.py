@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
@@ -83,7 +84,7 @@ async def test_the_chain_holds_over_a_restart(tmp_path: Path) -> None:
 @pytest.mark.parametrize("statement", ["UPDATE events SET kind = 'other'", "DELETE FROM events"])
 async def test_the_database_itself_refuses_to_change_an_event(store: AuditStore, statement: str) -> None:
     await append(store, 1)
-    with sqlite3.connect(store.path) as other, pytest.raises(sqlite3.IntegrityError, match="never"):
+    with closing(sqlite3.connect(store.path)) as other, pytest.raises(sqlite3.IntegrityError, match="never"):
         other.execute(statement)
 
 
