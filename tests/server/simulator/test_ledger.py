@@ -31,9 +31,10 @@ def test_what_the_account_gained_is_what_its_trades_gained(trades: list[tuple[in
     mark = 123.45
     figures = ledger.figures(lambda _listing: mark)
     gained = held * mark * named.units - paid - fees
-    assert figures.net_liquidation - 1_000_000.0 == pytest.approx(gained, abs=0.005)
-    assert figures.realized + figures.unrealized == pytest.approx(gained, abs=0.005)
-    assert figures.daily == pytest.approx(gained, abs=0.005)
+    # Net liquidation is told in cents, so half a cent is nothing.
+    assert figures.net_liquidation - 1_000_000.0 == pytest.approx(gained, abs=0.00501)
+    assert figures.realized + figures.unrealized == pytest.approx(gained, abs=1e-6)
+    assert figures.daily == pytest.approx(gained, abs=1e-6)
     assert ledger.holdings[named.con_id].quantity == held
 
 
