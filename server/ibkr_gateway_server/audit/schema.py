@@ -120,14 +120,18 @@ def open_database(path: Path) -> Engine:
     )
     event.listen(engine, "connect", _set_pragmas)
     event.listen(engine, "begin", _begin_immediate)
-    with engine.begin() as connection:
-        version = connection.execute(text("PRAGMA user_version")).scalar_one()
-        if version not in (0, SCHEMA_VERSION):
-            raise WrongSchema(f"{path} has schema version {version}, this gateway writes version {SCHEMA_VERSION}")
-        metadata.create_all(connection)
-        for trigger in _IMMUTABLE_EVENTS:
-            connection.execute(text(trigger))
-        connection.execute(text(f"PRAGMA user_version = {SCHEMA_VERSION}"))
+    try:
+        with engine.begin() as connection:
+            version = connection.execute(text("PRAGMA user_version")).scalar_one()
+            if version not in (0, SCHEMA_VERSION):
+                raise WrongSchema(f"{path} has schema version {version}, this gateway writes version {SCHEMA_VERSION}")
+            metadata.create_all(connection)
+            for trigger in _IMMUTABLE_EVENTS:
+                connection.execute(text(trigger))
+            connection.execute(text(f"PRAGMA user_version = {SCHEMA_VERSION}"))
+    except BaseException:
+        engine.dispose()
+        raise
     return engine
 
 
