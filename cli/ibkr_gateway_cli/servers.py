@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from typing import Annotated
@@ -32,9 +33,10 @@ def simulate(context: typer.Context) -> None:
 def run_module(module: str, arguments: list[str]) -> int:
     """Run a program of the server's package until it ends.
 
-    Ctrl-C reaches it as it reaches us. Returns its exit code.
+    Ctrl-C reaches it as it reaches us, SIGTERM is passed on. Returns its exit code.
     """
     process = subprocess.Popen([sys.executable, "-m", module, *arguments])
+    signal.signal(signal.SIGTERM, lambda _signal, _frame: process.terminate())
     while True:
         try:
             return process.wait()
