@@ -15,7 +15,7 @@ from enum import Enum
 from ibkr_gateway_server.simulator.behaviour import MIN_CLIENT_VERSION
 from ibkr_gateway_server.simulator.codec import contracts, messages, orders
 from ibkr_gateway_server.simulator.faults import Fault
-from ibkr_gateway_server.simulator.feeds import LiveBars, Pnl, Quotes, RealTimeBars
+from ibkr_gateway_server.simulator.feeds import Feeds
 from ibkr_gateway_server.simulator.gateway import Gateway
 from ibkr_gateway_server.simulator.listings import Listing
 from ibkr_gateway_server.simulator.orders import Execution, Order
@@ -60,10 +60,7 @@ class Session:
         self.client_id = -1
         self.stage = Stage.HELLO
         self.data_type = 1
-        self.quotes: dict[int, Quotes] = {}
-        self.live_bars: dict[int, LiveBars] = {}
-        self.real_time_bars: dict[int, RealTimeBars] = {}
-        self.pnl: dict[int, Pnl] = {}
+        self.feeds = Feeds()
         # Account summaries: the tags that were asked for, and by account, tag and currency what was last said.
         self.summaries: dict[int, frozenset[str]] = {}
         self.summary_rows: dict[int, dict[tuple[str, str, str], str]] = {}
@@ -101,9 +98,7 @@ class Session:
         if now >= self._account_due:
             self._account_due = now + ACCOUNT_INTERVAL_S
             tell_changes(self)
-        for feeds in (self.quotes, self.live_bars, self.real_time_bars, self.pnl):
-            for feed in feeds.values():
-                self.send(*feed.changes(market, now))
+        self.send(*self.feeds.changes(market, now))
 
     def take(self) -> list[bytes]:
         """Bytes to send; each piece goes out by itself."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ibkr_gateway_server.simulator.codec import contracts, messages
-from ibkr_gateway_server.simulator.feeds import Pnl
+from ibkr_gateway_server.simulator.feeds.pnl import Pnl
 from ibkr_gateway_server.simulator.ledger import Figures
 from ibkr_gateway_server.simulator.wire import Fields
 
@@ -190,7 +190,7 @@ def subscribe_pnl_single(session: Session, fields: Fields) -> None:
 
 
 def cancel_pnl(session: Session, fields: Fields) -> None:
-    session.pnl.pop(fields.integer(), None)
+    session.feeds.stop(Pnl, fields.integer())
 
 
 def _start_pnl(session: Session, req_id: int, account: str, con_id: int) -> None:
@@ -198,5 +198,6 @@ def _start_pnl(session: Session, req_id: int, account: str, con_id: int) -> None
     if ledger is None or (con_id and con_id not in ledger.holdings):
         session.error(req_id, 321, "Error validating request.-'bI' : cause - Invalid account code or contract.")
         return
-    feed = session.pnl[req_id] = Pnl(req_id, ledger, con_id)
+    feed = Pnl(req_id, ledger, con_id)
+    session.feeds.start(feed)
     session.send(*feed.changes(session.gateway.market, session.gateway.now))

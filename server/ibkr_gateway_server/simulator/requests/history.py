@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 from ibkr_gateway_server.simulator import history
 from ibkr_gateway_server.simulator.codec import messages
 from ibkr_gateway_server.simulator.codec.requests import read_contract, skip_legs
-from ibkr_gateway_server.simulator.feeds import BarDate, LiveBars
+from ibkr_gateway_server.simulator.feeds.bars import BarDate, LiveBars
 from ibkr_gateway_server.simulator.history import BadRequest, BarSpan
 from ibkr_gateway_server.simulator.listings import Listing
 from ibkr_gateway_server.simulator.requests.contracts import one_contract
@@ -58,13 +58,13 @@ def bars(session: Session, fields: Fields) -> None:
     if keeps_up:
         now = session.gateway.now
         growing = history.growing_bar(listing, size, now, regular=regular)
-        session.live_bars[req_id] = LiveBars(req_id, listing, size, regular, date_of, shown, now, growing)
+        session.feeds.start(LiveBars(req_id, listing, size, regular, date_of, shown, now, growing))
 
 
 def cancel_bars(session: Session, fields: Fields) -> None:
     fields.skip()
     req_id = fields.integer()
-    if session.live_bars.pop(req_id, None) is None:
+    if session.feeds.stop(LiveBars, req_id) is None:
         session.error(req_id, 366, f"No historical data query found for ticker id:{req_id}")
 
 

@@ -6,7 +6,8 @@ import math
 from typing import TYPE_CHECKING
 
 from ibkr_gateway_server.simulator.codec.requests import read_contract, skip_legs
-from ibkr_gateway_server.simulator.feeds import REAL_TIME_BAR_S, Quotes, RealTimeBars
+from ibkr_gateway_server.simulator.feeds.bars import REAL_TIME_BAR_S, RealTimeBars
+from ibkr_gateway_server.simulator.feeds.quotes import Quotes
 from ibkr_gateway_server.simulator.requests.contracts import VALIDATION, one_contract
 from ibkr_gateway_server.simulator.wire import Fields
 
@@ -37,7 +38,7 @@ def subscribe(session: Session, fields: Fields) -> None:
     skip_legs(fields, query)
     fields.skip(3 if fields.flag() else 0)
     generic, is_snapshot = fields.text(), fields.flag()
-    if req_id in session.quotes:
+    if session.feeds.find(Quotes, req_id) is not None:
         session.error(req_id, 322, "Error processing request.-'cl' : cause - Duplicate ticker id")
         return
     if is_snapshot and generic:
@@ -47,7 +48,7 @@ def subscribe(session: Session, fields: Fields) -> None:
     listing = one_contract(session, req_id, query)
     if listing is None:
         return
-    if len(session.quotes) >= MAX_LINES:
+    if len(session.feeds.of(Quotes)) >= MAX_LINES:
         session.error(req_id, 101, "Max number of tickers has been reached")
         return
     is_delayed = not listing.is_subscribed
@@ -59,13 +60,13 @@ def subscribe(session: Session, fields: Fields) -> None:
     feed = Quotes(req_id, listing, is_delayed, frozenset(generic.split(",")), is_snapshot)
     session.send(*feed.start(session.gateway.market, session.gateway.now))
     if not is_snapshot:
-        session.quotes[req_id] = feed
+        session.feeds.start(feed)
 
 
 def cancel(session: Session, fields: Fields) -> None:
     fields.skip()
     req_id = fields.integer()
-    if session.quotes.pop(req_id, None) is None:
+    if session.feeds.stop(Quotes, req_id) is None:
         session.error(req_id, 300, f"Can't find EId with tickerId:{req_id}")
 
 
@@ -81,9 +82,9 @@ def subscribe_real_time_bars(session: Session, fields: Fields) -> None:
         session.error(req_id, 10089, NOT_SUBSCRIBED_FOR_API)
         return
     first = math.floor(session.gateway.now / REAL_TIME_BAR_S) * REAL_TIME_BAR_S + REAL_TIME_BAR_S
-    session.real_time_bars[req_id] = RealTimeBars(req_id, listing, shown, first)
+    session.feeds.start(RealTimeBars(req_id, listing, shown, first))
 
 
 def cancel_real_time_bars(session: Session, fields: Fields) -> None:
     fields.skip()
-    session.real_time_bars.pop(fields.integer(), None)
+    session.feeds.stop(RealTimeBars, fields.integer())

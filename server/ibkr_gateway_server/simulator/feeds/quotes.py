@@ -1,14 +1,11 @@
-"""Subscriptions of one connection: what each has sent, and what is new at the next look."""
+"""Quotes: one reqMktData, streaming or a snapshot."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from ibkr_gateway_server.simulator import history
 from ibkr_gateway_server.simulator.codec import messages
-from ibkr_gateway_server.simulator.ledger import Ledger
 from ibkr_gateway_server.simulator.listings import Listing
 from ibkr_gateway_server.simulator.market import Market
 
@@ -30,8 +27,6 @@ RT_VOLUME = "233"
 
 # Delayed prices are this old.
 DELAY_S = 900.0
-PNL_INTERVAL_S = 1.0
-REAL_TIME_BAR_S = 5
 
 
 @dataclass(slots=True)
@@ -94,95 +89,3 @@ class Quotes:
             return False
         self.sent[number] = value
         return True
-
-
-@dataclass(slots=True)
-class RealTimeBars:
-    """One reqRealTimeBars: a bar of five seconds when it has ended."""
-
-    req_id: int
-    listing: Listing
-    shown: str
-    next_time: int
-
-    def changes(self, market: Market, now: float) -> Iterator[list[str]]:
-        """The bars that have ended."""
-        while now >= self.next_time:
-            start, self.next_time = self.next_time - REAL_TIME_BAR_S, self.next_time + REAL_TIME_BAR_S
-            bar = market.bar(self.listing, start, start + REAL_TIME_BAR_S)
-            prices = (bar.open, bar.high, bar.low, bar.close)
-            traded = (bar.volume, bar.wap, bar.count) if self.shown == "TRADES" else (-1, -1.0, -1)
-            yield messages.real_time_bar(self.req_id, start, prices, *traded)
-
-
-@dataclass(slots=True)
-class LiveBars:
-    """A historical request that keeps up to date: its growing bar, and each one once more when it has ended."""
-
-    req_id: int
-    listing: Listing
-    size: str
-    regular: bool
-    date_of: BarDate
-    shown: str
-    next_time: float
-    growing: history.BarSpan | None
-
-    def changes(self, market: Market, now: float) -> Iterator[list[str]]:
-        """The growing bar, every five seconds."""
-        if now < self.next_time:
-            return
-        self.next_time = math.floor(now / REAL_TIME_BAR_S) * REAL_TIME_BAR_S + REAL_TIME_BAR_S
-        before = self.growing
-        self.growing = history.growing_bar(self.listing, self.size, now, regular=self.regular)
-        if before is not None and (self.growing is None or self.growing.label != before.label):
-            yield self._update(market, before.until(now))
-        if self.growing is not None:
-            yield self._update(market, self.growing)
-
-    def _update(self, market: Market, span: history.BarSpan) -> list[str]:
-        bar = market.bar(self.listing, span.begin, span.end)
-        prices = (bar.open, bar.high, bar.low, bar.close)
-        traded = (bar.wap, bar.volume, bar.count) if self.shown in history.TRADED else (-1.0, -1, -1)
-        return messages.historical_data_update(self.req_id, self.date_of(span.label), prices, *traded)
-
-
-@dataclass(frozen=True, slots=True)
-class BarDate:
-    """How one historical request spells its dates."""
-
-    version: int
-    zone: str
-    is_daily: bool
-    as_epoch: bool
-
-    def __call__(self, start: int) -> str:
-        return messages.bar_time(self.version, start, self.zone, is_daily=self.is_daily, as_epoch=self.as_epoch)
-
-
-@dataclass(slots=True)
-class Pnl:
-    """One reqPnL (no listing) or reqPnLSingle."""
-
-    req_id: int
-    ledger: Ledger
-    con_id: int
-    next_time: float = 0.0
-
-    def changes(self, market: Market, now: float) -> Iterator[list[str]]:
-        """The figures, once a second."""
-        if now < self.next_time:
-            return
-        self.next_time = now + PNL_INTERVAL_S
-
-        def mark(listing: Listing) -> float:
-            return market.prices(listing, now).mark
-
-        if not self.con_id:
-            figures = self.ledger.figures(mark)
-            yield messages.pnl(self.req_id, figures.daily, figures.unrealized, figures.realized)
-        elif (holding := self.ledger.holdings.get(self.con_id)) is not None:
-            price = mark(holding.listing)
-            value = holding.value(price)
-            daily, gain = value - holding.day_base, holding.unrealized(price)
-            yield messages.pnl_single(self.req_id, holding.quantity, daily, gain, holding.realized, value)

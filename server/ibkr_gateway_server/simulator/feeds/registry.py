@@ -1,0 +1,49 @@
+"""The subscriptions of one connection, of every kind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol, TypeVar, cast
+
+from ibkr_gateway_server.simulator.market import Market
+
+
+class Feed(Protocol):
+    """What goes on after a request: it knows what it has sent, and says what is new at the next look."""
+
+    req_id: int
+
+    def changes(self, market: Market, now: float) -> Iterator[list[str]]:
+        """Messages that are due."""
+        ...
+
+
+F = TypeVar("F", bound=Feed)
+
+
+class Feeds:
+    """One feed of a kind under a request id; another kind may have the same id, as on a live gateway."""
+
+    def __init__(self) -> None:
+        self._feeds: dict[tuple[type[Feed], int], Feed] = {}
+
+    def start(self, feed: Feed) -> None:
+        """Follow this one, instead of an earlier one of its kind and id."""
+        self._feeds[type(feed), feed.req_id] = feed
+
+    def find(self, kind: type[F], req_id: int) -> F | None:
+        """The feed of a kind under an id."""
+        return cast("F | None", self._feeds.get((kind, req_id)))
+
+    def of(self, kind: type[F]) -> list[F]:
+        """Every feed of a kind, the oldest first."""
+        return [cast("F", feed) for (its_kind, _), feed in self._feeds.items() if its_kind is kind]
+
+    def stop(self, kind: type[F], req_id: int) -> F | None:
+        """End a feed; None when there is none."""
+        return cast("F | None", self._feeds.pop((kind, req_id), None))
+
+    def changes(self, market: Market, now: float) -> Iterator[list[str]]:
+        """What is new in all of them, in the order in which they were asked for."""
+        for feed in list(self._feeds.values()):
+            yield from feed.changes(market, now)
