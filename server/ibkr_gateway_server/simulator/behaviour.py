@@ -22,6 +22,10 @@ class Behaviour:
     exchange_s: float = 0.02
     """Seconds from there to the exchange's word."""
 
+    always_open: bool = True
+    """True: the market trades around the clock, so that it moves whenever someone looks. False: it has the exchanges'
+    hours and holidays."""
+
     enforces_pacing: bool = False
     """True: more than 50 messages in a second end the connection with error 100. False: they are taken, as by a gateway
     that is set to pace its clients instead."""

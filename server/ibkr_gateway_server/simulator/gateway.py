@@ -19,10 +19,11 @@ from ibkr_gateway_server.simulator.acceptance import OrderRefused
 from ibkr_gateway_server.simulator.behaviour import Behaviour
 from ibkr_gateway_server.simulator.codec.orders import Preview
 from ibkr_gateway_server.simulator.faults import Faults
+from ibkr_gateway_server.simulator.hours import TradingHours
 from ibkr_gateway_server.simulator.instruments import Catalogue, ContractQuery
 from ibkr_gateway_server.simulator.ledger import commission
 from ibkr_gateway_server.simulator.listings import FIXED, Listing
-from ibkr_gateway_server.simulator.market import QUOTES_PER_S, Market, scramble
+from ibkr_gateway_server.simulator.market import QUOTES_PER_S, Market, Tape, scramble
 from ibkr_gateway_server.simulator.opening import opening_ledgers
 from ibkr_gateway_server.simulator.orders import AT_CLOSE, STOPS, TRAILING, Execution, Order, Terms
 
@@ -56,12 +57,22 @@ class _Event:
 class Gateway:
     """Accounts and orders of one simulated login."""
 
-    def __init__(self, seed: int, accounts: Sequence[str], now: float, behaviour: Behaviour | None = None) -> None:
+    def __init__(
+        self,
+        seed: int,
+        accounts: Sequence[str],
+        now: float,
+        behaviour: Behaviour | None = None,
+        tape: Tape | None = None,
+    ) -> None:
         self.seed = seed
         self.now = now
         self.behaviour = behaviour or Behaviour()
         self.faults = Faults()
-        self.market = Market(seed)
+        self.trading_hours = TradingHours(always=self.behaviour.always_open)
+        self.market = Market(seed, self.trading_hours, tape)
+        for listing in FIXED:
+            self.market.follow(listing)
         self.catalogue = Catalogue(datetime.fromtimestamp(now, UTC).date(), self.mark)
         self.ledgers = opening_ledgers(accounts, self.catalogue, self.market, now)
         self.orders: dict[tuple[int, int], Order] = {}

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
-from ibkr_gateway_server.simulator import hours
+from ibkr_gateway_server.simulator.hours import Span, TradingHours, day_span, midnight_of
 from ibkr_gateway_server.simulator.listings import Listing
 
 # Source: TWS API, valid bar sizes, and the text of error 321; words and letters are both taken for weeks and months.
@@ -50,16 +50,31 @@ class BadRequest(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class BarSpan:
-    """One bar's time: its label in epoch seconds, from when to when it is about, and when it has ended."""
+    """One bar's time: its label in epoch seconds, the sessions or parts of them it is about, and when it has ended."""
 
     label: int
-    begin: float
-    end: float
-    stop: float
+    parts: tuple[Span, ...]
+    whole: tuple[Span, ...]
+
+    @classmethod
+    def of(cls, label: float, *parts: Span) -> BarSpan:
+        """A bar of all of these."""
+        return cls(int(label), parts, parts)
+
+    @property
+    def begin(self) -> float:
+        """From when it is."""
+        return self.parts[0][0]
+
+    @property
+    def end(self) -> float:
+        """Until when there is something of it."""
+        return self.parts[-1][1]
 
     def until(self, now: float) -> BarSpan:
         """As much of it as there is now."""
-        return replace(self, end=min(self.stop, now))
+        begun = tuple((begin, min(end, now)) for begin, end in self.whole if begin < now)
+        return replace(self, parts=begun or self.whole[:1])
 
 
 def width_of(size: str) -> int:
@@ -96,12 +111,14 @@ def end_of(text: str, now: float) -> float:
         raise BadRequest(text) from None
 
 
-def bar_spans(listing: Listing, size: str, duration: str, end: float, *, regular: bool) -> list[BarSpan]:
+def bar_spans(
+    hours: TradingHours, listing: Listing, size: str, duration: str, end: float, *, regular: bool
+) -> list[BarSpan]:
     """The bars of a request, oldest first. Raises BadRequest."""
     width, span = width_of(size), span_of(duration)
-    sessions = list(_sessions(listing, span, end, regular=regular or width >= DAY_S))
+    sessions = list(_sessions(hours, listing, span, end, regular=regular or (hours.always and width >= DAY_S)))
     if width >= DAY_S:
-        return [bar.until(end) for bar in _wide_bars(listing, width, sessions, regular=regular)]
+        return [bar.until(end) for bar in _wide_bars(hours, listing, width, sessions, regular=regular)]
     found: list[list[BarSpan]] = []
     for since, begin, finish in sessions:
         found.append([bar.until(end) for bar in _narrow_bars(listing, width, since, begin, finish) if bar.begin < end])
@@ -110,19 +127,21 @@ def bar_spans(listing: Listing, size: str, duration: str, end: float, *, regular
     return [bar for bars in reversed(found) for bar in bars][-MAX_BARS:]
 
 
-def growing_bar(listing: Listing, size: str, now: float, *, regular: bool) -> BarSpan | None:
+def growing_bar(hours: TradingHours, listing: Listing, size: str, now: float, *, regular: bool) -> BarSpan | None:
     """The bar of this moment; None outside the hours that were asked for."""
-    bars = bar_spans(listing, size, "1 D" if width_of(size) >= DAY_S else "60 S", now, regular=regular)
+    bars = bar_spans(hours, listing, size, "1 D" if width_of(size) >= DAY_S else "60 S", now, regular=regular)
     return bars[-1] if bars and bars[-1].begin < now <= bars[-1].end else None
 
 
-def schedule(listing: Listing, duration: str, end: float) -> list[hours.Span]:
+def schedule(hours: TradingHours, listing: Listing, duration: str, end: float) -> list[Span]:
     """Regular hours within a span, oldest first. Raises BadRequest."""
-    return [(begin, finish) for _, begin, finish in _sessions(listing, span_of(duration), end, regular=True)][::-1]
+    return [(begin, finish) for _, begin, finish in _sessions(hours, listing, span_of(duration), end, regular=True)][
+        ::-1
+    ]
 
 
 def _sessions(
-    listing: Listing, span: tuple[int, str], end: float, *, regular: bool
+    hours: TradingHours, listing: Listing, span: tuple[int, str], end: float, *, regular: bool
 ) -> Iterator[tuple[float, float, float]]:
     """The sessions that a span reaches back over, the latest first: from when it counts, its beginning, its end."""
     count, unit = span
@@ -146,16 +165,16 @@ def _sessions(
 
 def _narrow_bars(listing: Listing, width: int, since: float, begin: float, finish: float) -> Iterator[BarSpan]:
     """Bars within one session: on the clock's multiples of their width, so the first may be a short one."""
-    midnight = hours.midnight_of(listing, begin).timestamp()
+    midnight = midnight_of(listing, begin).timestamp()
     start = max(begin, midnight + math.floor((since - midnight) / width) * width)
     while start < finish:
         stop = min(midnight + (math.floor((start - midnight) / width) + 1) * width, finish)
-        yield BarSpan(int(start), start, stop, stop)
+        yield BarSpan.of(start, (start, stop))
         start = stop
 
 
 def _wide_bars(
-    listing: Listing, width: int, sessions: list[tuple[float, float, float]], *, regular: bool
+    hours: TradingHours, listing: Listing, width: int, sessions: list[tuple[float, float, float]], *, regular: bool
 ) -> list[BarSpan]:
     """Bars of days, weeks and months: of trading days, of their regular hours or the whole of them."""
 
@@ -168,8 +187,9 @@ def _wide_bars(
     bars = []
     for _, members in itertools.groupby(reversed(sessions), group):
         days = list(members)
-        first, last = (hours.midnight_of(listing, session[-1] - 1) for session in (days[0], days[-1]))
-        begin = days[0][1] if regular else first.timestamp()
-        finish = days[-1][-1] if regular else hours.day_span(listing, last.timestamp())[1]
-        bars.append(BarSpan(int(first.timestamp()), begin, finish, finish))
+        label = midnight_of(listing, days[0][-1] - 1).timestamp()
+        parts = [(begin, finish) for _, begin, finish in days]
+        if hours.always and not regular:
+            parts = [day_span(listing, finish - 1) for _, finish in parts]
+        bars.append(BarSpan.of(label, *parts))
     return bars

@@ -40,7 +40,7 @@ class RealTimeBars:
         """The bars that have ended."""
         while now >= self.next_time:
             start, self.next_time = self.next_time - REAL_TIME_BAR_S, self.next_time + REAL_TIME_BAR_S
-            bar = market.bar(self.listing, start, start + REAL_TIME_BAR_S)
+            bar = market.bar(self.listing, start, start + REAL_TIME_BAR_S, self.shown)
             prices = (bar.open, bar.high, bar.low, bar.close)
             traded = (bar.volume, bar.wap, bar.count) if self.shown == "TRADES" else (-1, -1.0, -1)
             yield messages.real_time_bar(self.req_id, start, prices, *traded)
@@ -65,14 +65,14 @@ class LiveBars:
             return
         self.next_time = math.floor(now / REAL_TIME_BAR_S) * REAL_TIME_BAR_S + REAL_TIME_BAR_S
         before = self.growing
-        self.growing = history.growing_bar(self.listing, self.size, now, regular=self.regular)
+        self.growing = history.growing_bar(market.hours, self.listing, self.size, now, regular=self.regular)
         if before is not None and (self.growing is None or self.growing.label != before.label):
             yield self._update(market, before.until(now))
         if self.growing is not None:
             yield self._update(market, self.growing)
 
     def _update(self, market: Market, span: history.BarSpan) -> list[str]:
-        bar = market.bar(self.listing, span.begin, span.end)
+        bar = market.bar_of(self.listing, span.parts, self.shown)
         prices = (bar.open, bar.high, bar.low, bar.close)
         traded = (bar.wap, bar.volume, bar.count) if self.shown in history.TRADED else (-1.0, -1, -1)
         return messages.historical_data_update(self.req_id, self.date_of(span.label), prices, *traded)

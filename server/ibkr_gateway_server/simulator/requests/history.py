@@ -32,7 +32,7 @@ def bars(session: Session, fields: Fields) -> None:
     shown, as_epoch = fields.text(), fields.integer(1) == 2
     skip_legs(fields, query)
     keeps_up = fields.flag()
-    listing = one_contract(session, req_id, query)
+    listing, market = one_contract(session, req_id, query), session.gateway.market
     if listing is None:
         return
     where = f"{listing.local_symbol}@{query.exchange} {shown.title()}"
@@ -44,9 +44,9 @@ def bars(session: Session, fields: Fields) -> None:
             raise BadRequest(f"Invalid what to show: {shown}")
         end = history.end_of(end_text, session.gateway.now)
         if shown == "SCHEDULE":
-            _send_schedule(session, req_id, listing, history.schedule(listing, duration, end))
+            _send_schedule(session, req_id, listing, history.schedule(market.hours, listing, duration, end))
             return
-        spans = history.bar_spans(listing, size, duration, end, regular=regular)
+        spans = history.bar_spans(market.hours, listing, size, duration, end, regular=regular)
     except BadRequest as refused:
         session.error(req_id, 321, f"{VALIDATION}{refused}")
         return
@@ -57,7 +57,7 @@ def bars(session: Session, fields: Fields) -> None:
     _send_bars(session, req_id, listing, spans, date_of, shown)
     if keeps_up:
         now = session.gateway.now
-        growing = history.growing_bar(listing, size, now, regular=regular)
+        growing = history.growing_bar(market.hours, listing, size, now, regular=regular)
         session.feeds.start(LiveBars(req_id, listing, size, regular, date_of, shown, now, growing))
 
 
@@ -90,7 +90,7 @@ def _send_bars(
 
 
 def _row(session: Session, listing: Listing, span: BarSpan, date_of: BarDate, shown: str) -> list[str]:
-    bar = session.gateway.market.bar(listing, span.begin, span.end)
+    bar = session.gateway.market.bar_of(listing, span.parts, shown)
     prices = [plain(price) for price in (bar.open, bar.high, bar.low, bar.close)]
     # Prices that are not trades have no volume; IBKR says so by -1.
     traded = [str(bar.volume), f"{bar.wap:.3f}", str(bar.count)] if shown in history.TRADED else ["-1", "-1", "-1"]
