@@ -10,14 +10,15 @@ from datetime import date, datetime
 
 import pytest
 from ibkr_gateway_server.simulator.gateway import Gateway
+from ibkr_gateway_server.simulator.hours import TradingHours
 from ibkr_gateway_server.simulator.instruments import Catalogue, ContractQuery
 from ibkr_gateway_server.simulator.listings import Listing
-from ibkr_gateway_server.simulator.market import Market
+from ibkr_gateway_server.simulator.market import Market, Tick
 
 from tests.server.simulator.conftest import NOW
 
 PROGRAM = """
-from ibkr_gateway_server.simulator.market import Market
+from ibkr_gateway_server.simulator.market import Market, Tick
 from ibkr_gateway_server.simulator.listings import FIXED
 market = Market(5)
 print([market.prices(listing, 1795446000.0 + step) for listing in FIXED for step in range(3)])
@@ -91,3 +92,107 @@ def test_call_and_put_of_one_strike_keep_parity() -> None:
     years = (expiry_s - NOW) / 31557600
     assert one.price - other.price == pytest.approx(one.underlying - call.strike * math.exp(-0.04 * years), abs=0.02)
     assert one.delta - other.delta == pytest.approx(1.0)
+
+
+def ticks_of(market: Market, named: Listing, begin: float, end: float) -> list[Tick]:
+    return list(market.ticks(named, begin, end))
+
+
+@pytest.mark.parametrize(
+    ("symbol", "kind"),
+    [("AAPL", "STK"), ("MES", "FUT"), ("EUR", "CASH"), ("SPY", "OPT"), ("SPX", "IND")],
+)
+def test_the_bars_of_an_hour_are_its_ticks_own(symbol: str, kind: str) -> None:
+    market, named = Market(3), listing(symbol, kind)
+    # Across an hour's border, where options and futures are priced anew.
+    begin, end = NOW + 1800.25, NOW + 5400.75
+    ticks = ticks_of(market, named, begin, end)
+    assert len(ticks) == 14402
+    shown = {"TRADES": [tick.last for tick in ticks]}
+    if kind != "IND":
+        shown["BID"] = [tick.bid for tick in ticks if tick.bid is not None]
+        shown["ASK"] = [tick.ask for tick in ticks if tick.ask is not None]
+    for kind_of_prices, told in shown.items():
+        bar = market.bar(named, begin, end, kind_of_prices)
+        assert (bar.open, bar.high, bar.low, bar.close) == (told[0], max(told), min(told), told[-1])
+    if kind not in ("CASH", "IND"):
+        bar = market.bar(named, begin, end)
+        assert (bar.volume, bar.count) == (sum(tick.last_size for tick in ticks), len(ticks))
+
+
+def test_puts_too_are_exact_though_they_fall_when_their_underlying_rises() -> None:
+    market = Market(5)
+    put = next(
+        option
+        for option in Gateway(7, ("DU1234567",), NOW).catalogue.options_of(756733)
+        if option.right == "P" and option.strike >= 670
+    )
+    lasts = [tick.last for tick in ticks_of(market, put, NOW, NOW + 3600)]
+    bar = market.bar(put, NOW, NOW + 3600)
+    assert (bar.open, bar.high, bar.low, bar.close) == (lasts[0], max(lasts), min(lasts), lasts[-1])
+    assert bar.high > bar.low
+
+
+def test_a_bar_across_a_price_set_by_hand_has_both_sides_of_it() -> None:
+    market, aapl = Market(3), listing("AAPL")
+    before = market.prices(aapl, NOW).last
+    market.set_quote(aapl, NOW + 30, bid=299.9, ask=300.2, last=300.1)
+    ticks = ticks_of(market, aapl, NOW, NOW + 60)
+    bar = market.bar(aapl, NOW, NOW + 60)
+    assert (bar.open, bar.close) == (before, ticks[-1].last)
+    assert (bar.high, bar.low) == (max(tick.last for tick in ticks), min(tick.last for tick in ticks))
+    (first, *_) = ticks_of(market, aapl, NOW + 30, NOW + 31)
+    assert (first.bid, first.ask, first.last) == (299.9, 300.2, 300.1)
+
+
+def test_the_days_figures_are_those_of_its_ticks() -> None:
+    market, aapl = Market(3), listing("AAPL")
+    begin = NOW - 10 * 3600
+    told = [tick.last for tick in ticks_of(market, aapl, begin, NOW + 0.25)]
+    prices = market.prices(aapl, NOW)
+    assert (prices.open, prices.high, prices.low) == (told[0], max(told), min(told))
+    # And again after looking on, whichever way one gets there.
+    for step in range(40):
+        market.prices(aapl, NOW + step * 0.25)
+    assert market.prices(aapl, NOW + 10) == Market(3).prices(aapl, NOW + 10)
+
+
+def test_a_closed_market_stands_still_at_its_last_moment() -> None:
+    market, aapl = Market(3, TradingHours(always=False)), listing("AAPL")
+    evening = NOW + 10 * 3600  # 20:00 in New York
+    last = ticks_of(market, aapl, evening - 1, evening)[-1]
+    assert not market.is_open(aapl, evening)
+    night = [market.prices(aapl, evening + hours * 3600) for hours in (0, 1, 7)]
+    assert {(prices.bid, prices.ask, prices.last) for prices in night} == {(last.bid, last.ask, last.last)}
+    assert ticks_of(market, aapl, evening, evening + 3600) == []
+    morning = market.prices(aapl, evening + 8 * 3600)
+    assert morning.volume < night[0].volume
+
+
+def test_the_book_begins_with_what_is_quoted_and_gets_worse() -> None:
+    market = Market(3)
+    for named in (listing("AAPL"), listing("MES", "FUT"), listing("EUR", "CASH")):
+        prices, book = market.prices(named, NOW), market.book(named, NOW, 5)
+        assert (book.bids[0][:2], book.asks[0][:2]) == ((prices.bid, prices.bid_size), (prices.ask, prices.ask_size))
+        bids, asks = [level.price for level in book.bids], [level.price for level in book.asks]
+        assert (bids, asks) == (sorted(set(bids), reverse=True), sorted(set(asks)))
+        assert len(bids) == len(asks) == 5
+        assert all(level.size > 0 for level in (*book.bids, *book.asks))
+    assert market.book(listing("SPX", "IND"), NOW, 5) == ((), ())
+
+
+def test_volatility_is_lowest_near_the_money_and_highest_for_low_strikes() -> None:
+    market = Market(3)
+    options = [o for o in Gateway(7, ("DU1234567",), NOW).catalogue.options_of(265598) if o.right == "P"]
+    front = sorted((o for o in options if o.expiry == min(o.expiry for o in options)), key=lambda o: o.strike)
+    vols = [market.option(option, NOW).volatility for option in front]
+    assert vols[0] > vols[-1] > min(vols)
+    assert min(vols) not in (vols[0], vols[-1])
+
+
+def test_bid_ask_bars_hold_both_sides() -> None:
+    market, aapl = Market(3), listing("AAPL")
+    both, bids, asks = (market.bar(aapl, NOW, NOW + 60, shown) for shown in ("BID_ASK", "BID", "ASK"))
+    assert (both.high, both.low) == (asks.high, bids.low)
+    assert bids.low <= both.open <= bids.high
+    assert asks.low <= both.close <= asks.high
