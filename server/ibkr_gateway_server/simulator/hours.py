@@ -135,7 +135,7 @@ class TradingHours:
 
 
 def _session(listing: Listing, midnight: datetime, *, regular: bool) -> Span | None:
-    return _span_of(listing.hours[1 if regular else 0], listing.sec_type, listing.time_zone, midnight.date(), regular)
+    return _span_of(listing.hours[1 if regular else 0], _kind(listing), listing.time_zone, midnight.date(), regular)
 
 
 @lru_cache(maxsize=1 << 14)
@@ -152,8 +152,13 @@ def _span_of(hours: str, sec_type: str, time_zone: str, day: date, regular: bool
     return begin.replace(tzinfo=zone).timestamp(), (midnight + closing).replace(tzinfo=zone).timestamp()
 
 
+def _kind(listing: Listing) -> str:
+    """Whose calendar a contract keeps; outside the United States nothing but the world's holidays is simulated."""
+    return listing.sec_type if listing.time_zone.startswith("US/") else _NEVER_EARLY
+
+
 def _clocks_of(listing: Listing, day: date, *, regular: bool) -> tuple[str, str] | None:
-    return _clocks_on(listing.hours[1 if regular else 0], listing.sec_type, day, regular=regular)
+    return _clocks_on(listing.hours[1 if regular else 0], _kind(listing), day, regular=regular)
 
 
 def _clocks_on(hours: str, sec_type: str, day: date, *, regular: bool) -> tuple[str, str] | None:

@@ -10,24 +10,40 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import date, timedelta
-from functools import cached_property
+from typing import NamedTuple
 
+from ibkr_gateway_server.simulator.holidays import holidays
 from ibkr_gateway_server.simulator.listings import FIXED, ROOTS, Listing
 
 _MONTH_CODES = "FGHJKMNQUVXZ"
+
+
+class _Future(NamedTuple):
+    """One series of futures; its margin is the maintenance margin of one contract."""
+
+    name: str
+    multiplier: str
+    first_con_id: int
+    margin: float
+    under_con_id: int
+    root: str
+
+
 _FUTURES = {
-    # symbol: (name, multiplier, con_id base, maintenance margin of one contract)
-    "ES": ("E-mini S&P 500", "50", 700_000_000, 22_400.0),
-    "MES": ("Micro E-mini S&P 500", "5", 701_000_000, 2_240.0),
+    "ES": _Future("E-mini S&P 500", "50", 700_000_000, 22_400.0, 416904, "SPX"),
+    "MES": _Future("Micro E-mini S&P 500", "5", 701_000_000, 2_240.0, 416904, "SPX"),
+    "NQ": _Future("E-mini NASDAQ-100", "20", 702_000_000, 33_600.0, 416843, "NDX"),
+    "MNQ": _Future("Micro E-mini NASDAQ-100", "2", 703_000_000, 3_360.0, 416843, "NDX"),
 }
 _OPTION_ROOTS = {"AAPL": (265598, 5.0), "SPY": (756733, 5.0)}
 _STRIKES_EACH_SIDE = 10
 
 
 def third_friday(year: int, month: int) -> date:
-    """The last trading day of monthly options and quarterly futures."""
+    """The last trading day of monthly options and quarterly futures; the day before where it is a holiday."""
     first = date(year, month, 1)
-    return first + timedelta(days=(4 - first.weekday()) % 7 + 14)
+    friday = first + timedelta(days=(4 - first.weekday()) % 7 + 14)
+    return friday - timedelta(days=1) if friday in holidays(year) else friday
 
 
 @dataclass
@@ -39,19 +55,33 @@ class Catalogue:
     _by_id: dict[int, Listing] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
-        for listing in (*FIXED, *self._futures(), *self._options()):
-            self._by_id[listing.con_id] = listing
+        self.roll(self.today)
 
     def __iter__(self) -> Iterator[Listing]:
-        return iter(self._by_id.values())
+        """What can be traded."""
+        return (listing for listing in self._by_id.values() if not self.has_expired(listing))
+
+    def roll(self, today: date) -> list[Listing]:
+        """A new day: what has expired is kept under its id alone, and what comes after it is listed. Returns what has
+        expired since the day before."""
+        before, self.today = self.today, today
+        for listing in (*FIXED, *self._futures(), *self._options()):
+            self._by_id.setdefault(listing.con_id, listing)
+        gone = (listing for listing in self._by_id.values() if self.has_expired(listing))
+        return [listing for listing in gone if listing.expiry >= before.strftime("%Y%m%d")]
+
+    def has_expired(self, listing: Listing) -> bool:
+        """Whether its last trading day is over."""
+        return bool(listing.expiry) and listing.expiry < self.today.strftime("%Y%m%d")
 
     def by_id(self, con_id: int) -> Listing | None:
         """The contract with this id."""
         return self._by_id.get(con_id)
 
-    def match(self, query: ContractQuery) -> list[Listing]:
+    def match(self, query: ContractQuery, *, include_expired: bool = False) -> list[Listing]:
         """Every contract that a request's contract fits, in the catalogue's order."""
-        return [listing for listing in self if query.fits(listing)]
+        listed = self._by_id.values() if include_expired else self
+        return [listing for listing in listed if query.fits(listing)]
 
     def search(self, pattern: str) -> list[Listing]:
         """Stocks, indices and pairs whose symbol begins with the pattern or whose name contains it."""
@@ -65,33 +95,33 @@ class Catalogue:
         """The options on an underlying."""
         return [listing for listing in self if listing.sec_type == "OPT" and listing.under_con_id == con_id]
 
-    @cached_property
+    @property
     def quarters(self) -> list[date]:
         """Last trading days of the front quarter and the three after it."""
         days = (third_friday(self.today.year + ahead, month) for ahead in (0, 1, 2) for month in (3, 6, 9, 12))
         return [day for day in days if day >= self.today][:4]
 
-    @cached_property
+    @property
     def months(self) -> list[date]:
         """Last trading days of the next three monthly options."""
         days = (third_friday(self.today.year + ahead, month) for ahead in (0, 1) for month in range(1, 13))
         return [day for day in days if day >= self.today][:3]
 
     def _futures(self) -> Iterator[Listing]:
-        for symbol, (name, multiplier, base, margin) in _FUTURES.items():
+        for symbol, future in _FUTURES.items():
             for day in self.quarters:
                 local = f"{symbol}{_MONTH_CODES[day.month - 1]}{day.year % 10}"
                 yield Listing(
-                    con_id=base + day.year * 100 + day.month,
+                    con_id=future.first_con_id + day.year * 100 + day.month,
                     symbol=symbol,
                     sec_type="FUT",
                     exchange="CME",
                     primary_exchange="",
                     local_symbol=local,
                     trading_class=symbol,
-                    long_name=name,
+                    long_name=future.name,
                     expiry=day.strftime("%Y%m%d"),
-                    multiplier=multiplier,
+                    multiplier=future.multiplier,
                     min_tick=0.25,
                     market_rule=67,
                     valid_exchanges="CME,QBALGO",
@@ -99,12 +129,12 @@ class Catalogue:
                     contract_month=day.strftime("%Y%m"),
                     time_zone="US/Central",
                     hours=("1700-1600", "0830-1600"),
-                    under_con_id=416904,
+                    under_con_id=future.under_con_id,
                     under_symbol=symbol,
                     under_sec_type="IND",
                     agg_group="2147483647",
-                    root="SPX",
-                    contract_margin=margin,
+                    root=future.root,
+                    contract_margin=future.margin,
                 )
 
     def _options(self) -> Iterator[Listing]:
@@ -166,6 +196,7 @@ class ContractQuery:
     currency: str = ""
     local_symbol: str = ""
     trading_class: str = ""
+    isin: str = ""
 
     def fits(self, listing: Listing) -> bool:
         """Whether a contract is what was asked for. With a con_id nothing else but the exchange counts."""
@@ -173,6 +204,8 @@ class ContractQuery:
             return False
         if self.con_id:
             return self.con_id == listing.con_id
+        if self.isin:
+            return self.isin == listing.isin and self.currency in ("", listing.currency)
         if not self.symbol and not self.local_symbol:
             return False
         return (

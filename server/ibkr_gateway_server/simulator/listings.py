@@ -1,6 +1,6 @@
 """The tables of what is listed: contracts that do not expire, the price processes they follow, price steps.
 
-Contract ids are IBKR's.
+Contract ids are IBKR's but where it is said.
 """
 
 from __future__ import annotations
@@ -19,12 +19,15 @@ STOCK_EXCHANGES = (
     "MEMX,IBEOS,OVERNIGHT,TPLUS0,PSX,T24X"
 )
 
-# Price steps by market rule id: (low edge, increment). Source: reqMarketRule answers as documented and published.
+# Price steps by market rule id: (low edge, increment). Source: reqMarketRule answers as documented and published; the
+# numbers above 2000 are invented, their steps are not.
 MARKET_RULES: dict[int, tuple[tuple[float, float], ...]] = {
     26: ((0.0, 0.01),),
     67: ((0.0, 0.25),),
     32: ((0.0, 0.01), (3.0, 0.05)),
     239: ((0.0, 0.00005),),
+    2001: ((0.0, 0.0001), (1.0, 0.0005), (5.0, 0.002), (10.0, 0.005), (50.0, 0.01), (100.0, 0.02), (500.0, 0.1)),
+    2002: ((0.0, 0.005),),
 }
 
 
@@ -105,8 +108,13 @@ ROOTS = {
         Root("SPX", 6724.0, 0.14),
         Root("NDX", 24480.0, 0.19),
         Root("VIX", 17.9, 0.90),
+        Root("SAP", 236.4, 0.25),
         Root("EUR", 1.1523, 0.075),
         Root("GBP", 1.3174, 0.08),
+        Root("AUD", 0.6478, 0.095),
+        Root("JPY", 154.62, 0.09),
+        Root("CHF", 0.8064, 0.08),
+        Root("CAD", 1.4087, 0.06),
     )
 }
 
@@ -132,6 +140,30 @@ def _stock(
         stock_type="COMMON",
         sizes=("0.0001", "0.0001", "100"),
         root=symbol,
+    )
+    return replace(base, **more)  # type: ignore[arg-type]  # the keys are Listing's own
+
+
+def _pair(con_id: int, name: str, long_name: str, **more: object) -> Listing:
+    symbol, _, currency = name.partition(".")
+    base = Listing(
+        con_id=con_id,
+        symbol=symbol,
+        sec_type="CASH",
+        exchange="IDEALPRO",
+        primary_exchange="",
+        local_symbol=name,
+        trading_class=name,
+        long_name=long_name,
+        currency=currency,
+        root=currency if symbol == "USD" else symbol,
+        market_name=name,
+        min_tick=0.00005,
+        market_rule=239,
+        valid_exchanges="IDEALPRO",
+        hours=("1715-1700", "1715-1700"),
+        agg_group="4",
+        margin_rate=0.03,
     )
     return replace(base, **more)  # type: ignore[arg-type]  # the keys are Listing's own
 
@@ -219,6 +251,24 @@ FIXED = (
         agg_group="2147483647",
     ),
     Listing(
+        416843,
+        "NDX",
+        "IND",
+        "NASDAQ",
+        "",
+        "NDX",
+        "NDX",
+        "NASDAQ 100 Stock Index",
+        root="NDX",
+        market_name="NDX",
+        valid_exchanges="NASDAQ",
+        industry="Indices",
+        category="Broad Range Equity Index",
+        subcategory="*",
+        hours=("0930-1600", "0930-1600"),
+        agg_group="2147483647",
+    ),
+    Listing(
         13455763,
         "VIX",
         "IND",
@@ -237,40 +287,30 @@ FIXED = (
         hours=("0215-1515", "0830-1515"),
         agg_group="2147483647",
     ),
-    Listing(
-        12087792,
-        "EUR",
-        "CASH",
-        "IDEALPRO",
-        "",
-        "EUR.USD",
-        "EUR.USD",
-        "European Monetary Union Euro",
-        root="EUR",
-        market_name="EUR.USD",
-        min_tick=0.00005,
-        market_rule=239,
-        valid_exchanges="IDEALPRO",
-        hours=("1715-1700", "1715-1700"),
-        agg_group="4",
-        margin_rate=0.03,
+    # Its number is invented; the rest is as IBKR lists it.
+    _stock(
+        900_000_001,
+        "SAP",
+        "SAP SE",
+        "IBIS",
+        "DE0007164600",
+        ("Technology", "Software", "Enterprise Software/Serv"),
+        currency="EUR",
+        exchange="SMART",
+        trading_class="XETRA",
+        market_name="XETRA",
+        valid_exchanges="SMART,IBIS,IBIS2,FWB,SWB,TGATE,EUIBSI,BATEEN,CHIXEN",
+        time_zone="MET",
+        hours=("0900-1730", "0900-1730"),
+        spread_ticks=2,
+        market_rule=2001,
+        min_tick=0.02,
+        sizes=("1", "1", "1"),
     ),
-    Listing(
-        12087797,
-        "GBP",
-        "CASH",
-        "IDEALPRO",
-        "",
-        "GBP.USD",
-        "GBP.USD",
-        "British pound",
-        root="GBP",
-        market_name="GBP.USD",
-        min_tick=0.00005,
-        market_rule=239,
-        valid_exchanges="IDEALPRO",
-        hours=("1715-1700", "1715-1700"),
-        agg_group="4",
-        margin_rate=0.03,
-    ),
+    _pair(12087792, "EUR.USD", "European Monetary Union Euro"),
+    _pair(12087797, "GBP.USD", "British pound"),
+    _pair(14433401, "AUD.USD", "Australian dollar"),
+    _pair(15016059, "USD.JPY", "United States dollar", min_tick=0.005, market_rule=2002),
+    _pair(12087820, "USD.CHF", "United States dollar"),
+    _pair(15016062, "USD.CAD", "United States dollar"),
 )

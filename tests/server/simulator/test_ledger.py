@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from ibkr_gateway_server.simulator.instruments import Catalogue, ContractQuery
 from ibkr_gateway_server.simulator.ledger import Ledger, commission, maintenance_margin
 from ibkr_gateway_server.simulator.listings import FIXED, Listing
+from ibkr_gateway_server.simulator.market import Market
 
-from tests.server.simulator.test_market import NOW, Market
+from tests.server.simulator.conftest import NOW
 
 AAPL = next(listing for listing in FIXED if listing.symbol == "AAPL")
 ES = Catalogue(date(2026, 11, 23)).match(ContractQuery(symbol="ES", sec_type="FUT"))[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ibkr_gateway_server.simulator import hours
@@ -21,7 +22,9 @@ VALIDATION = "Error validating request.-'bN' : cause - "
 def details(session: Session, fields: Fields) -> None:
     fields.skip()
     req_id, query = fields.integer(), read_contract(fields)
-    matches = matching(session, req_id, query)
+    expired, kind, number = fields.flag(), fields.text(), fields.text()
+    query = replace(query, isin=number) if kind == "ISIN" else query
+    matches = matching(session, req_id, query, include_expired=expired)
     now = session.gateway.now
     for listing in matches:
         open_hours = hours.hours_text(listing, now, regular=False), hours.hours_text(listing, now, regular=True)
@@ -30,23 +33,25 @@ def details(session: Session, fields: Fields) -> None:
         session.send(contracts.contract_data_end(req_id))
 
 
-def matching(session: Session, req_id: int, query: ContractQuery) -> list[Listing]:
+def matching(session: Session, req_id: int, query: ContractQuery, *, include_expired: bool = False) -> list[Listing]:
     """What a request's contract fits; when nothing does, the client has been told why."""
-    if not query.con_id and not query.sec_type:
+    if not query.con_id and not query.isin and not query.sec_type:
         session.error(req_id, 321, f"{VALIDATION}Please enter a valid security type")
         return []
-    matches = session.gateway.catalogue.match(query)
+    matches = session.gateway.catalogue.match(query, include_expired=include_expired)
     if not matches:
         session.error(req_id, 200, NO_DEFINITION)
     return matches
 
 
-def one_contract(session: Session, req_id: int, query: ContractQuery) -> Listing | None:
+def one_contract(
+    session: Session, req_id: int, query: ContractQuery, *, include_expired: bool = False
+) -> Listing | None:
     """The one contract that a data request means; otherwise the client has been told why not."""
     if not query.exchange:
         session.error(req_id, 321, f"{VALIDATION}Please enter exchange")
         return None
-    matches = matching(session, req_id, query)
+    matches = matching(session, req_id, query, include_expired=include_expired)
     if len(matches) > 1:
         session.error(req_id, 200, f"The contract description specified for {query.symbol} is ambiguous.")
     return matches[0] if len(matches) == 1 else None

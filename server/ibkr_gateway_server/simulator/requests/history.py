@@ -27,12 +27,13 @@ FIRST = datetime(2004, 1, 23, 14, 30, tzinfo=UTC)
 
 def bars(session: Session, fields: Fields) -> None:
     req_id, query = fields.integer(), read_contract(fields)
-    fields.skip()
+    expired = fields.flag()
     end_text, size, duration, regular = fields.text(), fields.text(), fields.text(), fields.flag()
     shown, as_epoch = fields.text(), fields.integer(1) == 2
     skip_legs(fields, query)
     keeps_up = fields.flag()
-    listing, market = one_contract(session, req_id, query), session.gateway.market
+    market = session.gateway.market
+    listing = one_contract(session, req_id, query, include_expired=expired)
     if listing is None:
         return
     where = f"{listing.local_symbol}@{query.exchange} {shown.title()}"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import date
+
 import pytest
 from ibkr_gateway_server.simulator.gateway import Gateway
+from ibkr_gateway_server.simulator.instruments import ContractQuery, third_friday
 
 from tests.server.simulator.conftest import NOW, Talk
 
@@ -70,7 +73,7 @@ def test_an_expiring_contract_has_the_same_id_in_every_life() -> None:
 
     today, later = ids(NOW), ids(NOW + 40 * 86400)
     shared = today.keys() & later.keys()
-    assert len(shared) == 6
+    assert len(shared) == 12
     assert all(today[name] == later[name] for name in shared)
 
 
@@ -107,3 +110,43 @@ def test_the_smallest_steps_are_spelled_without_an_exponent(talk: Talk) -> None:
     assert "0.00005" in details(talk, con_id=12087792)[0]
     talk.ask("91", "239")
     assert talk.messages() == [["93", "239", "1", "0", "0.00005"]]
+
+
+def test_what_has_expired_is_told_to_those_who_ask_for_it_and_its_successor_to_all(gateway: Gateway) -> None:
+    def futures(include_expired: bool) -> list[str]:
+        found = gateway.catalogue.match(ContractQuery(symbol="ES", sec_type="FUT"), include_expired=include_expired)
+        return [listing.local_symbol for listing in found]
+
+    assert gateway.catalogue.roll(date(2026, 12, 18)) == []
+    assert futures(include_expired=False) == ["ESZ6", "ESH7", "ESM7", "ESU7"]
+    gone = gateway.catalogue.roll(date(2026, 12, 21))
+    assert {listing.local_symbol for listing in gone if listing.sec_type == "FUT"} == {"ESZ6", "MESZ6", "NQZ6", "MNQZ6"}
+    assert {listing.expiry for listing in gone} == {"20261218"}
+    assert futures(include_expired=False) == ["ESH7", "ESM7", "ESU7", "ESZ7"]
+    assert futures(include_expired=True)[0] == "ESZ6"
+
+
+def test_a_contract_that_would_expire_on_a_holiday_expires_the_day_before() -> None:
+    # Juneteenth of 2026 and Good Friday of 2025 are third Fridays.
+    assert third_friday(2026, 6) == date(2026, 6, 18)
+    assert third_friday(2025, 4) == date(2025, 4, 17)
+    assert third_friday(2026, 12) == date(2026, 12, 18)
+
+
+def test_a_stock_is_found_by_its_isin(talk: Talk) -> None:
+    talk.ask("9", "8", "1000000001", *contract(), "0", "ISIN", "DE0007164600", "")
+    details_of, end = talk.messages()
+    assert (details_of[2], details_of[9], end[0]) == ("SAP", "EUR", "52")
+
+
+@pytest.mark.parametrize(
+    ("given", "currency", "step"),
+    [
+        ({"symbol": "USD", "sec_type": "CASH", "currency": "JPY", "exchange": "IDEALPRO"}, "JPY", "0.005"),
+        ({"symbol": "SAP", "sec_type": "STK", "currency": "EUR", "exchange": "IBIS"}, "EUR", "0.02"),
+    ],
+)
+def test_other_currencies_have_their_contracts(talk: Talk, given: dict[str, object], currency: str, step: str) -> None:
+    (told, _) = details(talk, **given)
+    assert currency in told
+    assert step in told
