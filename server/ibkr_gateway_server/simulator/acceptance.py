@@ -6,11 +6,13 @@ import math
 from collections.abc import Collection
 
 from ibkr_gateway_server.simulator.codec.orders import Preview
+from ibkr_gateway_server.simulator.commissions import commission
 from ibkr_gateway_server.simulator.instruments import Catalogue, ContractQuery
-from ibkr_gateway_server.simulator.ledger import INITIAL_MARGIN, Ledger, Mark, commission, maintenance_margin
+from ibkr_gateway_server.simulator.ledger import Ledger
 from ibkr_gateway_server.simulator.listings import Listing
 from ibkr_gateway_server.simulator.market import Market
 from ibkr_gateway_server.simulator.orders import KNOWN_TYPES, LIMITED, STOPS, TOUCHES, TRAILING, WORKED_TYPES, Terms
+from ibkr_gateway_server.simulator.valuation import Valuation
 
 VALIDATION = "Error validating request.-'bF' : cause - "
 UNAFFORDABLE = (
@@ -62,18 +64,20 @@ def check(terms: Terms, listing: Listing, accounts: Collection[str], market: Mar
     _check_prices(terms, listing, market)
 
 
-def affordable(terms: Terms, listing: Listing, ledger: Ledger, mark: Mark) -> bool:
+def affordable(terms: Terms, listing: Listing, ledger: Ledger, valuation: Valuation) -> bool:
     """Whether the account's available funds carry what the order adds to its position."""
-    return _added_margin(terms, listing, ledger, mark) * INITIAL_MARGIN <= max(ledger.figures(mark).available, 0.0)
+    initial, _, equity = _added(terms, listing, ledger, valuation)
+    return initial - equity <= max(float(ledger.figures(valuation).available), 0.0)
 
 
-def preview(terms: Terms, listing: Listing, ledger: Ledger, mark: Mark) -> Preview:
-    """A what-if's figures: margins and equity before and after, and the commission."""
-    figures = ledger.figures(mark)
-    margin = _added_margin(terms, listing, ledger, mark)
-    fee = commission(listing, terms.quantity, _price(terms, listing, mark))
-    before = (figures.initial_margin, figures.maintenance_margin, figures.net_liquidation)
-    change = (margin * INITIAL_MARGIN, margin, -fee)
+def preview(terms: Terms, listing: Listing, ledger: Ledger, valuation: Valuation) -> Preview:
+    """A what-if's figures: margins and equity before and after in the base currency, and the commission in its own."""
+    figures = ledger.figures(valuation)
+    initial, maintenance, equity = _added(terms, listing, ledger, valuation)
+    fee = commission(listing, terms.quantity, _price(terms, listing, valuation))
+    equity -= fee * float(valuation.rate(listing.currency, ledger.base))
+    before = (float(figures.initial_margin), float(figures.maintenance_margin), float(figures.equity))
+    change = (initial, maintenance, equity)
     after = (before[0] + change[0], before[1] + change[1], before[2] + change[2])
     return Preview(before, change, after, fee, listing.currency)
 
@@ -111,15 +115,12 @@ def _check_prices(terms: Terms, listing: Listing, market: Market) -> None:
             raise OrderRefused(110, OFF_STEP)
 
 
-def _price(terms: Terms, listing: Listing, mark: Mark) -> float:
+def _price(terms: Terms, listing: Listing, valuation: Valuation) -> float:
     """What the order would trade at, as a gateway reckons it."""
-    return (terms.limit_price if terms.order_type in LIMITED else None) or mark(listing)
+    return (terms.limit_price if terms.order_type in LIMITED else None) or float(valuation.mark(listing))
 
 
-def _added_margin(terms: Terms, listing: Listing, ledger: Ledger, mark: Mark) -> float:
-    """Maintenance margin that the order adds; less than nothing when it closes."""
-    held = ledger.holdings.get(listing.con_id)
-    quantity = held.quantity if held else 0.0
+def _added(terms: Terms, listing: Listing, ledger: Ledger, valuation: Valuation) -> tuple[float, float, float]:
+    """Initial margin, maintenance margin and equity that the order adds; less than nothing when it closes."""
     signed = terms.quantity if terms.action == "BUY" else -terms.quantity
-    price = _price(terms, listing, mark)
-    return maintenance_margin(listing, quantity + signed, price) - maintenance_margin(listing, quantity, price)
+    return ledger.added_by(listing, signed, _price(terms, listing, valuation), valuation)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 MIN_CLIENT_VERSION = 157
 # From 201 on the protocol is protobuf; every client negotiates down to text.
@@ -37,3 +38,6 @@ class Behaviour:
     previews_twice: bool = False
     """True: a what-if is answered by a first openOrder without figures and a second one with them, as some gateways
     do."""
+
+    base_currencies: Mapping[str, str] = field(default_factory=dict)
+    """By account, the currency that its totals are stated in, where that is not USD. It must be of a listed pair."""

@@ -18,14 +18,15 @@ from ibkr_gateway_server.simulator import acceptance, history, hours, matching
 from ibkr_gateway_server.simulator.acceptance import OrderRefused
 from ibkr_gateway_server.simulator.behaviour import Behaviour
 from ibkr_gateway_server.simulator.codec.orders import Preview
+from ibkr_gateway_server.simulator.commissions import commission
 from ibkr_gateway_server.simulator.faults import Faults
 from ibkr_gateway_server.simulator.hours import TradingHours
 from ibkr_gateway_server.simulator.instruments import Catalogue, ContractQuery
-from ibkr_gateway_server.simulator.ledger import commission
 from ibkr_gateway_server.simulator.listings import FIXED, Listing
 from ibkr_gateway_server.simulator.market import QUOTES_PER_S, Market, Tape, scramble
 from ibkr_gateway_server.simulator.opening import opening_ledgers
 from ibkr_gateway_server.simulator.orders import AT_CLOSE, STOPS, TRAILING, Execution, Order, Terms
+from ibkr_gateway_server.simulator.valuation import Valuation
 
 FIRST_PERM_ID = 1_000_000_000
 
@@ -74,7 +75,10 @@ class Gateway:
         for listing in FIXED:
             self.market.follow(listing)
         self.catalogue = Catalogue(datetime.fromtimestamp(now, UTC).date(), self.mark)
-        self.ledgers = opening_ledgers(accounts, self.catalogue, self.market, now)
+        self.valuation = Valuation(self.catalogue, self.mark)
+        self._closing = Valuation(self.catalogue, lambda listing: self.market.prices(listing, self.now).close)
+        currencies = {account: self.behaviour.base_currencies.get(account, "USD") for account in accounts}
+        self.ledgers = opening_ledgers(currencies, self.catalogue, self.valuation, self._closing)
         self.orders: dict[tuple[int, int], Order] = {}
         self.executions: list[Execution] = []
         self.sessions: list[Listener] = []
@@ -120,7 +124,7 @@ class Gateway:
     def _begin_day(self) -> None:
         """Midnight in New York: what has been gained is yesterday's."""
         for ledger in self.ledgers.values():
-            ledger.begin_day(lambda listing: self.market.prices(listing, self.now).close)
+            ledger.begin_day(self._closing)
         self._day_end = hours.day_span(FIXED[0], self.now)[1]
 
     def next_order_id(self, client_id: int) -> int:
@@ -159,7 +163,7 @@ class Gateway:
         listing = acceptance.tradable(self.catalogue, contract)
         acceptance.check(terms, listing, self.ledgers, self.market)
         order = Order(client_id, order_id, 0, contract, listing, terms)
-        return order, acceptance.preview(terms, listing, self.ledgers[terms.account], self.mark)
+        return order, acceptance.preview(terms, listing, self.ledgers[terms.account], self.valuation)
 
     def cancel(self, client_id: int, order_id: int) -> None:
         """Cancel an order. Raises OrderRefused with IBKR's code and text."""
@@ -202,7 +206,7 @@ class Gateway:
     def _release(self, order: Order) -> None:
         order.is_staged = False
         ledger = self.ledgers[order.terms.account]
-        if not acceptance.affordable(order.terms, order.listing, ledger, self.mark):
+        if not acceptance.affordable(order.terms, order.listing, ledger, self.valuation):
             self._later(self.behaviour.acknowledge_s, partial(self._reject, order))
             return
         self._alive[order.client_id, order.order_id] = order

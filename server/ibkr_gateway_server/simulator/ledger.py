@@ -1,182 +1,229 @@
-"""The ledger of one account: cash, positions and P&L that add up to the cent with its executions.
+"""The ledger of one account: cash by currency, positions and P&L that add up exactly with its executions.
 
-Stocks, options and currencies are paid for when bought; futures are settled in cash by their gains and losses alone.
-Average cost includes commissions and, for derivatives, the multiplier, as IBKR states it.
+Amounts are decimal, so that cash is to the last digit what executions and commissions make it. Stocks and options are
+paid for when bought; futures are settled in cash by their gains alone, those of past days every night. A currency pair
+exchanges one cash balance for another, and is kept as a position besides: IBKR's "virtual FX position", which has an
+average cost and P&L like any other but no value of its own, since its value is the cash. Source: TWS User's Guide,
+"FX Portfolio - Virtual FX Position". Average cost includes commissions and, for derivatives, the multiplier.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
 
+from ibkr_gateway_server.simulator import margin
+from ibkr_gateway_server.simulator.figures import Balances, Figures, cents
 from ibkr_gateway_server.simulator.listings import Listing
+from ibkr_gateway_server.simulator.valuation import Valuation, exact
 
-Mark = Callable[[Listing], float]
-
-# What opens a position binds a tenth more than what keeps it.
-INITIAL_MARGIN = 1.1
-SOLD_OPTION_SHARE = 0.2
+ZERO = Decimal(0)
+# A part of a cost that does not divide evenly is cut here; what is left keeps the rest, so that nothing is lost.
+_SMALLEST = Decimal("1e-8")
+# Business days that the pattern-day-trading rule looks back. Source: FINRA rule 4210(f)(8)(B).
+_DAY_TRADE_DAYS = 5
 
 
 @dataclass(slots=True)
 class Holding:
-    """Units of one contract (negative when short), their average cost, and what today's closings gained."""
+    """Units of one contract (negative when short), their cost, and what today's closings gained, in its currency."""
 
     listing: Listing
-    quantity: float = 0.0
-    average_cost: float = 0.0
-    # The same without commissions: what a future's gains are settled against, its commissions being cash at once.
-    basis: float = 0.0
-    realized: float = 0.0
-    # Value at the last close, for the day's P&L; cash flows of the day are subtracted from it.
-    day_base: float = 0.0
+    held: Decimal = ZERO
+    cost: Decimal = ZERO
+    # A future's value when its gains were last paid in cash; commissions, being cash at once, are not in it.
+    settled: Decimal = ZERO
+    realized: Decimal = ZERO
+    # Value at the last close, for the day's P&L; cash flows of the day are added to it.
+    day_base: Decimal = ZERO
+    was_opened_today: bool = False
+    units: Decimal = field(init=False)
 
-    def value(self, price: float) -> float:
+    def __post_init__(self) -> None:
+        self.units = exact(self.listing.units)
+
+    @property
+    def quantity(self) -> float:
+        """How many contracts, as messages tell it."""
+        return float(self.held)
+
+    @property
+    def average_cost(self) -> float:
+        """Of one contract; 0 when none is held."""
+        return float(self.cost / self.held) if self.held else 0.0
+
+    def value(self, price: Decimal) -> Decimal:
         """What it is worth at a price."""
-        return self.quantity * price * self.listing.units
+        return self.held * price * self.units
 
-    def unrealized(self, price: float) -> float:
+    def unrealized(self, price: Decimal) -> Decimal:
         """Gain at a price against what was paid."""
-        return self.value(price) - self.quantity * self.average_cost
+        return self.value(price) - self.cost
 
-
-@dataclass(frozen=True, slots=True)
-class Figures:
-    """An account's money at one moment, in its base currency."""
-
-    cash: float
-    stock_value: float
-    option_value: float
-    futures_gain: float
-    gross: float
-    net_liquidation: float
-    initial_margin: float
-    maintenance_margin: float
-    realized: float
-    unrealized: float
-    daily: float
-
-    @property
-    def available(self) -> float:
-        """What can be opened."""
-        return self.net_liquidation - self.initial_margin
-
-    @property
-    def excess(self) -> float:
-        """Distance to liquidation."""
-        return self.net_liquidation - self.maintenance_margin
+    def daily(self, price: Decimal) -> Decimal:
+        """Gain at a price since the last close, today's trades included."""
+        return self.value(price) - self.day_base
 
 
 class Ledger:
-    """One account's cash and holdings."""
+    """One account's cash and holdings. `base` is the currency that its totals are stated in."""
 
-    def __init__(self, account: str, cash: float) -> None:
+    def __init__(self, account: str, cash: float, base: str = "USD") -> None:
         self.account = account
-        self.cash = cash
-        self.realized = 0.0
+        self.base = base
+        self.cash: dict[str, Decimal] = {base: exact(cash)}
         self.holdings: dict[int, Holding] = {}
+        self.trades = 0
+        """Executions booked so far; who follows balances tells by it that they have changed."""
+        self.previous_equity: Decimal | None = None
+        # Regulation T's credit: what it was at the last close, and what today's trades used of it, by currency.
+        self._credit: Decimal | None = None
+        self._credit_used: dict[str, Decimal] = {}
+        self._day_trades = [0] * _DAY_TRADE_DAYS
 
     def __iter__(self) -> Iterator[Holding]:
         """Every contract held now or traded today, in the order first traded."""
         return iter(self.holdings.values())
 
-    def open_at_start(self, listing: Listing, quantity: float, price: float, close: float) -> None:
-        """A position from before the simulation: bought at `price`, worth `close` when the day began."""
-        holding = Holding(listing, quantity, price * listing.units, price * listing.units)
-        holding.day_base = holding.value(close)
-        self.holdings[listing.con_id] = holding
+    def open_at_start(self, listing: Listing, quantity: float, price: float, valuation: Valuation) -> None:
+        """A position from before the simulation, bought for base currency that was exchanged for it."""
+        holding = self.holdings[listing.con_id] = Holding(listing, exact(quantity))
+        holding.cost = holding.settled = holding.day_base = holding.value(exact(price))
+        self._pay(listing.currency, ZERO)
+        if listing.sec_type != "FUT":
+            self._pay(self.base, -cents(holding.cost * valuation.rate(listing.currency, self.base)))
 
-    def begin_day(self, close: Mark) -> None:
-        """A new day: what was gained until now is the past day's, and worthless lines are dropped."""
-        self.realized = 0.0
-        self.holdings = {con_id: holding for con_id, holding in self.holdings.items() if holding.quantity}
+    def begin_day(self, closing: Valuation) -> None:
+        """A new day: what was gained until the close is the past day's, and worthless lines are dropped."""
+        figures = self.figures(closing)
+        self.previous_equity, self._credit, self._credit_used = figures.equity, figures.credit, {}
+        self.holdings = {con_id: holding for con_id, holding in self.holdings.items() if holding.held}
         for holding in self:
-            holding.realized, holding.day_base = 0.0, holding.value(close(holding.listing))
+            value = holding.value(closing.mark(holding.listing))
+            if holding.listing.sec_type == "FUT":
+                self._pay(holding.listing.currency, value - holding.settled)
+                holding.settled = value
+            holding.realized, holding.day_base, holding.was_opened_today = ZERO, value, False
+        self._day_trades = [0, *self._day_trades[:-1]]
 
     def fill(self, listing: Listing, signed_quantity: float, price: float, commission: float) -> float | None:
         """Book one execution. Returns what its closing part gained after commission, None when it only opened."""
         holding = self.holdings.setdefault(listing.con_id, Holding(listing))
-        cost = price * listing.units
-        closed = _closed_part(holding.quantity, signed_quantity)
-        opened = signed_quantity - closed
-        commission_closed = commission * abs(closed / signed_quantity)
-        gain = -closed * (cost - holding.average_cost) - commission_closed if closed else None
-        self.cash -= commission
-        if listing.sec_type == "FUT":
-            self.cash -= closed * (cost - holding.basis)
-        else:
-            self.cash -= signed_quantity * cost
-        holding.day_base += signed_quantity * cost + commission
-        holding.quantity += closed
-        if opened:
-            paid = opened * cost + (commission - commission_closed)
-            total = holding.quantity + opened
-            holding.average_cost = (holding.quantity * holding.average_cost + paid) / total
-            holding.basis = (holding.quantity * holding.basis + opened * cost) / total
-            holding.quantity = total
-        if abs(holding.quantity) < 1e-9:
-            holding.quantity = holding.average_cost = holding.basis = 0.0
-        if gain is not None:
+        quantity, cost, fee = exact(signed_quantity), exact(price) * holding.units, exact(commission)
+        closed = _closed_part(holding.held, quantity)
+        opened = quantity - closed
+        closing_fee = (fee * closed / quantity).quantize(_SMALLEST)
+        gain = None
+        self._pay(listing.currency, -fee)
+        if closed:
+            released, settled = (_share(amount, -closed, holding.held) for amount in (holding.cost, holding.settled))
+            gain = -closed * cost - released - closing_fee
+            if listing.sec_type == "FUT":
+                self._pay(listing.currency, -closed * cost - settled)
+            holding.cost, holding.settled = holding.cost - released, holding.settled - settled
             holding.realized += gain
-            self.realized += gain
-        return gain
+            if holding.was_opened_today and listing.sec_type in ("STK", "OPT"):
+                self._day_trades[0] += 1
+                holding.was_opened_today = False
+        if opened:
+            holding.cost += opened * cost + fee - closing_fee
+            holding.settled += opened * cost
+            holding.was_opened_today = True
+        if listing.sec_type != "FUT":
+            self._pay(listing.currency, -quantity * cost)
+        if listing.sec_type == "CASH":
+            self._pay(listing.symbol, quantity)
+        self._use_credit(listing, abs(opened) - abs(closed), cost, fee)
+        holding.day_base += quantity * cost + fee
+        holding.held += quantity
+        self.trades += 1
+        return None if gain is None else float(gain)
 
-    def figures(self, mark: Mark) -> Figures:
-        """The account's money at these marks."""
-        stock_value = option_value = futures_gain = gross = margin = unrealized = daily = 0.0
+    def figures(self, valuation: Valuation) -> Figures:
+        """The account's money at these prices."""
+        balances = {currency: Balances(currency, valuation.rate(currency, self.base)) for currency in self.cash}
+        maintenance = initial = commodities_maintenance = commodities_initial = regulation_t = 0.0
         for holding in self:
-            price = mark(holding.listing)
-            value, gain = holding.value(price), holding.unrealized(price)
-            unrealized += gain
-            daily += value - holding.day_base
-            margin += maintenance_margin(holding.listing, holding.quantity, price)
-            if holding.listing.sec_type == "FUT":
-                futures_gain += value - holding.quantity * holding.basis
-                continue
-            gross += abs(value)
-            if holding.listing.sec_type == "OPT":
-                option_value += value
-            else:
-                stock_value += value
-        # In cents, so that what is shown adds up as shown.
+            listing, price = holding.listing, valuation.mark(holding.listing)
+            balance = balances[listing.currency]
+            balance.add(listing.sec_type, holding.value(price), holding.value(price) - holding.settled)
+            balance.unrealized += holding.unrealized(price)
+            balance.realized += holding.realized
+            balance.daily += holding.daily(price)
+            position = (listing, holding.quantity, float(price), float(valuation.underlying(listing)))
+            rate = float(balance.rate)
+            kept, opened = margin.maintenance(*position) * rate, margin.initial(*position) * rate
+            maintenance, initial = maintenance + kept, initial + opened
+            regulation_t += margin.regulation_t(*position) * rate
+            if listing.sec_type == "FUT":
+                commodities_maintenance, commodities_initial = (
+                    commodities_maintenance + kept,
+                    commodities_initial + opened,
+                )
+        for currency, amount in self.cash.items():
+            balances[currency].cash = amount
+        borrowed = margin.currencies(float(each.total_cash * each.rate) for each in balances.values())
+        used = sum((amount * balances[currency].rate for currency, amount in self._credit_used.items()), ZERO)
         return Figures(
-            cash=round(self.cash, 2),
-            stock_value=stock_value,
-            option_value=option_value,
-            futures_gain=futures_gain,
-            gross=gross,
-            net_liquidation=round(self.cash + stock_value + option_value + futures_gain, 2),
-            initial_margin=round(round(margin, 2) * INITIAL_MARGIN, 2),
-            maintenance_margin=round(margin, 2),
-            realized=self.realized,
-            unrealized=unrealized,
-            daily=daily,
+            base=self.base,
+            balances=tuple(balances.values()),
+            initial_margin=cents(initial + borrowed),
+            maintenance_margin=cents(maintenance + borrowed),
+            commodities_initial_margin=cents(commodities_initial),
+            commodities_maintenance_margin=cents(commodities_maintenance),
+            regulation_t_margin=cents(regulation_t),
+            previous_equity=self.previous_equity,
+            credit_left=None if self._credit is None else self._credit - used,
+            day_trades=tuple(self._day_trades),
         )
 
+    def added_by(
+        self, listing: Listing, signed_quantity: float, price: float, valuation: Valuation
+    ) -> tuple[float, float, float]:
+        """What a trade would add to initial margin, maintenance margin and equity before its fee, in base currency."""
+        known = self.holdings.get(listing.con_id)
+        held, underlying = (known.quantity if known else 0.0), float(valuation.underlying(listing))
+        rate = float(valuation.rate(listing.currency, self.base))
+        before, after = (listing, held, price, underlying), (listing, held + signed_quantity, price, underlying)
+        paid = signed_quantity * price * listing.units
+        flows = {} if listing.sec_type == "FUT" else {listing.currency: -paid}
+        if listing.sec_type == "CASH":
+            flows[listing.symbol] = signed_quantity
+        borrowed = self._borrowed(flows, valuation) - self._borrowed({}, valuation)
+        return (
+            (margin.initial(*after) - margin.initial(*before)) * rate + borrowed,
+            (margin.maintenance(*after) - margin.maintenance(*before)) * rate + borrowed,
+            -paid * rate if listing.sec_type == "OPT" else 0.0,
+        )
 
-def maintenance_margin(listing: Listing, quantity: float, price: float) -> float:
-    """What a position binds. A sold option binds its value and a fifth of what it may have to deliver."""
-    if listing.contract_margin:
-        return abs(quantity) * listing.contract_margin
-    value = abs(quantity * price * listing.units) * listing.margin_rate
-    if listing.sec_type == "OPT" and quantity < 0:
-        return value + SOLD_OPTION_SHARE * abs(quantity) * listing.strike * listing.units
-    return value
+    def _borrowed(self, flows: Mapping[str, float], valuation: Valuation) -> float:
+        """What currencies bind when these amounts have been added to the cash."""
+        amounts = {currency: float(amount) for currency, amount in self.cash.items()}
+        for currency, flow in flows.items():
+            amounts[currency] = amounts.get(currency, 0.0) + flow
+        return margin.currencies(
+            amount * float(valuation.rate(currency, self.base)) for currency, amount in amounts.items()
+        )
+
+    def _pay(self, currency: str, amount: Decimal) -> None:
+        self.cash[currency] = self.cash.get(currency, ZERO) + amount
+
+    def _use_credit(self, listing: Listing, opened: Decimal, cost: Decimal, fee: Decimal) -> None:
+        """Regulation T: what is opened must be paid for to its share, what is closed gives it back."""
+        share = {"STK": exact(margin.REG_T_RATE), "OPT": Decimal(1)}.get(listing.sec_type)
+        if share is not None:
+            used = self._credit_used.get(listing.currency, ZERO)
+            self._credit_used[listing.currency] = used + share * opened * cost + fee
 
 
-def commission(listing: Listing, quantity: float, price: float) -> float:
-    """IBKR's fixed pricing. Stocks: 0.005 a share, at least 1.00, at most 1 % of the value."""
-    if listing.sec_type == "STK":
-        return round(min(max(0.005 * quantity, 1.0), 0.01 * quantity * price), 4)
-    if listing.sec_type == "FUT":
-        return round(quantity * (0.62 if listing.symbol == "MES" else 2.25), 4)
-    if listing.sec_type == "OPT":
-        return round(max(0.65 * quantity, 1.0), 4)
-    return round(max(0.00002 * quantity * price, 2.0), 4)
-
-
-def _closed_part(held: float, signed_quantity: float) -> float:
+def _closed_part(held: Decimal, quantity: Decimal) -> Decimal:
     """The part of a trade, with its sign, that reduces what is held."""
-    if held * signed_quantity >= 0:
-        return 0.0
-    return signed_quantity if abs(signed_quantity) <= abs(held) else -held
+    if held * quantity >= 0:
+        return ZERO
+    return quantity if abs(quantity) <= abs(held) else -held
+
+
+def _share(amount: Decimal, part: Decimal, whole: Decimal) -> Decimal:
+    """As much of an amount as `part` is of `whole`; all of it for all."""
+    return amount if part == whole else (amount * part / whole).quantize(_SMALLEST)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 from ibkr_gateway_server.simulator.instruments import Catalogue, ContractQuery
 from ibkr_gateway_server.simulator.ledger import Ledger
-from ibkr_gateway_server.simulator.market import Market
+from ibkr_gateway_server.simulator.valuation import Valuation
 
 START_CASH = 1_000_000.0
 
@@ -14,15 +14,16 @@ START_CASH = 1_000_000.0
 _POSITIONS = (("AAPL", "STK", 100.0, 0.97), ("SPY", "STK", 40.0, 0.985), ("MES", "FUT", 1.0, 0.995))
 
 
-def opening_ledgers(accounts: Sequence[str], catalogue: Catalogue, market: Market, now: float) -> dict[str, Ledger]:
-    """Each account's ledger; the first one has bought something with its money already."""
-    ledgers = {account: Ledger(account, START_CASH) for account in accounts}
-    first = ledgers[accounts[0]]
+def opening_ledgers(
+    accounts: Mapping[str, str], catalogue: Catalogue, now: Valuation, closing: Valuation
+) -> dict[str, Ledger]:
+    """Each account's ledger in its base currency; the first has bought something already, before the last close."""
+    ledgers = {account: Ledger(account, START_CASH, base) for account, base in accounts.items()}
+    first = next(iter(ledgers.values()))
     for symbol, kind, quantity, ratio in _POSITIONS:
         listing = catalogue.match(ContractQuery(symbol=symbol, sec_type=kind))[0]
-        prices = market.prices(listing, now)
-        cost = market.rounded(listing, prices.mark * ratio)
-        first.open_at_start(listing, quantity, cost, prices.close)
-        if kind != "FUT":
-            first.cash -= quantity * cost
+        step = listing.min_tick
+        first.open_at_start(listing, quantity, round(round(float(now.mark(listing)) * ratio / step) * step, 6), now)
+    for ledger in ledgers.values():
+        ledger.begin_day(closing)
     return ledgers

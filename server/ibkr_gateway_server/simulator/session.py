@@ -13,22 +13,19 @@ from collections.abc import Iterable
 from enum import Enum
 
 from ibkr_gateway_server.simulator.behaviour import MIN_CLIENT_VERSION
-from ibkr_gateway_server.simulator.codec import contracts, messages, orders
+from ibkr_gateway_server.simulator.codec import messages, orders
 from ibkr_gateway_server.simulator.faults import Fault
 from ibkr_gateway_server.simulator.feeds import Feeds
 from ibkr_gateway_server.simulator.gateway import Gateway
 from ibkr_gateway_server.simulator.listings import Listing
 from ibkr_gateway_server.simulator.orders import Execution, Order
 from ibkr_gateway_server.simulator.requests import HANDLERS
-from ibkr_gateway_server.simulator.requests.accounts import tell_changes
+from ibkr_gateway_server.simulator.requests.accounts import tell_position
 from ibkr_gateway_server.simulator.wire import Fields, FrameReader, ProtocolError, UnreadableRequest, frame, split
 
 _VERSIONS = re.compile(rb"v(\d{1,4})(?:\.\.(\d{1,4}))?(?: .*)?", re.DOTALL)
 
 START_API = 71
-
-# Balances and marks are told again at least this often, as live gateways do.
-ACCOUNT_INTERVAL_S = 180.0
 
 # The fastest a client may send. Source: TWS API, error 100.
 MESSAGES_PER_SECOND = 50
@@ -61,12 +58,6 @@ class Session:
         self.stage = Stage.HELLO
         self.data_type = 1
         self.feeds = Feeds()
-        # Account summaries: the tags that were asked for, and by account, tag and currency what was last said.
-        self.summaries: dict[int, frozenset[str]] = {}
-        self.summary_rows: dict[int, dict[tuple[str, str, str], str]] = {}
-        self.reads_positions = False
-        self.updates_account = ""
-        self._account_due = 0.0
         self._counts = counts if counts is not None else Counter()
         self._arrivals: deque[float] = deque(maxlen=MESSAGES_PER_SECOND + 1)
         self._reader = FrameReader()
@@ -94,11 +85,7 @@ class Session:
         """Send what is new since the last look: ticks, bars, P&L."""
         if self.stage is not Stage.RUNNING:
             return
-        market, now = self.gateway.market, self.gateway.now
-        if now >= self._account_due:
-            self._account_due = now + ACCOUNT_INTERVAL_S
-            tell_changes(self)
-        self.send(*self.feeds.changes(market, now))
+        self.send(*self.feeds.changes(self.gateway.market, self.gateway.now))
 
     def take(self) -> list[bytes]:
         """Bytes to send; each piece goes out by itself."""
@@ -264,19 +251,5 @@ class Session:
         self.send(messages.commission_report(*report))
 
     def position_changed(self, account: str, listing: Listing) -> None:
-        """A position after a fill, to those who read positions."""
-        holding = self.gateway.ledgers[account].holdings[listing.con_id]
-        if self.reads_positions:
-            self.send(contracts.position(account, listing, holding.quantity, holding.average_cost))
-        if self.updates_account == account:
-            self.send(self.portfolio_row(account, listing))
-        # A fill changes balances as well; a live gateway tells those soon after.
-        self._account_due = self.gateway.now
-
-    def portfolio_row(self, account: str, listing: Listing) -> list[str]:
-        """updatePortfolio of one holding at its mark."""
-        holding = self.gateway.ledgers[account].holdings[listing.con_id]
-        price = self.gateway.mark(listing)
-        gain = holding.unrealized(price)
-        figures = (holding.quantity, price, holding.value(price), holding.average_cost, gain, holding.realized)
-        return contracts.portfolio(account, listing, *figures)
+        """A position after a fill, to those who follow positions."""
+        tell_position(self, account, listing)

@@ -154,13 +154,19 @@ def position_multi_end(req_id: int) -> list[str]:
 
 
 def pnl(req_id: int, daily: float, unrealized: float, realized: float) -> list[str]:
-    return ["94", str(req_id), _money(daily), _money(unrealized), _money(realized)]
+    return ["94", str(req_id), _gain(daily), _gain(unrealized), _gain(realized)]
 
 
 def pnl_single(
-    req_id: int, position: float, daily: float, unrealized: float, realized: float, value: float
+    req_id: int,
+    position: float,
+    daily: float | None,
+    unrealized: float | None,
+    realized: float | None,
+    value: float | None,
 ) -> list[str]:
-    return ["95", str(req_id), plain(position), _money(daily), _money(unrealized), _money(realized), _money(value)]
+    """None is "no value"."""
+    return ["95", str(req_id), plain(position), *(_gain(amount) for amount in (daily, unrealized, realized, value))]
 
 
 def open_order_end() -> list[str]:
@@ -176,8 +182,7 @@ def executions_end(req_id: int) -> list[str]:
 
 
 def commission_report(execution_id: str, commission: float, currency: str, realized: float | None) -> list[str]:
-    gain = UNSET_DOUBLE if realized is None else _money(realized)
-    return ["59", "1", execution_id, repr(float(commission)), currency, gain, UNSET_DOUBLE, ""]
+    return ["59", "1", execution_id, repr(float(commission)), currency, _gain(realized), UNSET_DOUBLE, ""]
 
 
 def family_codes() -> list[str]:
@@ -217,5 +222,6 @@ def connection_time(now: float) -> str:
     return datetime.fromtimestamp(now, UTC).strftime("%Y%m%d %H:%M:%S UTC")
 
 
-def _money(amount: float) -> str:
-    return plain(round(amount, 2))
+def _gain(amount: float | None) -> str:
+    """A gain or a value; with more than cents, so that those of positions and of executions add up to the account's."""
+    return UNSET_DOUBLE if amount is None else plain(round(amount, 6))

@@ -4,38 +4,58 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 
 from ibkr_gateway_server.simulator.codec import messages
 from ibkr_gateway_server.simulator.ledger import Ledger
-from ibkr_gateway_server.simulator.listings import Listing
 from ibkr_gateway_server.simulator.market import Market
+from ibkr_gateway_server.simulator.valuation import Valuation
 
 PNL_INTERVAL_S = 1.0
 
 
 @dataclass(slots=True)
 class Pnl:
-    """One reqPnL (no listing) or reqPnLSingle."""
+    """One reqPnL (con_id 0) or reqPnLSingle.
+
+    All amounts are in the account's base currency, so that positions add up to the account: of an account that is
+    IBKR's word, of one position it is a guess. Pairs of currencies are part of it, as they are in TWS while its
+    virtual FX section is expanded.
+    """
 
     req_id: int
     ledger: Ledger
     con_id: int
+    valuation: Valuation
     next_time: float = 0.0
+    sent: list[str] | None = None
 
     def changes(self, market: Market, now: float) -> Iterator[list[str]]:
-        """The figures, once a second."""
+        """The figures, at most once a second, and only when they are others."""
         if now < self.next_time:
             return
         self.next_time = now + PNL_INTERVAL_S
+        message = self._single() if self.con_id else self._whole()
+        if message != self.sent:
+            self.sent = message
+            yield message
 
-        def mark(listing: Listing) -> float:
-            return market.prices(listing, now).mark
+    def _whole(self) -> list[str]:
+        total = self.ledger.figures(self.valuation).total
+        return messages.pnl(self.req_id, float(total.daily), float(total.unrealized), float(total.realized))
 
-        if not self.con_id:
-            figures = self.ledger.figures(mark)
-            yield messages.pnl(self.req_id, figures.daily, figures.unrealized, figures.realized)
-        elif (holding := self.ledger.holdings.get(self.con_id)) is not None:
-            price = mark(holding.listing)
-            value = holding.value(price)
-            daily, gain = value - holding.day_base, holding.unrealized(price)
-            yield messages.pnl_single(self.req_id, holding.quantity, daily, gain, holding.realized, value)
+    def _single(self) -> list[str]:
+        holding = self.ledger.holdings.get(self.con_id)
+        if holding is None:
+            # What is neither held nor was traded today has no figures: live gateways send their "no value" wherever a
+            # figure cannot be had; that they do here, and refuse nothing, is a guess.
+            return messages.pnl_single(self.req_id, 0.0, None, None, None, None)
+        price = self.valuation.mark(holding.listing)
+        rate = self.valuation.rate(holding.listing.currency, self.ledger.base)
+        amounts: tuple[Decimal, ...] = (
+            holding.daily(price),
+            holding.unrealized(price),
+            holding.realized,
+            holding.value(price),
+        )
+        return messages.pnl_single(self.req_id, holding.quantity, *(float(amount * rate) for amount in amounts))
