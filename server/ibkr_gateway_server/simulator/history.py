@@ -31,6 +31,8 @@ TRADED = frozenset({"TRADES", "ADJUSTED_LAST"})
 SHOWN = TRADED | {
     *("MIDPOINT", "BID", "ASK", "BID_ASK", "HISTORICAL_VOLATILITY", "OPTION_IMPLIED_VOLATILITY", "SCHEDULE"),
 }
+# Kinds that exist, but not of anything that is listed here.
+NEVER_SHOWN = frozenset({"FEE_RATE", "YIELD_BID", "YIELD_ASK", "YIELD_BID_ASK", "YIELD_LAST", "AGGTRADES"})
 MAX_BARS = 20_000
 DAY_S = 86400
 

@@ -18,20 +18,18 @@ from functools import lru_cache
 from ibkr_gateway_server.simulator.hours import Span, TradingHours, last_close
 from ibkr_gateway_server.simulator.listings import ROOTS, Listing
 from ibkr_gateway_server.simulator.market.book import book_around, sizes_in, venue_in
-from ibkr_gateway_server.simulator.market.chance import mixed, uniform
+from ibkr_gateway_server.simulator.market.chance import uniform
 from ibkr_gateway_server.simulator.market.figures import Bar, Book, Prices, Quote, Tick
 from ibkr_gateway_server.simulator.market.options import OptionModel, OptionTerms
 from ibkr_gateway_server.simulator.market.path import QUOTES_PER_S, YEAR_S, Path, Range
 from ibkr_gateway_server.simulator.market.roots import RootPrice, ScaledPrice, SeededPrice
 from ibkr_gateway_server.simulator.market.steps import below, nearest, step_at
 from ibkr_gateway_server.simulator.market.tape import Tape, Track
+from ibkr_gateway_server.simulator.market.turnover import Turnover
 
 # A future stands above its index by interest less dividends until it expires.
 CARRY = 0.028
 HOUR = 3600 * QUOTES_PER_S
-
-# Units traded in a second, on average. Indices and currencies have no volume.
-_VOLUME_PER_S = {"STK": 300.0, "FUT": 8.0, "OPT": 0.0}
 
 TRADES, MIDPOINT, BID, ASK, BID_ASK = "TRADES", "MIDPOINT", "BID", "ASK", "BID_ASK"
 _VOLATILITIES = ("HISTORICAL_VOLATILITY", "OPTION_IMPLIED_VOLATILITY")
@@ -71,8 +69,10 @@ class Market:
         self._roots = {
             name: RootPrice(SeededPrice(root, Path(seed, zlib.crc32(name.encode())))) for name, root in ROOTS.items()
         }
+        self._turnover = Turnover(seed)
         self._adjustments: dict[int, list[_Adjustment]] = {}
         self._days: dict[int, _Day] = {}
+        self._curves: dict[int, tuple[int, Callable[[float], float]]] = {}
         # What has been worked out for the moment that everyone looks at.
         self._looked_at = 0.0
         self._looks: dict[int, Prices] = {}
@@ -106,6 +106,14 @@ class Market:
         spot = self._roots[listing.root].value(slot) * listing.scale
         return self._option_terms(listing, slot // HOUR).model(spot)
 
+    def settlement(self, listing: Listing) -> float:
+        """What an expiring contract ends at: a future at its underlying, an option at what exercising it gains."""
+        slot = _first_slot(_expiry_s(listing.expiry)) - 1
+        spot = self._roots[listing.root].value(slot) * listing.scale
+        if listing.sec_type == "OPT":
+            spot = max(spot - listing.strike if listing.right == "C" else listing.strike - spot, 0.0)
+        return round(spot, 2)
+
     def ticks(self, listing: Listing, begin: float, end: float) -> Iterator[Tick]:
         """Every quarter of a second from `begin` up to, not including, `end` in which the market is open."""
         for opening, closing in self.hours.open_spans(listing, begin, end):
@@ -124,10 +132,10 @@ class Market:
             averages = (nearest(listing, (part.open + part.close) / 2) for part in (bids, asks))
             return Bar(next(averages), asks.high, bids.low, next(averages))
         found = self._range(listing, first, stop, shown)
-        if shown != TRADES or not self._has_volume(listing):
+        if shown != TRADES or not self._turnover.is_told_of(listing):
             return Bar(*found)
         average = round(sum(found) / len(found), 3)
-        return Bar(*found, self._traded(listing, first, stop), average, stop - first)
+        return Bar(*found, self._turnover.between(listing, first, stop), average, stop - first)
 
     def bar_of(self, listing: Listing, parts: Sequence[Span], shown: str = TRADES) -> Bar:
         """One bar of several open spans, as of the sessions of a week."""
@@ -142,7 +150,11 @@ class Market:
 
     def volume(self, listing: Listing, begin: float, end: float) -> int:
         """Units traded in an open span."""
-        return self._traded(listing, _first_slot(begin), _first_slot(end)) if self._has_volume(listing) else 0
+        return (
+            self._turnover.between(listing, _first_slot(begin), _first_slot(end))
+            if self._turnover.is_told_of(listing)
+            else 0
+        )
 
     def book(self, listing: Listing, now: float, rows: int) -> Book:
         """The best rows of either side. An index has none."""
@@ -197,6 +209,7 @@ class Market:
 
     def _forget(self) -> None:
         self._days.clear()
+        self._curves.clear()
         self._looks.clear()
 
     def _track(self, listing: Listing) -> Track | None:
@@ -208,7 +221,13 @@ class Market:
         return self._curve(listing, slot // HOUR)(self._roots[listing.root].value(slot))
 
     def _curve(self, listing: Listing, hour: int) -> Callable[[float], float]:
-        """The listing's value by its root's price, in one hour."""
+        """The listing's value by its root's price, in one hour. The hour that is looked at all the time is kept."""
+        known = self._curves.get(listing.con_id)
+        if known is None or known[0] != hour:
+            known = self._curves[listing.con_id] = (hour, self._new_curve(listing, hour))
+        return known[1]
+
+    def _new_curve(self, listing: Listing, hour: int) -> Callable[[float], float]:
         scale = listing.scale
         if listing.sec_type == "OPT":
             terms = self._option_terms(listing, hour)
@@ -284,32 +303,7 @@ class Market:
             row = track.at(slot)
             return row.bid_size, row.ask_size, row.last_size
         bid, ask = sizes_in(self._seed, listing, slot)
-        return bid, ask, self._traded(listing, slot, slot + 1) if self._has_volume(listing) else 0
-
-    # What has traded.
-
-    @staticmethod
-    def _has_volume(listing: Listing) -> bool:
-        return listing.sec_type in _VOLUME_PER_S
-
-    def _traded(self, listing: Listing, first: int, stop: int) -> int:
-        """Units traded in a span: in every quarter of a second at least one."""
-        return self._total(listing, stop) - self._total(listing, first)
-
-    def _total(self, listing: Listing, slot: int) -> int:
-        """Units traded since the beginning of time; differences of it are volumes of spans."""
-        now = slot / QUOTES_PER_S
-        rate = _VOLUME_PER_S[listing.sec_type] * (1 + listing.con_id % 7)
-        # Busier and quieter minutes; the amplitudes keep the sum from ever falling.
-        busy = 16 * self._smooth(listing.con_id, 64, now) + 68 * self._smooth(listing.con_id, 1024, now)
-        return int(rate * (now + busy)) + slot
-
-    def _smooth(self, number: int, span: int, now: float) -> float:
-        """One layer of noise by itself, in [-1, 1)."""
-        index, rest = divmod(now, span)
-        part = rest / span
-        before, after = (_noise(self._seed, number, span, int(index) + step) for step in (0, 1))
-        return before + (after - before) * part * part * (3 - 2 * part)
+        return bid, ask, self._turnover.between(listing, slot, slot + 1) if self._turnover.is_told_of(listing) else 0
 
     def _volatility_bar(self, listing: Listing, first: int, stop: int) -> Bar:
         """The root's volatility, which moves a little from hour to hour."""
@@ -325,8 +319,10 @@ class Market:
         day, slot = self._last_open(listing, now)
         quote, sizes = self._quote(listing, slot), self._sizes(listing, slot)
         if slot > day.seen:
-            news = self._range(listing, day.seen + 1, slot + 1, TRADES)
-            day.high, day.low, day.seen = max(day.high, news.high), min(day.low, news.low), slot
+            high = low = quote.last
+            if slot > day.seen + 1:
+                _, high, low, _ = self._range(listing, day.seen + 1, slot + 1, TRADES)
+            day.high, day.low, day.seen = max(day.high, high), min(day.low, low), slot
         volume = self.volume(listing, day.begin, (slot + 1) / QUOTES_PER_S)
         return Prices(*quote, *sizes, volume, day.open, day.high, day.low, day.close)
 
@@ -359,12 +355,6 @@ def _shown(quote: Quote, shown: str) -> float:
 def _first_slot(time: float) -> int:
     """The first quarter of a second that begins at or after a time."""
     return -int(-time * QUOTES_PER_S // 1)
-
-
-@lru_cache(maxsize=1 << 14)
-def _noise(seed: int, number: int, layer: int, index: int) -> float:
-    """One point of a noise layer, in [-1, 1)."""
-    return mixed(seed, number, layer, index) / 2**63 - 1
 
 
 @lru_cache(maxsize=1 << 10)

@@ -37,7 +37,7 @@ def bars(session: Session, fields: Fields) -> None:
     if listing is None:
         return
     where = f"{listing.local_symbol}@{query.exchange} {shown.title()}"
-    if shown in history.TRADED and listing.sec_type == "CASH":
+    if shown in history.NEVER_SHOWN or (shown in history.TRADED and listing.sec_type == "CASH"):
         session.error(req_id, 162, f"{HMDS}No historical market data for {where}")
         return
     try:

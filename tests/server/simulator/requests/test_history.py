@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from ibkr_gateway_server.simulator.behaviour import Behaviour
 from ibkr_gateway_server.simulator.gateway import Gateway
 
 from tests.server.simulator.conftest import NOW, Talk
@@ -200,3 +201,57 @@ def test_bars_are_the_same_in_another_life() -> None:
     earlier, later = at(NOON - 86400 * 3), at(NOON)
     end = "20261118 15:00:00 US/Central"
     assert ask(earlier, "1 D", "1 hour", end=end, **future) == ask(later, "1 D", "1 hour", end=end, **future)
+
+
+def with_exchange_hours(now: float) -> Talk:
+    """A client of a gateway whose market opens and closes."""
+    talk = Talk(Gateway(7, ("DU1234567",), now, Behaviour(always_open=False)), now=now)
+    talk.messages()
+    return talk
+
+
+def test_with_exchange_hours_bars_are_of_all_sessions_or_of_the_regular_ones() -> None:
+    talk = with_exchange_hours(NOON)
+    extended, _ = ask(talk, "2 D", "1 hour", regular=0)
+    hours = [bar[0][:14] for bar in bars_of(extended)]
+    assert (hours[0], hours[15], hours[16]) == ("20261120 04:00", "20261120 19:00", "20261123 04:00")
+    assert len(hours) == 16 + 8
+    regular, _ = ask(talk, "2 D", "1 hour")
+    assert len(bars_of(regular)) == 7 + 3
+
+
+def test_a_holiday_has_no_bars_and_the_day_after_thanksgiving_few() -> None:
+    friday = NOW + 4 * 86400 + 8 * 3600
+    talk = with_exchange_hours(friday)
+    days, _ = ask(talk, "3 D", "1 day")
+    assert [bar[0] for bar in bars_of(days)] == ["20261124", "20261125", "20261127"]
+    hours, _ = ask(talk, "1 D", "30 mins")
+    assert [bar[0][9:14] for bar in bars_of(hours)][::6] == ["09:30", "12:30"]
+    assert len(bars_of(hours)) == 7
+
+
+def test_a_weeks_bar_is_of_its_days_and_not_of_their_nights() -> None:
+    talk = at(NOON)
+    days, _ = ask(talk, "2 W", "1 day", end="20261120 23:00:00 US/Eastern")
+    weeks, _ = ask(talk, "2 W", "1 week", end="20261120 23:00:00 US/Eastern")
+    week, last = bars_of(weeks)[-1], bars_of(days)[-5:]
+    assert [bar[0] for bar in last] == ["20261116", "20261117", "20261118", "20261119", "20261120"]
+    assert float(week[2]) == max(float(bar[2]) for bar in last)
+    assert float(week[3]) == min(float(bar[3]) for bar in last)
+    assert (week[1], week[4]) == (last[0][1], last[-1][4])
+    assert int(week[5]) == sum(int(bar[5]) for bar in last)
+
+
+@pytest.mark.parametrize("shown", ["BID", "ASK", "BID_ASK", "MIDPOINT", "HISTORICAL_VOLATILITY"])
+def test_what_is_not_traded_is_told_without_volume(shown: str) -> None:
+    whole, _ = ask(at(NOON), "1 D", "1 hour", shown=shown)
+    assert {tuple(bar[5:]) for bar in bars_of(whole)} == {("-1", "-1", "-1")}
+    assert all(float(bar[3]) <= float(bar[4]) <= float(bar[2]) for bar in bars_of(whole))
+
+
+def test_what_is_not_shown_of_a_contract_is_no_data() -> None:
+    (answer,) = ask(at(NOON), "1 D", "1 hour", shown="YIELD_LAST")
+    assert answer[2:4] == [
+        "162",
+        "Historical Market Data Service error message:No historical market data for AAPL@SMART Yield_Last",
+    ]
