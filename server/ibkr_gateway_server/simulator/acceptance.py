@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from datetime import datetime
+from zoneinfo import ZoneInfo
 
+from ibkr_gateway_server.simulator.behaviour import Behaviour
 from ibkr_gateway_server.simulator.codec.orders import Preview
 from ibkr_gateway_server.simulator.commissions import commission
 from ibkr_gateway_server.simulator.instruments import Catalogue, ContractQuery
 from ibkr_gateway_server.simulator.ledger import Ledger
 from ibkr_gateway_server.simulator.listings import Listing
 from ibkr_gateway_server.simulator.market import Market
-from ibkr_gateway_server.simulator.orders import KNOWN_TYPES, LIMITED, STOPS, TOUCHES, TRAILING, WORKED_TYPES, Terms
+from ibkr_gateway_server.simulator.orders import (
+    AT_CLOSE,
+    KNOWN_TYPES,
+    LIMITED,
+    PEGGED,
+    STOPS,
+    TOUCHES,
+    TRAILING,
+    WORKED_TYPES,
+    Terms,
+)
 from ibkr_gateway_server.simulator.valuation import Valuation
 
 VALIDATION = "Error validating request.-'bF' : cause - "
@@ -32,7 +45,35 @@ class OrderRefused(Exception):
         self.text = text
 
 
-def tradable(catalogue: Catalogue, contract: ContractQuery) -> Listing:
+def off_hours(terms: Terms, listing: Listing, opening: float) -> str:
+    """The warning, 399, that an order waits for the market to open. Captured from a paper gateway in August 2026 for a
+    stock; how other kinds of contract are named in it is a guess."""
+    moment = datetime.fromtimestamp(opening, ZoneInfo(listing.time_zone))
+    named = f"{listing.symbol} {listing.primary_exchange}.{listing.trading_class}"
+    if listing.sec_type != "STK":
+        named = f"{listing.local_symbol} {listing.exchange}"
+    until = f"Your order will not be placed at the exchange until {moment:%Y-%m-%d %H:%M:%S} {listing.time_zone}."
+    return f"Order Message:\n{terms.action} {terms.quantity:g} {named}\nWarning: {until}"
+
+
+def warnings_of(terms: Terms, *, had_tif: bool) -> Iterator[tuple[int, str]]:
+    """What a gateway remarks on an order that it takes. Where they stand among its messages is a guess."""
+    if not had_tif:
+        yield 10349, "Order TIF was set to DAY based on order preset."
+    if terms.outside_rth and terms.order_type in ("MKT", "MTL", *AT_CLOSE):
+        text = (
+            "Order Event Warning:Attribute 'Outside Regular Trading Hours' is ignored based on the order type and "
+            "destination. PlaceOrder is now being processed."
+        )
+        yield 2109, text
+
+
+def not_cancellable(perm_id: int) -> str:
+    """Error 161, as captured, with both its spaces."""
+    return f"Cancel attempted when order is not in a cancellable state.  Order permId ={perm_id}"
+
+
+def tradable(catalogue: Catalogue, contract: ContractQuery, behaviour: Behaviour) -> Listing:
     """The one contract that an order means. Raises OrderRefused."""
     matches = catalogue.match(contract)
     if not matches:
@@ -41,14 +82,19 @@ def tradable(catalogue: Catalogue, contract: ContractQuery) -> Listing:
         raise OrderRefused(200, f"The contract description specified for {contract.symbol} is ambiguous.")
     if not matches[0].is_tradable:
         raise OrderRefused(201, "Order rejected - reason:This contract is not available for trading.")
+    if matches[0].symbol in behaviour.not_allowed:
+        text = f"The security {matches[0].symbol} is not available or allowed for this account."
+        raise OrderRefused(203, text)
     return matches[0]
 
 
 def check(terms: Terms, listing: Listing, accounts: Collection[str], market: Market) -> None:
-    """Refuse terms that make no sense; fills in the account where there is but one. Raises OrderRefused."""
+    """Refuse terms that make no sense; fills in what has a default: the account where there is but one, DAY, and a
+    relative order's offset. Raises OrderRefused."""
     _check_type(terms)
     if terms.action not in ("BUY", "SELL"):
         raise OrderRefused(321, f"{VALIDATION}Invalid action was entered")
+    terms.tif = terms.tif or "DAY"
     if terms.tif not in TIMES_IN_FORCE:
         raise OrderRefused(10052, f"Invalid time in force:{terms.tif}")
     if terms.quantity <= 0:
@@ -56,6 +102,9 @@ def check(terms: Terms, listing: Listing, accounts: Collection[str], market: Mar
     if terms.quantity % 1 and listing.sec_type != "CASH":
         text = "Fractional-sized order cannot be placed via API. Please use desktop version to place this order."
         raise OrderRefused(10243, text)
+    if terms.order_type == "REL" and not terms.aux_price:
+        # Captured: a relative order without an offset came back with a cent.
+        terms.aux_price = listing.min_tick
     terms.account = terms.account or (next(iter(accounts)) if len(accounts) == 1 else "")
     if not terms.account:
         raise OrderRefused(435, "You must specify an account.")
@@ -108,6 +157,9 @@ def _check_prices(terms: Terms, listing: Listing, market: Market) -> None:
         needed.append(terms.aux_price)
     if terms.order_type in TRAILING and terms.aux_price is None and terms.trailing_percent is None:
         needed.append(None)
+    if terms.order_type in PEGGED:
+        # Their prices are bounds and offsets that need not be given; no price is 0.
+        needed += [price for price in (terms.limit_price, terms.aux_price) if price]
     for price in needed:
         if price is None:
             raise OrderRefused(321, f"{VALIDATION}Missing price of a {terms.order_type} order")
@@ -117,7 +169,7 @@ def _check_prices(terms: Terms, listing: Listing, market: Market) -> None:
 
 def _price(terms: Terms, listing: Listing, valuation: Valuation) -> float:
     """What the order would trade at, as a gateway reckons it."""
-    return (terms.limit_price if terms.order_type in LIMITED else None) or float(valuation.mark(listing))
+    return (terms.limit_price if terms.order_type in LIMITED | PEGGED else None) or float(valuation.mark(listing))
 
 
 def _added(terms: Terms, listing: Listing, ledger: Ledger, valuation: Valuation) -> tuple[float, float, float]:

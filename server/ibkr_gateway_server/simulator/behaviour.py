@@ -41,3 +41,15 @@ class Behaviour:
 
     base_currencies: Mapping[str, str] = field(default_factory=dict)
     """By account, the currency that its totals are stated in, where that is not USD. It must be of a listed pair."""
+
+    presets_tif: bool = False
+    """True: an order without a time in force is taken as DAY with warning 10349, as by gateways since late 2025."""
+
+    hard_to_borrow: frozenset[str] = frozenset()
+    """Symbols whose short sales are held with 404 until shares are located."""
+
+    locate_s: float = 5.0
+    """Seconds until they are."""
+
+    not_allowed: frozenset[str] = frozenset()
+    """Symbols that the account may not trade: orders are refused with 203."""

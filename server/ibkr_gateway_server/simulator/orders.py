@@ -14,12 +14,16 @@ TOUCHES = frozenset({"MIT", "LIT"})
 TRAILING = frozenset({"TRAIL", "TRAIL LIMIT"})
 AT_CLOSE = frozenset({"MOC", "LOC"})
 LIMITED = frozenset({"LMT", "STP LMT", "LIT", "LOC"})
+# Types whose price follows the quote: the near side, the far side, or the midpoint. A limit price only bounds them.
+AT_MIDPOINT = frozenset({"MIDPRICE", "PEG MID"})
+PEGGED = AT_MIDPOINT | {"REL", "PEG MKT"}
+IMMEDIATE = frozenset({"IOC", "FOK"})
 
 # Order types a paper gateway takes and this one works; others are taken by IBKR but not simulated, and say so.
-WORKED_TYPES = STOPS | TOUCHES | AT_CLOSE | {"MKT", "LMT", "MTL"}
+WORKED_TYPES = STOPS | TOUCHES | AT_CLOSE | PEGGED | {"MKT", "LMT", "MTL"}
 KNOWN_TYPES = WORKED_TYPES | {
-    *("REL", "MIDPRICE", "PEG MID", "PEG MKT", "PEG BENCH", "PEG BEST", "SNAP MKT"),
-    *("SNAP MID", "SNAP PRIM", "VOL", "BOX TOP", "PEG STK", "IBALGO", "PASSV REL", "LWTK", "MKT PRT", "STP PRT"),
+    *("PEG BENCH", "PEG BEST", "SNAP MKT", "SNAP MID", "SNAP PRIM", "VOL", "BOX TOP", "PEG STK", "IBALGO"),
+    *("PASSV REL", "LWTK", "MKT PRT", "STP PRT"),
 }
 DONE = frozenset({"Filled", "Cancelled", "ApiCancelled", "Inactive"})
 
@@ -53,6 +57,11 @@ class Terms:
     model_code: str = ""
     unsimulated: tuple[str, ...] = ()
 
+    @property
+    def trail(self) -> tuple[float | None, ...]:
+        """What a trailing stop's level depends on."""
+        return (self.aux_price, self.trail_stop_price, self.trailing_percent)
+
 
 @dataclass(slots=True)
 class Order:
@@ -60,6 +69,7 @@ class Order:
 
     client_id: int
     order_id: int
+    """0 for an order placed by hand in TWS, until client 0 has bound it."""
     perm_id: int
     contract: ContractQuery
     listing: Listing
@@ -70,18 +80,40 @@ class Order:
     last_price: float = 0.0
     first_price: float = 0.0
     why_held: str = ""
-    is_elected: bool = False
+    parent: Order | None = None
+    revision: int = 0
+    """Counts changes: what was planned for an earlier one does not happen."""
     is_staged: bool = False
+    is_told: bool = False
+    """Its client has had its first openOrder."""
+    is_elected: bool = False
+    """Its trigger has been reached."""
+    is_working: bool = False
+    """It is at the exchange and may fill."""
+    is_resting: bool = False
+    """It has been looked at there without a fill: what it gets from now on, it gets as a maker."""
+    became_market: bool = False
+    """It has been changed from a working limit to a market order."""
+    is_located: bool = False
+    """The shares that it sells short have been found."""
+    blocks: int = 0
+    """Fills elsewhere in its group that it must be reduced by before it may fill ("with block")."""
     stop_level: float | None = None
+    peg: float | None = None
+    """Where a pegged order has rested since the last look."""
+    shown_limit: float | None = None
+    """A limit price that openOrder shows and the client never gave."""
+    notices: list[tuple[int, str]] = field(default_factory=list)
+    """Warnings that go out with its acknowledgement: it lives on."""
     # Epoch seconds before which it is not worked: a close, an opening, the client's own "good after".
     held_until: float = 0.0
     # The quote it last traded against: what a quote shows is taken once.
     last_quote: int = -1
+    is_cancel_asked: bool = False
     cancelled_by: int | None = None
     commission: float | None = None
     completed_status: str = ""
     completed_time: float = 0.0
-    executions: list[str] = field(default_factory=list)
 
     @property
     def remaining(self) -> float:
@@ -99,9 +131,19 @@ class Order:
         return self.terms.order_type in STOPS | TOUCHES and not self.is_elected
 
     @property
+    def is_auction(self) -> bool:
+        """True for an order of the opening or the closing auction."""
+        return self.terms.order_type in AT_CLOSE or self.terms.tif == "OPG"
+
+    @property
     def is_done(self) -> bool:
         """True when nothing can happen to it any more."""
         return self.status in DONE
+
+    @property
+    def is_unbound(self) -> bool:
+        """True for an order placed by hand that no client owns yet."""
+        return self.order_id == 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,6 +58,7 @@ class Session:
         self.stage = Stage.HELLO
         self.data_type = 1
         self.feeds = Feeds()
+        self.binds_manual_orders = False
         self._counts = counts if counts is not None else Counter()
         self._arrivals: deque[float] = deque(maxlen=MESSAGES_PER_SECOND + 1)
         self._reader = FrameReader()
@@ -227,6 +228,10 @@ class Session:
         for order in self.gateway.open_orders():
             if order.client_id == client_id:
                 self.order_changed(order)
+
+    def order_bound(self, order: Order) -> None:
+        """orderBound: an order that was placed by hand has an id from now on."""
+        self.send(orders.order_bound(order))
 
     def order_opened(self, order: Order) -> None:
         """openOrder alone."""

@@ -39,7 +39,8 @@ def test_a_stop_is_told_twice_as_held_then_elected_then_filled(talk: Talk, last:
     talk.wait(0.3)
     assert statuses(talk) == [("1", "PreSubmitted", "trigger")] * 2
     move(talk, last + 6)
-    assert [status for _, status, _ in statuses(talk)] == ["Submitted", "Filled"]
+    # Once more when the commission is known.
+    assert [status for _, status, _ in statuses(talk)] == ["Submitted", "Filled", "Filled"]
 
 
 @pytest.mark.parametrize(
@@ -82,7 +83,13 @@ def test_a_trailing_stop_follows_the_market_and_never_turns_back(talk: Talk, las
 @pytest.mark.parametrize(
     ("tif", "told"),
     [
-        ("IOC", [("open_order",), ("order_status", "PendingCancel"), ("order_status", "Cancelled")]),
+        (
+            "IOC",
+            [
+                *(("open_order",), ("order_status", "Submitted"), ("open_order",), ("order_status", "PendingCancel")),
+                *(("order_status", "Cancelled"), ("api_error", "202")),
+            ],
+        ),
         ("FOK", [("open_order",), ("order_status", "Inactive")]),
     ],
 )
@@ -281,8 +288,8 @@ def test_a_quotes_size_is_taken_once(talk: Talk) -> None:
     for _ in range(100):
         talk.wait(0.002, step=0.001)
     executions = talk.heard("11")
-    # A fifth of a second is within two quotes.
-    assert 1 <= len(executions) <= 2
+    # A fifth of a second is within two quotes of five rows each.
+    assert 1 <= len(executions) <= 10
 
 
 def test_ids_are_never_those_of_an_earlier_life() -> None:

@@ -55,7 +55,7 @@ def open_order(version: int, order: Order, preview: Preview | None = None) -> li
     ]
     fields += [
         terms.order_type,
-        _order_price(terms.limit_price),
+        _order_price(terms.limit_price if order.shown_limit is None else round(order.shown_limit, 6)),
         _order_price(terms.aux_price),
         terms.tif,
         terms.oca_group,
@@ -147,6 +147,11 @@ def order_status(order: Order, client_id: int | None = None) -> list[str]:
     fields = ["3", str(order.order_id), order.status, plain(order.filled), plain(order.remaining)]
     fields += [plain(round(order.average_price, 8)), str(order.perm_id), str(order.terms.parent_id)]
     return [*fields, plain(order.last_price), str(client), order.why_held, "0"]
+
+
+def order_bound(order: Order) -> list[str]:
+    """100, orderBound."""
+    return ["100", str(order.perm_id), str(order.client_id), str(order.order_id)]
 
 
 def exec_details(version: int, req_id: int, execution: Execution) -> list[str]:

@@ -78,7 +78,11 @@ _UNSIMULATED = {
     "cash_qty": "cash quantities",
     "min_qty": "minimum quantities",
     "fa_group": "allocations to groups",
+    "percent_offset": "percentage offsets",
 }
+
+# Types that some clients spell in one word.
+_ORDER_TYPES = {"PEGMKT": "PEG MKT", "PEGMID": "PEG MID", "TRAILLIMIT": "TRAIL LIMIT"}
 
 # As clients spell that a field is not used.
 _UNSET = ("", "None", "0", "0.0", "2147483647", "1.7976931348623157e+308", "1.7976931348623157E308")
@@ -130,10 +134,10 @@ def read_order(version: int, fields: Fields, contract: ContractQuery) -> Terms:
     return Terms(
         action=raw["action"].upper(),
         quantity=number("total_quantity") or 0.0,
-        order_type=raw["order_type"].upper(),
+        order_type=_ORDER_TYPES.get(raw["order_type"].upper(), raw["order_type"].upper()),
         limit_price=number("lmt_price"),
         aux_price=number("aux_price"),
-        tif=raw["tif"] or "DAY",
+        tif=raw["tif"].upper(),
         oca_group=raw["oca_group"],
         account=raw["account"],
         order_ref=raw["order_ref"],

@@ -24,7 +24,7 @@ HANDLERS: dict[int, Callable[[Session, Fields], None]] = {
     12: connection.accept,
     13: connection.accept,
     14: connection.accept,
-    15: connection.accept,
+    15: orders.bind_automatically,
     16: orders.list_all,
     17: connection.managed_accounts,
     20: history.bars,

@@ -46,7 +46,20 @@ def cancel_all(session: Session, _fields: Fields) -> None:
     session.gateway.cancel_all(session.client_id)
 
 
+def bind_automatically(session: Session, fields: Fields) -> None:
+    """reqAutoOpenOrders: from now on orders placed by hand become client 0's own."""
+    fields.skip()
+    if session.client_id != 0:
+        text = "Error validating request.-'cb' : cause - Only the default client (i.e 0) can auto bind orders."
+        session.error(-1, 321, text)
+        return
+    session.binds_manual_orders = fields.flag()
+
+
 def list_own(session: Session, _fields: Fields) -> None:
+    """reqOpenOrders; client 0's also binds what has been placed by hand. Source: TWS API, "Modifying orders"."""
+    if session.client_id == 0:
+        session.gateway.bind_manual_orders()
     _send_open_orders(session, own=True)
 
 
@@ -57,6 +70,7 @@ def list_all(session: Session, _fields: Fields) -> None:
 def _send_open_orders(session: Session, *, own: bool) -> None:
     for order in session.gateway.open_orders():
         if not own or order.client_id == session.client_id:
+            order.is_told = True
             session.send(orders.open_order(session.version, order), orders.order_status(order))
     session.send(messages.open_order_end())
 

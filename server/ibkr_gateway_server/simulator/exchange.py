@@ -1,0 +1,354 @@
+"""Orders at work: acknowledged, held, routed, looked at with every quote, changed, cancelled, expired.
+
+What happens to an order later is planned on the agenda with the order's revision, so that a plan made before a change
+comes to nothing after it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+from ibkr_gateway_server.simulator import history, hours, matching
+from ibkr_gateway_server.simulator.acceptance import UNAFFORDABLE, OrderRefused, affordable, not_cancellable, off_hours
+from ibkr_gateway_server.simulator.fills import Fills
+from ibkr_gateway_server.simulator.floor import Floor
+from ibkr_gateway_server.simulator.groups import Groups
+from ibkr_gateway_server.simulator.market import QUOTES_PER_S
+from ibkr_gateway_server.simulator.orders import AT_CLOSE, IMMEDIATE, PEGGED, STOPS, TRAILING, Order, Terms
+
+# Rows of the book that an order may take in one quote.
+DEPTH = 5
+# A captured stop's first openOrder showed a limit price three steps above its stop, the second one none.
+_FIRST_LIMIT_STEPS = 3
+
+_BY_TRADER, _BY_SYSTEM = "Cancelled by Trader", "Cancelled by System:"
+_CANCELLED = (202, "Order Canceled - reason:")
+
+
+class Exchange:
+    """Works the orders of one login."""
+
+    def __init__(self, floor: Floor) -> None:
+        self._floor = floor
+        self.fills = Fills(floor)
+        self._groups = Groups(floor, self._cancelled)
+
+    # Time and quotes.
+
+    def next_look(self, stride: int) -> float:
+        """When the market must be looked at next: with the next quote, or `stride` quotes on; infinite when no order
+        waits for a price."""
+        begins = (max(order.held_until, self._now) for order in self._floor.blotter.alive() if self._is_watched(order))
+        begin = min(begins, default=math.inf)
+        return (int(begin * QUOTES_PER_S) + stride) / QUOTES_PER_S if begin < math.inf else begin
+
+    def look(self) -> None:
+        """Look at the market for every order."""
+        for order in self._floor.blotter.alive():
+            self._look_at(order)
+
+    @property
+    def _now(self) -> float:
+        return self._floor.agenda.now
+
+    # The beginning of an order's life.
+
+    def transmit(self, order: Order) -> None:
+        """Send an order on, and with it the staged ones that it is attached to, and those attached to them."""
+        for member in list(self._floor.blotter.staged_family(order)):
+            self._release(member)
+
+    def _release(self, order: Order) -> None:
+        floor, terms = self._floor, order.terms
+        order.is_staged = False
+        # What is attached to a parent is not weighed before the parent has filled.
+        is_weighed = order.parent is None or order.parent.is_done
+        if is_weighed and not affordable(terms, order.listing, floor.ledgers[terms.account], floor.valuation):
+            floor.agenda.later(floor.behaviour.acknowledge_s, partial(self._reject, order, UNAFFORDABLE))
+            return
+        self._groups.join_brackets(order)
+        floor.blotter.activate(order)
+        self._hold(order)
+        if not order.is_buy and order.listing.sec_type == "STK" and not order.why_held and not order.held_until:
+            # Live gateways report a stock's sale as Submitted from its first word on; everything else as PreSubmitted.
+            order.status = "Submitted"
+        self._plan(floor.behaviour.acknowledge_s, self._acknowledged, order)
+
+    def _plan(self, delay_s: float, act: Callable[[Order], None], order: Order) -> None:
+        """Do this later, unless the order has ended or been changed."""
+        revision = order.revision
+
+        def run() -> None:
+            if not order.is_done and order.revision == revision:
+                act(order)
+
+        self._floor.agenda.later(delay_s, run)
+
+    def _hold(self, order: Order) -> None:
+        """What the order waits for: its parent, a price, shares to sell, a time."""
+        floor, terms = self._floor, order.terms
+        reasons = ["child"] if order.parent is not None and order.parent.status != "Filled" else []
+        reasons += ["trigger"] if order.waits_for_trigger else []
+        reasons += ["locate"] if self._must_locate(order) else []
+        order.why_held = ",".join(reasons)
+        order.is_working = order.is_resting = False
+        order.peg = None
+        if terms.order_type in AT_CLOSE:
+            order.held_until = hours.next_close(order.listing, self._now)
+        elif terms.tif == "OPG":
+            order.held_until = hours.next_opening(order.listing, self._now)
+        else:
+            begin = self._time_of(terms.good_after_time) if terms.good_after_time else self._now
+            opening = floor.hours.next_open(order.listing, max(begin, self._now), outside_rth=terms.outside_rth)
+            order.held_until = opening if opening > self._now else 0.0
+            if not floor.hours.is_open(order.listing, self._now, outside_rth=terms.outside_rth):
+                order.notices.append((399, off_hours(terms, order.listing, opening)))
+        if (end := self._end_of(order)) is not None:
+            self._plan(end - self._now, self._expired, order)
+
+    def _must_locate(self, order: Order) -> bool:
+        """Whether it sells short what is hard to borrow."""
+        if order.is_buy or order.is_located or order.listing.symbol not in self._floor.behaviour.hard_to_borrow:
+            return False
+        held = self._floor.ledgers[order.terms.account].holdings.get(order.listing.con_id)
+        return order.remaining > (held.quantity if held else 0.0)
+
+    def _end_of(self, order: Order) -> float | None:
+        """When its time in force is over; None: not by itself."""
+        terms = order.terms
+        if terms.tif == "GTD":
+            return self._time_of(terms.good_till_date)
+        if terms.tif == "DAY" and not order.is_auction:
+            begin = max(order.held_until, self._now)
+            return self._floor.hours.day_end(order.listing, begin, outside_rth=terms.outside_rth)
+        return None
+
+    def _time_of(self, text: str) -> float:
+        """A time in an order's terms; one that cannot be read is now."""
+        try:
+            return history.end_of(text, float("inf"))
+        except history.BadRequest:
+            return self._now
+
+    def _reject(self, order: Order, reason: str) -> None:
+        self._end(order, "Inactive", "")
+        self._floor.audience.order_changed(order)
+        self._floor.audience.error(order, 201, reason)
+
+    def _acknowledged(self, order: Order) -> None:
+        floor, terms = self._floor, order.terms
+        warnings, order.notices = order.notices, []
+        is_hopeless = terms.tif in IMMEDIATE and not order.why_held and not self._takes(order)
+        if is_hopeless and terms.tif == "FOK":
+            self._end(order, "Inactive", _BY_SYSTEM)
+        elif is_hopeless:
+            order.status = "Submitted"
+        for number in range(2 if order.why_held == "trigger" and terms.order_type in STOPS - TRAILING else 1):
+            # A stop's first word is said twice by live gateways, the first time with a limit price of its own.
+            is_first = number == 0 and not order.is_told and order.why_held == "trigger"
+            step = floor.market.step(order.listing, terms.aux_price or 0.0)
+            order.shown_limit = (terms.aux_price or 0.0) + _FIRST_LIMIT_STEPS * step if is_first else None
+            floor.audience.order_changed(order)
+            order.shown_limit = None
+        for code, text in warnings:
+            floor.audience.error(order, code, text)
+        if any(code == 399 for code, _ in warnings):
+            # Captured: the state once more after the warning.
+            floor.audience.order_changed(order)
+        if order.status == "PendingCancel":
+            return
+        if order.is_cancel_asked:
+            self._ask_exchange(order)
+        elif order.why_held == "locate":
+            floor.audience.error(order, 404, "Order held while securities are located.")
+            self._plan(floor.behaviour.locate_s, self._located, order)
+        elif not order.why_held and not order.is_done:
+            self._plan(max(order.held_until - self._now, floor.behaviour.exchange_s), self._arrived, order)
+
+    def _located(self, order: Order) -> None:
+        order.is_located = True
+        self._hold(order)
+        self._acknowledged(order)
+
+    def _arrived(self, order: Order) -> None:
+        """The order has reached the exchange: it fills at once or rests."""
+        if order.status == "PendingCancel":
+            return
+        order.is_working = True
+        self._submit_if_resting(order)
+        self._look_at(order)
+        # A quote that it has traded against is not looked at again.
+        self._end_if_immediate(order)
+
+    def _submit_if_resting(self, order: Order) -> None:
+        is_resting = order.terms.order_type != "MKT" and not self._takes(order)
+        if order.status == "PreSubmitted" and is_resting:
+            order.status = "Submitted"
+            self._floor.audience.order_changed(order)
+
+    def _end_if_immediate(self, order: Order) -> None:
+        """An order of the moment, or of an auction, ends with what it has."""
+        if order.is_done or not (order.terms.tif in IMMEDIATE or order.is_auction):
+            return
+        order.status = "PendingCancel"
+        self._floor.audience.order_changed(order)
+        self._cancelled(order, _BY_SYSTEM)
+
+    # Looking at the market.
+
+    @staticmethod
+    def _is_watched(order: Order) -> bool:
+        return order.is_working or order.why_held == "trigger"
+
+    def _look_at(self, order: Order) -> None:
+        """One look at the market for one order."""
+        quote = int(self._now * QUOTES_PER_S)
+        if order.is_done or order.blocks or self._now < order.held_until or order.last_quote == quote:
+            return
+        floor = self._floor
+        is_open = floor.hours.is_open(order.listing, self._now, outside_rth=order.terms.outside_rth)
+        if not is_open and not order.is_auction:
+            order.held_until = floor.hours.next_open(order.listing, self._now, outside_rth=order.terms.outside_rth)
+            return
+        if order.why_held == "trigger" and order.status != "PendingCancel":
+            self._elect(order)
+        if not order.is_working:
+            return
+        taken = self._takes(order)
+        for trade in taken:
+            self._trade(order, trade)
+        order.is_resting = not taken
+        self._end_if_immediate(order)
+
+    def _elect(self, order: Order) -> None:
+        """Let a held order go when the price has reached its trigger."""
+        prices = self._floor.market.prices(order.listing, self._now)
+        if matching.is_triggered(order, prices):
+            order.is_elected = order.is_working = True
+            order.why_held, order.status = "", "Submitted"
+            self._floor.audience.order_changed(order)
+
+    def _takes(self, order: Order) -> list[matching.Trade]:
+        """What the order would trade now."""
+        market, listing = self._floor.market, order.listing
+        prices = market.prices(listing, self._now)
+        best = prices.ask if order.is_buy else prices.bid
+        if best is None:
+            return []
+        limit = matching.limit_of(order, best)
+        is_away = limit is not None and (best > limit if order.is_buy else best < limit)
+        if is_away and not order.is_auction and order.terms.order_type not in PEGGED:
+            return []
+        book = market.book(listing, self._now, DEPTH)
+        shown = book.asks if order.is_buy else book.bids
+        if order.contract.exchange not in ("", "SMART"):
+            # Sent to one exchange, it is filled there; that it finds there what the best venues show is a guess.
+            shown = tuple(level._replace(venue=order.contract.exchange) for level in shown)
+        return matching.taken_by(order, prices, shown, int(self._now * QUOTES_PER_S))
+
+    def _trade(self, order: Order, trade: matching.Trade) -> None:
+        before = order.remaining
+        execution = self.fills.book(order, trade)
+        if order.remaining <= 1e-9:
+            self._end(order, "Filled", f"Filled Size: {order.filled:g}")
+        elif order.status == "PreSubmitted":
+            order.status = "Submitted"
+        self.fills.tell(execution)
+        self._groups.filled(order, before)
+        if order.status == "Filled":
+            self._free_children(order)
+
+    def _free_children(self, order: Order) -> None:
+        for child in self._floor.blotter.children_of(order):
+            if not child.is_staged:
+                child.revision += 1
+                self._hold(child)
+                self._plan(self._floor.behaviour.exchange_s, self._acknowledged, child)
+
+    # Changes.
+
+    def change(self, order: Order, terms: Terms) -> None:
+        """Replace a live order's terms. Raises OrderRefused."""
+        floor, old = self._floor, order.terms
+        if order.status == "PendingCancel" or order.is_cancel_asked:
+            # Documented for changes that cannot be made; that this is one of them is a guess.
+            raise OrderRefused(134, "Modify order failed.")
+        more = replace(terms, quantity=terms.quantity - old.quantity)
+        is_weighed = more.quantity > 0 and not order.is_staged and order.parent is None
+        if is_weighed and not affordable(more, order.listing, floor.ledgers[terms.account], floor.valuation):
+            raise OrderRefused(201, UNAFFORDABLE)
+        order.revision += 1
+        order.became_market = order.is_working and terms.order_type == "MKT" != old.order_type
+        order.is_elected = order.is_elected and terms.order_type == old.order_type
+        if terms.trail != old.trail:
+            order.stop_level = None
+        order.terms = terms
+        self._groups.join_brackets(order)
+        if order.is_staged:
+            if terms.transmit:
+                self.transmit(order)
+            return
+        if order.remaining <= 0:
+            # Nothing is left to do: as by FIX, an order for no more than it has is filled.
+            order.terms = replace(terms, quantity=order.filled)
+            self._plan(floor.behaviour.acknowledge_s, self._reduced_to_filled, order)
+            return
+        self._hold(order)
+        if order.why_held:
+            order.status = "PreSubmitted"
+        self._plan(floor.behaviour.acknowledge_s, self._acknowledged, order)
+
+    def _reduced_to_filled(self, order: Order) -> None:
+        self._end(order, "Filled", f"Filled Size: {order.filled:g}")
+        self._floor.audience.order_changed(order)
+        self._free_children(order)
+
+    # Ends.
+
+    def cancel(self, order: Order, client_id: int | None) -> None:
+        """Ask for an order's end, for a client or, without one, by hand. An order that is still on its way is
+        acknowledged first."""
+        order.cancelled_by = client_id
+        order.is_cancel_asked = True
+        if order.is_staged:
+            self._plan(self._floor.behaviour.acknowledge_s, self._cancelled, order)
+        elif order.is_told:
+            self._ask_exchange(order)
+
+    def _ask_exchange(self, order: Order) -> None:
+        """Told as pending at once, done when the exchange has heard; until then it may still fill."""
+        order.status = "PendingCancel"
+        self._floor.audience.status_changed(order)
+        self._floor.agenda.later(self._floor.behaviour.exchange_s, partial(self._cancel_heard, order))
+
+    def _cancel_heard(self, order: Order) -> None:
+        if order.status == "Filled":
+            # The fill was first. The answer is a captured one to a cancel in vain; that it comes here too is a guess.
+            self._floor.audience.error(order, 161, not_cancellable(order.perm_id))
+        if not order.is_done:
+            self._cancelled(order)
+            self._groups.cancelled(order)
+
+    def _expired(self, order: Order) -> None:
+        """The end of its time in force."""
+        self._cancelled(order, _BY_SYSTEM)
+
+    def _cancelled(self, order: Order, completed_status: str = _BY_TRADER) -> None:
+        if order.is_done:
+            return
+        self._end(order, "Cancelled", completed_status)
+        self._floor.audience.status_changed(order)
+        self._floor.audience.error(order, *_CANCELLED)
+
+    def _end(self, order: Order, status: str, completed_status: str) -> None:
+        """It has ended; what is attached to it ends with it, unless it has filled."""
+        order.status, order.why_held, order.is_working = status, "", False
+        order.completed_status, order.completed_time = completed_status, self._now
+        order.is_staged = False
+        self._floor.blotter.retire(order)
+        if status != "Filled":
+            for child in self._floor.blotter.children_of(order):
+                self._floor.agenda.later(0.0, partial(self._cancelled, child))
