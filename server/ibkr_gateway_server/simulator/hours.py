@@ -23,7 +23,8 @@ MAX_CLOSED_DAYS = 8
 
 Span = tuple[float, float]
 
-_EARLY = {"STK": ("1300", "1700"), "OPT": ("1300", "1300"), "IND": ("1200", "1200"), "FUT": ("1215", "1215")}
+_EARLY = {"STK": ("1300", "1700"), "IND": ("1200", "1200"), "FUT": ("1215", "1215")}
+_EARLY_ELSE = ("1300", "1300")
 _NEVER_EARLY = "CASH"
 
 
@@ -164,7 +165,7 @@ def _clocks_of(listing: Listing, day: date, *, regular: bool) -> tuple[str, str]
 def _clocks_on(hours: str, sec_type: str, day: date, *, regular: bool) -> tuple[str, str] | None:
     """Opening and close of one day, as "0930" and "1600"; None when there is no session."""
     opening, closing = hours.split("-")
-    is_stock_like = sec_type in ("STK", "OPT", "IND")
+    is_stock_like = sec_type not in ("FUT", _NEVER_EARLY)
     closed = holidays(day.year) if is_stock_like else world_holidays(day.year)
     if day.weekday() >= 5 or day in closed:
         return None
@@ -172,7 +173,7 @@ def _clocks_on(hours: str, sec_type: str, day: date, *, regular: bool) -> tuple[
         # Futures go on at half speed on the stock exchanges' holidays.
         early = early_closes(day.year) | (frozenset() if is_stock_like else holidays(day.year))
         if day in early:
-            closing = min(closing, _EARLY[sec_type][0 if regular else 1])
+            closing = min(closing, _EARLY.get(sec_type, _EARLY_ELSE)[0 if regular else 1])
     return opening, closing
 
 

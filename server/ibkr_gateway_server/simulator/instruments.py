@@ -209,7 +209,7 @@ class ContractQuery:
         if not self.symbol and not self.local_symbol:
             return False
         return (
-            self.symbol in ("", listing.symbol)
+            (self.symbol in ("", listing.symbol) or self._is_cusip(listing))
             and self.sec_type in ("", listing.sec_type)
             and self.currency in ("", listing.currency)
             and self.local_symbol in ("", listing.local_symbol)
@@ -220,6 +220,10 @@ class ContractQuery:
             and self.multiplier in ("", listing.multiplier)
             and (self.primary_exchange in ("", listing.primary_exchange) or listing.sec_type != "STK")
         )
+
+    def _is_cusip(self, listing: Listing) -> bool:
+        """Bonds are asked for by their CUSIP in place of a symbol."""
+        return listing.bond is not None and self.symbol == listing.bond.cusip
 
     def _exchange_fits(self, listing: Listing) -> bool:
         return not self.exchange or self.exchange in listing.valid_exchanges.split(",")

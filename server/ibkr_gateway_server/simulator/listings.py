@@ -28,7 +28,35 @@ MARKET_RULES: dict[int, tuple[tuple[float, float], ...]] = {
     239: ((0.0, 0.00005),),
     2001: ((0.0, 0.0001), (1.0, 0.0005), (5.0, 0.002), (10.0, 0.005), (50.0, 0.01), (100.0, 0.02), (500.0, 0.1)),
     2002: ((0.0, 0.005),),
+    2003: ((0.0, 0.0001),),
 }
+
+
+@dataclass(frozen=True)
+class Bond:
+    """What only a bond has. Dates are YYYYMMDD; the coupon is in percent a year."""
+
+    cusip: str
+    coupon: float
+    maturity: str
+    issued: str
+    kind: str
+    coupon_kind: str
+    description: str
+    ratings: str = ""
+
+
+@dataclass(frozen=True)
+class Fund:
+    """What only a mutual fund has. Loads and fees are in percent."""
+
+    family: str
+    kind: str
+    management_fee: str
+    least_purchase: str
+    least_further_purchase: str
+    distribution: str = "Y"
+    asset: str = "004"
 
 
 @dataclass(frozen=True)
@@ -75,6 +103,13 @@ class Listing:
     margin_rate: float = 0.25
     contract_margin: float = 0.0
     is_subscribed: bool = True
+    bond: Bond | None = None
+    fund: Fund | None = None
+
+    @property
+    def is_quoted(self) -> bool:
+        """False for what has one price at a time and no bid and ask: an index, a mutual fund."""
+        return self.sec_type not in ("IND", "FUND")
 
     @property
     def units(self) -> float:
@@ -83,8 +118,8 @@ class Listing:
 
     @property
     def is_tradable(self) -> bool:
-        """False for an index."""
-        return self.sec_type != "IND"
+        """False for an index, and for bonds and funds, whose orders are not simulated."""
+        return self.sec_type not in ("IND", "BOND", "FUND")
 
 
 @dataclass(frozen=True)
@@ -109,6 +144,7 @@ ROOTS = {
         Root("NDX", 24480.0, 0.19),
         Root("VIX", 17.9, 0.90),
         Root("SAP", 236.4, 0.25),
+        Root("US-T", 98.42, 0.05),
         Root("EUR", 1.1523, 0.075),
         Root("GBP", 1.3174, 0.08),
         Root("AUD", 0.6478, 0.095),
@@ -306,6 +342,44 @@ FIXED = (
         market_rule=2001,
         min_tick=0.02,
         sizes=("1", "1", "1"),
+    ),
+    # A bond and a fund to look at; their numbers and the bond's CUSIP are invented.
+    Listing(
+        900_000_002,
+        "US-T",
+        "BOND",
+        "SMART",
+        "",
+        "IBCID900000002",
+        "US-T",
+        "United States Treasury Note/Bond",
+        root="US-T",
+        market_name="US-T",
+        min_tick=0.0001,
+        market_rule=2003,
+        valid_exchanges="SMART,ABSCAUSFI,BONDDESKFI,FOXRIVER,TMCBONDFI",
+        hours=("0800-1700", "0800-1700"),
+        sizes=("1", "1", "1"),
+        spread_ticks=100,
+        bond=Bond("91282CZZ9", 4.125, "20341115", "20241115", "GOVT", "FIXED", "US-T 4 1/8 11/15/34", "AA1/AA+"),
+    ),
+    Listing(
+        900_000_003,
+        "VTSAX",
+        "FUND",
+        "FUNDSERV",
+        "",
+        "VTSAX",
+        "VTSAX",
+        "Vanguard Total Stock Market Index Fund Admiral Shares",
+        root="SPX",
+        scale=0.0238,
+        market_name="VTSAX",
+        valid_exchanges="FUNDSERV",
+        hours=("0930-1600", "0930-1600"),
+        isin="US9229087286",
+        sizes=("0.001", "0.001", "0.001"),
+        fund=Fund("Vanguard", "Equity", "0.04", "3000", "1"),
     ),
     _pair(12087792, "EUR.USD", "European Monetary Union Euro"),
     _pair(12087797, "GBP.USD", "British pound"),

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from ibkr_gateway_server.simulator.listings import Listing
+from ibkr_gateway_server.simulator.listings import Bond, Fund, Listing
 from ibkr_gateway_server.simulator.wire import plain
 
 SIZE_INCREMENTS = 164
 LAST_TRADE_DATE = 182
 INELIGIBILITY = 186
 SYMBOL_DESCRIPTION = 176
+FUND_FIELDS = 179
+BOND_HOURS = 188
 
 
 def contract_data(
@@ -60,7 +62,33 @@ def contract_data(
     ]
     fields += listing.sizes[:1] if version == SIZE_INCREMENTS - 1 else ()
     fields += listing.sizes if version >= SIZE_INCREMENTS else ()
+    if listing.fund is not None and version >= FUND_FIELDS:
+        fields += _fund_fields(listing, listing.fund)
     return fields + (["0"] if version >= INELIGIBILITY else [])
+
+
+def _fund_fields(listing: Listing, fund: Fund) -> list[str]:
+    """Name, family, kind, loads and their interval, fee, whether it is closed to all, to new investors and to new
+    money, notice, purchases, where it is sold, distribution, asset. Which spellings a live gateway has is a guess."""
+    head = [listing.long_name, fund.family, fund.kind, "0", "0", "", fund.management_fee, "0", "0", "0", ""]
+    return [*head, fund.least_purchase, fund.least_further_purchase, "ALL", "", fund.distribution, fund.asset]
+
+
+def bond_contract_data(
+    version: int, req_id: int, listing: Listing, bond: Bond, hours: str, regular_hours: str, *, exchange: str = ""
+) -> list[str]:
+    """18, bondContractData: everything of one bond. No capture of one exists: layout as the clients read it."""
+    exchanges = listing.valid_exchanges
+    rules = ",".join([str(listing.market_rule)] * len(exchanges.split(",")))
+    fields = ["18"] + (["6"] if version < SIZE_INCREMENTS else [])
+    fields += [str(req_id), listing.symbol, listing.sec_type, bond.cusip, plain(bond.coupon), bond.maturity]
+    fields += [bond.issued, bond.ratings, bond.kind, bond.coupon_kind, "0", "0", "0", bond.description]
+    fields += [exchange or listing.exchange, listing.currency, listing.market_name, listing.trading_class]
+    fields += [str(listing.con_id), plain(listing.min_tick)] + (["100"] if version < SIZE_INCREMENTS else [])
+    fields += [listing.order_types, exchanges, "", "", "0", "", listing.long_name]
+    fields += [listing.time_zone, hours, regular_hours] if version >= BOND_HOURS else []
+    fields += ["", "0", "1", "CUSIP", bond.cusip, "9", rules]
+    return fields + (list(listing.sizes) if version >= SIZE_INCREMENTS else [])
 
 
 def contract_data_end(req_id: int) -> list[str]:

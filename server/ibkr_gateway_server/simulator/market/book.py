@@ -33,7 +33,7 @@ def venue_in(seed: int, listing: Listing, slot: int) -> str:
 
 def sizes_in(seed: int, listing: Listing, slot: int) -> tuple[int, int]:
     """The sizes of the best bid and ask in one quarter of a second."""
-    if listing.sec_type == "IND":
+    if not listing.is_quoted:
         return 0, 0
     chance = mixed(seed, listing.con_id, slot)
     lot = _LOTS.get(listing.sec_type, 1)

@@ -275,7 +275,7 @@ class Market:
     def _around(self, listing: Listing, slot: int, value: float) -> Quote:
         adjusted = self._adjustment(listing, slot)
         last = nearest(listing, value + adjusted.last_off if adjusted else value)
-        if listing.sec_type == "IND":
+        if not listing.is_quoted:
             return Quote(None, None, last)
         spread, step = self._spread(listing, slot, value), step_at(listing, value)
         bid = max(below(listing, value - (spread - step) / 2), step_at(listing, 0.0))

@@ -28,7 +28,11 @@ def details(session: Session, fields: Fields) -> None:
     now = session.gateway.now
     for listing in matches:
         open_hours = hours.hours_text(listing, now, regular=False), hours.hours_text(listing, now, regular=True)
-        session.send(contracts.contract_data(session.version, req_id, listing, *open_hours, exchange=query.exchange))
+        told = session.version, req_id, listing
+        if listing.bond is None:
+            session.send(contracts.contract_data(*told, *open_hours, exchange=query.exchange))
+        else:
+            session.send(contracts.bond_contract_data(*told, listing.bond, *open_hours, exchange=query.exchange))
     if matches:
         session.send(contracts.contract_data_end(req_id))
 

@@ -150,3 +150,28 @@ def test_other_currencies_have_their_contracts(talk: Talk, given: dict[str, obje
     (told, _) = details(talk, **given)
     assert currency in told
     assert step in told
+
+
+@pytest.mark.parametrize(("version", "count"), [(200, 41), (187, 38), (163, 37)])
+def test_a_bond_is_told_in_its_own_message(version: int, count: int) -> None:
+    talk = Talk(Gateway(7, ("DU1234567",), NOW), version)
+    talk.messages()
+    bond, end = details(talk, symbol="91282CZZ9", sec_type="BOND", exchange="SMART", currency="USD")
+    assert (bond[0], end[0], len(bond)) == ("18", "52", count)
+    assert bond[2 if version >= 164 else 3] == "US-T"
+
+
+def test_a_funds_details_have_its_facts_from_version_179_on() -> None:
+    def told(version: int) -> list[str]:
+        talk = Talk(Gateway(7, ("DU1234567",), NOW), version)
+        talk.messages()
+        return details(talk, symbol="VTSAX", sec_type="FUND", exchange="FUNDSERV")[0]
+
+    assert len(told(179)) == len(told(178)) + 17
+    assert "Vanguard" in told(179)
+
+
+def test_bonds_and_funds_cannot_be_ordered(talk: Talk) -> None:
+    talk.place(1, con_id=900_000_003, sec_type="FUND", symbol="VTSAX", exchange="FUNDSERV")
+    (answer,) = talk.heard("4")
+    assert answer[2] == "201"
