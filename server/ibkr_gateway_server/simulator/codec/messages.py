@@ -39,8 +39,8 @@ def error(version: int, req_id: int, code: int, text: str, now: float) -> list[s
     return fields + ([str(int(now * 1000))] if version >= ERROR_TIME else [])
 
 
-def tick_request_parameters(req_id: int, min_tick: float) -> list[str]:
-    return ["81", str(req_id), plain(min_tick), "9c0001", "3"]
+def tick_request_parameters(req_id: int, min_tick: float, bbo_exchange: str) -> list[str]:
+    return ["81", str(req_id), plain(min_tick), bbo_exchange, "3"]
 
 
 def market_data_type(req_id: int, data_type: int) -> list[str]:
@@ -66,6 +66,11 @@ def tick_generic(req_id: int, tick_type: int, value: float) -> list[str]:
 def tick_option(req_id: int, tick_type: int, model: OptionModel) -> list[str]:
     values = (model.volatility, model.delta, model.price, 0.0, model.gamma, model.vega, model.theta, model.underlying)
     return ["21", str(req_id), str(tick_type), "1", *(repr(round(value, 8)) for value in values)]
+
+
+def tick_option_unknown(req_id: int, tick_type: int) -> list[str]:
+    """An option computation without a result: -1 and -2 say so."""
+    return ["21", str(req_id), str(tick_type), "1", "-1.0", "-2.0", "-1.0", "-1.0", "-2.0", "-2.0", "-2.0", "-1.0"]
 
 
 def tick_snapshot_end(req_id: int) -> list[str]:
@@ -191,10 +196,6 @@ def family_codes() -> list[str]:
 
 def soft_dollar_tiers(req_id: int) -> list[str]:
     return ["77", str(req_id), "0"]
-
-
-def news_providers() -> list[str]:
-    return ["85", "0"]
 
 
 def user_info(req_id: int) -> list[str]:

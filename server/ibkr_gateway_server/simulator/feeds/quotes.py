@@ -3,89 +3,151 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from ibkr_gateway_server.simulator import venues
 from ibkr_gateway_server.simulator.codec import messages
+from ibkr_gateway_server.simulator.feeds.figures import Figures
+from ibkr_gateway_server.simulator.generic_ticks import RT_TRADE_VOLUME, RT_VOLUME, GenericTicks
 from ibkr_gateway_server.simulator.listings import Listing
-from ibkr_gateway_server.simulator.market import Market
+from ibkr_gateway_server.simulator.market import Market, OptionModel, Prices
 
 
 @dataclass(frozen=True, slots=True)
 class _Tick:
-    """A price's tick numbers, each live and delayed, its size's, and the mask of its attributes."""
+    """A price's tick numbers, each live and delayed; its size's, and those of the option computed at it; the mask of
+    its attributes."""
 
     price: tuple[int, int]
     size: tuple[int, int] | None = None
+    option: tuple[int, int] | None = None
     mask: int = 0
 
 
 # The best prices can be traded against automatically: bit 0 of the mask.
-BID, ASK, LAST = _Tick((1, 66), (0, 69), 1), _Tick((2, 67), (3, 70), 1), _Tick((4, 68), (5, 71))
+BID, ASK = _Tick((1, 66), (0, 69), (10, 80), 1), _Tick((2, 67), (3, 70), (11, 81), 1)
+LAST = _Tick((4, 68), (5, 71), (12, 82))
 HIGH, LOW, CLOSE, OPEN = _Tick((6, 72)), _Tick((7, 73)), _Tick((9, 75)), _Tick((14, 76))
 VOLUME, TIMESTAMP, HALTED, MODEL = (8, 74), (45, 88), (49, 90), (13, 83)
-RT_VOLUME = "233"
+BID_EXCHANGE, ASK_EXCHANGE, LAST_EXCHANGE = 32, 33, 84
+
+LIVE, FROZEN, DELAYED, DELAYED_FROZEN = 1, 2, 3, 4
 
 # Delayed prices are this old.
 DELAY_S = 900.0
+# Venues behind the best prices are looked at so often.
+VENUES_INTERVAL_S = 5.0
+# No bid, or no offer.
+NO_PRICE, NO_SIZE = -1.0, 0
 
 
 @dataclass(slots=True)
 class Quotes:
-    """One reqMktData: `sent` is what the client has, by tick number."""
+    """One reqMktData: `sent` is what the client has, by tick number.
+
+    Its type is what the client gets of what it asked for: live or delayed by its subscriptions; frozen, which are the
+    last prices of a closed market, if it wants them.
+    """
 
     req_id: int
     listing: Listing
     is_delayed: bool
-    generic: frozenset[str] = frozenset()
+    wants_frozen: bool
+    generic: GenericTicks
     is_snapshot: bool = False
     sent: dict[int, object] = field(default_factory=dict)
+    figures: Figures | None = None
+    data_type: int = 0
+    venues_due: float = 0.0
 
     def start(self, market: Market, now: float) -> Iterator[list[str]]:
         """The first messages: parameters, type, and a tick of everything."""
-        yield messages.tick_request_parameters(self.req_id, self.listing.min_tick)
-        yield messages.market_data_type(self.req_id, 3 if self.is_delayed else 1)
+        listing = self.listing
+        yield messages.tick_request_parameters(self.req_id, listing.min_tick, venues.bbo_code(listing))
+        if self.generic.numbers:
+            self.figures = Figures(self.req_id, listing, self.generic.numbers)
         yield from self.changes(market, now)
-        yield messages.tick_generic(self.req_id, HALTED[self.is_delayed], 0.0)
+        if not self.generic.is_top_off:
+            yield messages.tick_generic(self.req_id, HALTED[self.is_delayed], 0.0)
         if self.is_snapshot:
             yield messages.tick_snapshot_end(self.req_id)
 
     def changes(self, market: Market, now: float) -> Iterator[list[str]]:
-        """A tick for every value that differs from what was sent."""
+        """A tick for every value that differs from what was sent; before them the type, when it is another."""
         now -= DELAY_S if self.is_delayed else 0.0
+        is_open = market.is_open(self.listing, now)
+        live, frozen = (DELAYED, DELAYED_FROZEN) if self.is_delayed else (LIVE, FROZEN)
+        data_type = frozen if self.wants_frozen and not is_open else live
+        if data_type != self.data_type:
+            self.data_type = data_type
+            yield messages.market_data_type(self.req_id, data_type)
         prices = market.prices(self.listing, now)
+        if not self.generic.is_top_off:
+            yield from self._top(market, prices, now, is_quoted=is_open or data_type == frozen)
+        if self.figures is not None:
+            yield from self.figures.changes(market, prices, now)
+
+    def _top(self, market: Market, prices: Prices, now: float, *, is_quoted: bool) -> Iterator[list[str]]:
         last = (prices.last, 0 if self.listing.sec_type == "IND" else prices.last_size)
         # Currencies are quoted, and their trades are not told.
         traded = self.listing.sec_type != "CASH" and self.sent.get(LAST.price[self.is_delayed]) != last
+        model = market.option(self.listing, now) if self.listing.sec_type == "OPT" else None
         if prices.bid is not None and prices.ask is not None:
-            yield from self._price(BID, prices.bid, prices.bid_size)
-            yield from self._price(ASK, prices.ask, prices.ask_size)
+            for tick, price, size in ((BID, prices.bid, prices.bid_size), (ASK, prices.ask, prices.ask_size)):
+                # A closed market that is not shown frozen has no bid and no offer.
+                yield from self._price(tick, *((price, size) if is_quoted else (NO_PRICE, NO_SIZE)), model=model)
         if traded:
-            yield from self._price(LAST, *last)
+            yield from self._price(LAST, *last, model=model)
         for tick, price in ((HIGH, prices.high), (LOW, prices.low), (CLOSE, prices.close), (OPEN, prices.open)):
             yield from self._price(tick, price, 0)
         if self.listing.sec_type not in ("IND", "CASH") and self._is_new(VOLUME[self.is_delayed], prices.volume):
             yield messages.tick_size(self.req_id, VOLUME[self.is_delayed], prices.volume)
         if traded:
-            yield messages.tick_string(self.req_id, TIMESTAMP[self.is_delayed], str(int(now)))
-            if RT_VOLUME in self.generic:
-                text = f"{prices.last};{prices.last_size};{int(now * 1000)};{prices.volume};{prices.mark};true"
-                yield messages.tick_string(self.req_id, 48, text)
-        if self.listing.sec_type == "OPT":
-            model = market.option(self.listing, now)
-            if self._is_new(MODEL[self.is_delayed], round(model.price, 4)):
-                yield messages.tick_option(self.req_id, MODEL[self.is_delayed], model)
+            yield from self._trade(prices, now)
+        if self.listing.sec_type == "STK" and not self.is_delayed and now >= self.venues_due:
+            yield from self._venues(market, now)
+        if model is not None and self._is_new(MODEL[self.is_delayed], round(model.price, 4)):
+            yield messages.tick_option(self.req_id, MODEL[self.is_delayed], model)
 
-    def _price(self, tick: _Tick, price: float, size: int) -> Iterator[list[str]]:
+    def _trade(self, prices: Prices, now: float) -> Iterator[list[str]]:
+        """The time of a trade, and the trade as text for who has asked for it."""
+        yield messages.tick_string(self.req_id, TIMESTAMP[self.is_delayed], str(int(now)))
+        text = f"{prices.last};{prices.last_size};{int(now * 1000)};{prices.volume};{prices.mark};true"
+        for number, tick in ((RT_VOLUME, 48), (RT_TRADE_VOLUME, 77)):
+            if number in self.generic.numbers and not self.is_delayed:
+                yield messages.tick_string(self.req_id, tick, text)
+
+    def _venues(self, market: Market, now: float) -> Iterator[list[str]]:
+        """The letters of the venues at the best prices. The trade's is that of the moment it is looked at."""
+        self.venues_due = now + VENUES_INTERVAL_S
+        book = market.book(self.listing, now, 1)
+        trades = list(market.ticks(self.listing, now - 0.25, now))[-1:]
+        found = [(BID_EXCHANGE, row.venue) for row in book.bids] + [(ASK_EXCHANGE, row.venue) for row in book.asks]
+        for tick, venue in [*found, *((LAST_EXCHANGE, trade.venue) for trade in trades)]:
+            if self._is_new(tick, venue):
+                yield messages.tick_string(self.req_id, tick, venues.letter_of(self.listing, venue))
+
+    def _price(self, tick: _Tick, price: float, size: int, model: OptionModel | None = None) -> Iterator[list[str]]:
         number = tick.price[self.is_delayed]
+        before = self.sent.get(number)
         if not self._is_new(number, (price, size)):
             return
-        yield messages.tick_price(self.req_id, number, price, size, tick.mask)
+        is_there = price != NO_PRICE
+        yield messages.tick_price(self.req_id, number, price, size, tick.mask if is_there else 0)
         # A live gateway sends the size again by itself, superfluous as it is.
-        if tick.size is not None and size:
+        if tick.size is not None and (size or not is_there):
             yield messages.tick_size(self.req_id, tick.size[self.is_delayed], size)
+        if model is not None and tick.option is not None and is_there and (before is None or price != before[0]):  # type: ignore[index]
+            yield messages.tick_option(self.req_id, tick.option[self.is_delayed], _priced(model, price))
 
     def _is_new(self, number: int, value: object) -> bool:
         if self.sent.get(number) == value:
             return False
         self.sent[number] = value
         return True
+
+
+def _priced(model: OptionModel, price: float) -> OptionModel:
+    """The model at a price a step or two from its own: with the volatility that its vega makes of the difference."""
+    points = (price - model.price) / model.vega if model.vega > 0.001 else 0.0
+    return replace(model, price=price, volatility=max(model.volatility + points / 100, 0.001))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict, deque
 from collections.abc import Iterator
 from typing import Protocol, TypeVar, cast
 
@@ -26,6 +27,7 @@ class Feeds:
 
     def __init__(self) -> None:
         self._feeds: dict[tuple[type[Feed], int], Feed] = {}
+        self._recent: dict[type[Feed], deque[float]] = defaultdict(deque)
 
     def start(self, feed: Feed) -> None:
         """Follow this one, instead of an earlier one of its kind and id."""
@@ -42,6 +44,10 @@ class Feeds:
     def stop(self, kind: type[F], req_id: int) -> F | None:
         """End a feed; None when there is none."""
         return cast("F | None", self._feeds.pop((kind, req_id), None))
+
+    def recent(self, kind: type[Feed]) -> deque[float]:
+        """When feeds of a kind were lately started: for requests whose pace is limited, which keep it."""
+        return self._recent[kind]
 
     def changes(self, market: Market, now: float) -> Iterator[list[str]]:
         """What is new in all of them, in the order in which they were asked for."""

@@ -1,4 +1,4 @@
-"""Requests about the connection itself, and those that are not simulated."""
+"""Requests about the connection itself and about its user."""
 
 from __future__ import annotations
 
@@ -9,9 +9,6 @@ from ibkr_gateway_server.simulator.wire import Fields
 
 if TYPE_CHECKING:
     from ibkr_gateway_server.simulator.session import Session
-
-# A request's id may stand behind a version, which is a small number.
-_HIGHEST_VERSION = 20
 
 
 def reserve_ids(session: Session, fields: Fields) -> None:
@@ -32,7 +29,7 @@ def current_time_in_millis(session: Session, _fields: Fields) -> None:
 
 
 def accept(_session: Session, _fields: Fields) -> None:
-    """Taken without a reply, as a live gateway does: log level, binding of manual orders, bulletins that never come."""
+    """Taken without a reply, as a live gateway does: log level, binding of manual orders, ends of what has ended."""
 
 
 def family_codes(session: Session, _fields: Fields) -> None:
@@ -43,17 +40,5 @@ def soft_dollar_tiers(session: Session, fields: Fields) -> None:
     session.send(messages.soft_dollar_tiers(fields.integer()))
 
 
-def news_providers(session: Session, _fields: Fields) -> None:
-    session.send(messages.news_providers())
-
-
 def user_info(session: Session, fields: Fields) -> None:
     session.send(messages.user_info(fields.integer()))
-
-
-def refuse(session: Session, fields: Fields) -> None:
-    """A request of the protocol that this gateway does not simulate yet: an error under its id, never silence."""
-    first = [fields.text() for _ in range(min(fields.left, 2))]
-    ids = (int(field) for field in first if field.isascii() and field.isdigit() and len(field) < 11)
-    req_id = next((number for number in ids if number > _HIGHEST_VERSION), -1)
-    session.error(req_id, 322, "Error processing request.-'cB' : cause - This request is not simulated.")

@@ -5,26 +5,25 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from ibkr_gateway_server.simulator import news
 from ibkr_gateway_server.simulator.codec.requests import read_contract, skip_legs
 from ibkr_gateway_server.simulator.feeds.bars import REAL_TIME_BAR_S, RealTimeBars
-from ibkr_gateway_server.simulator.feeds.quotes import Quotes
+from ibkr_gateway_server.simulator.feeds.news import Headlines
+from ibkr_gateway_server.simulator.feeds.quotes import DELAYED, DELAYED_FROZEN, FROZEN, Quotes
+from ibkr_gateway_server.simulator.generic_ticks import FUNDAMENTALS, INDEPENDENT, GenericTicks, WrongList
+from ibkr_gateway_server.simulator.listings import Listing
+from ibkr_gateway_server.simulator.requests import permissions
 from ibkr_gateway_server.simulator.requests.contracts import VALIDATION, one_contract
+from ibkr_gateway_server.simulator.requests.news import NOT_ALLOWED
 from ibkr_gateway_server.simulator.wire import Fields
 
 if TYPE_CHECKING:
     from ibkr_gateway_server.simulator.session import Session
 
 MAX_LINES = 100
-DELAYED = 3
-
-NOT_SUBSCRIBED = (
-    "Requested market data is not subscribed. Check API status by selecting the Account menu then under Management "
-    "choose Market Data Subscription Manager and/or availability of delayed data."
-)
-NOT_SUBSCRIBED_FOR_API = (
-    "Requested market data requires additional subscription for API. See link in 'Market Data Connections' dialog for "
-    "more details."
-)
+# Source: TWS API, real-time bars: as many new requests in ten minutes.
+MAX_BARS, BARS_SPAN_S = 60, 600.0
+REAL_TIME_SHOWN = ("TRADES", "MIDPOINT", "BID", "ASK")
 
 
 def choose_type(session: Session, fields: Fields) -> None:
@@ -37,52 +36,125 @@ def subscribe(session: Session, fields: Fields) -> None:
     req_id, query = fields.integer(), read_contract(fields)
     skip_legs(fields, query)
     fields.skip(3 if fields.flag() else 0)
-    generic, is_snapshot = fields.text(), fields.flag()
-    if session.feeds.find(Quotes, req_id) is not None:
-        session.error(req_id, 322, "Error processing request.-'cl' : cause - Duplicate ticker id")
+    text, is_snapshot, is_regulatory = fields.text(), fields.flag(), fields.flag()
+    feeds, generic = session.feeds, GenericTicks.read(text)
+    if feeds.find(Quotes, req_id) is not None:
+        session.error(req_id, 322, permissions.DUPLICATE_ID)
         return
-    if is_snapshot and generic:
-        text = "Snapshot market data subscription is not applicable to generic ticks"
-        session.error(req_id, 321, f"{VALIDATION}{text}")
+    if (is_snapshot or is_regulatory) and text:
+        cause = "Snapshot market data subscription is not applicable to generic ticks"
+        session.error(req_id, 321, f"{VALIDATION}{cause}")
         return
     listing = one_contract(session, req_id, query)
     if listing is None:
         return
-    if len(session.feeds.of(Quotes)) >= MAX_LINES:
+    try:
+        generic.check(text, listing)
+    except WrongList as wrong:
+        session.error(req_id, 321, f"Error validating request.-'bQ' : cause - {wrong}")
+        return
+    if not generic.providers <= set(news.CODES):
+        session.error(req_id, 10276, NOT_ALLOWED)
+        return
+    if len(feeds.of(Quotes)) >= MAX_LINES:
         session.error(req_id, 101, "Max number of tickers has been reached")
         return
-    is_delayed = not listing.is_subscribed
-    if is_delayed and session.data_type < DELAYED:
-        session.error(req_id, 354, f"{NOT_SUBSCRIBED}{listing.primary_exchange}/TOP")
+    feed = _line(session, req_id, listing, generic, is_regulatory=is_regulatory)
+    if feed is None:
         return
-    if is_delayed:
-        session.error(req_id, 10167, "Requested market data is not subscribed. Displaying delayed market data.")
-    feed = Quotes(req_id, listing, is_delayed, frozenset(generic.split(",")), is_snapshot)
-    session.send(*feed.start(session.gateway.market, session.gateway.now))
-    if not is_snapshot:
-        session.feeds.start(feed)
+    feed.is_snapshot = is_snapshot or is_regulatory
+    if FUNDAMENTALS in generic.numbers:
+        # The other ticks come all the same.
+        session.error(req_id, 10358, "Fundamentals data is not allowed.")
+    market, now = session.gateway.market, session.gateway.now
+    session.send(*feed.start(market, now))
+    if not feed.is_snapshot:
+        feeds.start(feed)
+    if generic.has_news:
+        headlines = Headlines(req_id, session.gateway.seed, listing, generic.providers)
+        feeds.start(headlines)
+        session.send(*headlines.start(market, now))
+
+
+def _line(
+    session: Session, req_id: int, listing: Listing, generic: GenericTicks, *, is_regulatory: bool
+) -> Quotes | None:
+    """What the client gets of what it asked for; None when it has been told that it gets nothing."""
+    wanted = session.data_type
+    wants_frozen = wanted in (FROZEN, DELAYED_FROZEN)
+    # A regulatory snapshot is paid for one by one, instead of by subscription.
+    if listing.is_subscribed or (is_regulatory and listing.sec_type == "STK"):
+        return Quotes(req_id, listing, False, wants_frozen, generic)
+    independent = generic.only(INDEPENDENT)
+    if wanted in (DELAYED, DELAYED_FROZEN):
+        session.error(req_id, 10167, permissions.DELAYED_INSTEAD)
+        line = independent if generic.is_top_off else GenericTicks(independent.numbers)
+        return Quotes(req_id, listing, True, wants_frozen, line)
+    if independent.numbers or (generic.has_news and generic.is_top_off):
+        session.error(req_id, 10090, permissions.partly_subscribed(listing))
+        return Quotes(req_id, listing, False, wants_frozen, independent)
+    if wants_frozen:
+        # A guess at when a gateway says this and when the other.
+        session.error(req_id, 10168, permissions.DELAYED_NOT_ENABLED)
+    else:
+        session.error(req_id, 354, permissions.not_subscribed(listing))
+    return None
 
 
 def cancel(session: Session, fields: Fields) -> None:
     fields.skip()
     req_id = fields.integer()
+    session.feeds.stop(Headlines, req_id)
     if session.feeds.stop(Quotes, req_id) is None:
         session.error(req_id, 300, f"Can't find EId with tickerId:{req_id}")
+
+
+def revoke(session: Session) -> None:
+    """The same login trades elsewhere: error 10197 for every live line, and no more ticks of it."""
+    for feed in session.feeds.of(Quotes):
+        if not feed.is_delayed:
+            session.error(feed.req_id, 10197, permissions.COMPETING_SESSION)
+            session.feeds.stop(Quotes, feed.req_id)
 
 
 def subscribe_real_time_bars(session: Session, fields: Fields) -> None:
     fields.skip()
     req_id, query = fields.integer(), read_contract(fields)
+    # Whatever size is asked for, bars are of five seconds: live gateways ignore it.
     fields.skip()
     shown = fields.text()
+    if session.feeds.find(RealTimeBars, req_id) is not None:
+        session.error(req_id, 322, permissions.DUPLICATE_ID)
+        return
     listing = one_contract(session, req_id, query)
     if listing is None:
         return
+    if shown not in REAL_TIME_SHOWN:
+        cause = "What to show field is missing or incorrect."
+        session.error(req_id, 321, f"Error validating request.-'bY' : cause - {cause}")
+        return
     if not listing.is_subscribed:
-        session.error(req_id, 10089, NOT_SUBSCRIBED_FOR_API)
+        session.error(req_id, 10089, permissions.NOT_SUBSCRIBED_FOR_API)
+        return
+    if refusal := _real_time_refusal(session, listing, query.exchange, shown):
+        session.error(req_id, 420, f"Invalid Real-time Query:{refusal}")
         return
     first = math.floor(session.gateway.now / REAL_TIME_BAR_S) * REAL_TIME_BAR_S + REAL_TIME_BAR_S
     session.feeds.start(RealTimeBars(req_id, listing, shown, first))
+
+
+def _real_time_refusal(session: Session, listing: Listing, exchange: str, shown: str) -> str:
+    """Why there can be no such bars; empty: there can."""
+    is_quoted, is_traded = listing.sec_type != "IND", listing.sec_type != "CASH"
+    if not (is_traded if shown == "TRADES" else is_quoted):
+        return permissions.no_such_data(shown.title(), listing, exchange)
+    recent, now = session.feeds.recent(RealTimeBars), session.gateway.now
+    while recent and now - recent[0] >= BARS_SPAN_S:
+        recent.popleft()
+    if session.gateway.behaviour.enforces_pacing and len(recent) >= MAX_BARS:
+        return "Historical data request pacing violation"
+    recent.append(now)
+    return ""
 
 
 def cancel_real_time_bars(session: Session, fields: Fields) -> None:

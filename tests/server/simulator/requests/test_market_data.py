@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
+from ibkr_gateway_server.simulator.behaviour import Behaviour
+from ibkr_gateway_server.simulator.gateway import Gateway
+from ibkr_gateway_server.simulator.requests import market_data
 
-from tests.server.simulator.conftest import Talk
+from tests.server.simulator.conftest import NOW, Talk
 from tests.server.simulator.requests.test_contracts import contract
 
 ID = "1000000001"
@@ -29,7 +33,7 @@ def test_a_line_begins_with_its_parameters_and_type_and_then_tells_everything(ta
     assert [fields[0] for fields in messages[:3]] == ["81", "58", "1"]
     assert {fields[3] for fields in messages if fields[0] == "1"} == {"1", "2", "4", "6", "7", "9", "14"}
     assert {fields[3] for fields in messages if fields[0] == "2"} == {"0", "3", "5", "8"}
-    assert {fields[3] for fields in messages if fields[0] == "46"} == {"45"}
+    assert {fields[3] for fields in messages if fields[0] == "46"} == {"32", "33", "45", "84"}
 
 
 def test_a_line_tells_what_changes_and_nothing_twice(talk: Talk) -> None:
@@ -74,11 +78,17 @@ def test_an_option_has_its_model(talk: Talk) -> None:
     option = {"symbol": "SPY", "sec_type": "OPT", "exchange": "SMART", "expiry": "20261218", "right": "C"}
     strike = talk.gateway.catalogue.options_of(756733)[20].strike
     subscribe(talk, strike=strike, **option)
-    (model,) = [fields for fields in talk.messages() if fields[0] == "21"]
-    volatility, delta, price = (float(field) for field in model[4:7])
-    assert 0 < volatility < 1
-    assert 0 < delta < 1
-    assert price > 0
+    messages = talk.messages()
+    computed = {fields[2]: [float(field) for field in fields[4:7]] for fields in messages if fields[0] == "21"}
+    assert computed.keys() == {"10", "11", "12", "13"}
+    for volatility, delta, price in computed.values():
+        assert 0 < volatility < 1
+        assert 0 < delta < 1
+        assert price > 0
+    # What is computed at a price has that price, and a higher price means more volatility.
+    bid, ask = (float(ticks(messages, number)[0][4]) for number in ("1", "2"))
+    assert (computed["10"][2], computed["11"][2]) == (bid, ask)
+    assert computed["10"][0] < computed["11"][0]
 
 
 def test_trades_are_told_as_text_to_who_asks_for_them(talk: Talk) -> None:
@@ -137,3 +147,218 @@ def test_five_second_bars_follow_each_other(talk: Talk) -> None:
     for fields in bars:
         begin, high, low, close = (float(field) for field in fields[4:8])
         assert low <= min(begin, close) <= max(begin, close) <= high
+
+
+def test_venues_behind_the_best_prices_are_letters_of_the_venues_that_the_parameters_name(talk: Talk) -> None:
+    subscribe(talk, **AAPL)
+    messages = talk.messages()
+    talk.ask("83", "5", messages[0][3])
+    (components,) = talk.heard("82")
+    letters = {fields[4] for fields in messages if fields[0] == "46" and fields[3] in ("32", "33", "84")}
+    assert letters <= set(components[5::3])
+
+
+# What each generic tick brings of a contract that has all of it.
+BROUGHT = {
+    "100": {"29", "30"},
+    "101": {"27", "28"},
+    "104": {"23"},
+    "105": {"87"},
+    "106": {"24"},
+    "165": {"15", "16", "17", "18", "19", "20", "21"},
+    "221": {"37"},
+    "232": {"37"},
+    "233": {"48"},
+    "236": {"46", "89"},
+    "293": {"54"},
+    "294": {"55"},
+    "295": {"56"},
+    "318": {"57"},
+    "375": {"77"},
+    "411": {"58"},
+    "456": {"59"},
+    "576": {"94", "95"},
+    "577": {"96"},
+    "578": {"92", "93"},
+    "595": {"63", "64", "65"},
+    "614": {"98", "99"},
+    "619": {"79"},
+    "623": {"97"},
+}
+
+
+@pytest.mark.parametrize("generic", BROUGHT)
+def test_a_generic_tick_brings_its_figures(talk: Talk, generic: str) -> None:
+    spy = {"con_id": 756733, "exchange": "SMART"}
+    subscribe(talk, "1", **spy)
+    plain = {fields[3] for fields in talk.messages() if fields[0] in ("1", "2", "45", "46")}
+    subscribe(talk, "2", generic=generic, **spy)
+    told = [fields for fields in talk.messages() if fields[0] in ("1", "2", "45", "46")]
+    assert {fields[3] for fields in told} - plain == BROUGHT[generic]
+    values = [fields[4] for fields in told if fields[3] in BROUGHT[generic] and ";" not in fields[4]]
+    assert all(float(value.split(",")[0] or 1) > 0 for value in values)
+
+
+def test_extremes_of_longer_spans_enclose_those_of_shorter_ones_and_the_price(talk: Talk) -> None:
+    subscribe(talk, generic="165", **AAPL)
+    price = {fields[3]: float(fields[4]) for fields in talk.messages() if fields[0] == "1"}
+    assert price["19"] <= price["17"] <= price["15"] <= price["4"] <= price["16"] <= price["18"] <= price["20"]
+
+
+@pytest.mark.parametrize(
+    ("given", "generic"),
+    [
+        (AAPL, "999"),
+        (AAPL, "233,nonsense"),
+        (AAPL, "162"),
+        (AAPL, "mdoff,292:"),
+        ({"con_id": 12087792, "exchange": "IDEALPRO"}, "233"),
+        ({"con_id": 416904, "exchange": "CBOE"}, "236"),
+    ],
+)
+def test_a_generic_tick_that_a_contract_does_not_have_is_refused_with_the_legal_ones(
+    talk: Talk, given: dict[str, object], generic: str
+) -> None:
+    subscribe(talk, generic=generic, **given)
+    (refusal,) = talk.messages()
+    assert refusal[1:3] == [ID, "321"]
+    assert f"Incorrect generic tick list of {generic}.  Legal ones for (" in refusal[3]
+
+
+def test_a_fund_alone_has_a_net_asset_value_and_an_index_a_future_above_it(talk: Talk) -> None:
+    subscribe(talk, "1", generic="577", **AAPL)
+    assert not [fields for fields in talk.messages() if fields[0] == "1" and fields[3] == "96"]
+    subscribe(talk, "2", generic="162", con_id=416904, exchange="CBOE")
+    (premium,) = [fields for fields in talk.messages() if fields[0] == "45" and fields[3] == "31"]
+    assert float(premium[4]) > 0
+
+
+def test_fundamental_ratios_are_refused_and_the_other_ticks_come(talk: Talk) -> None:
+    subscribe(talk, generic="258,233", **AAPL)
+    messages = talk.messages()
+    assert [fields[2] for fields in messages if fields[0] == "4"] == ["10358"]
+    assert [fields for fields in messages if fields[0] == "46" and fields[3] == "48"]
+
+
+def test_of_an_unsubscribed_contract_ticks_that_need_no_subscription_come(talk: Talk) -> None:
+    subscribe(talk, generic="233,236", **IBM)
+    messages = talk.messages()
+    (notice,) = [fields for fields in messages if fields[0] == "4"]
+    assert notice[2] == "10090"
+    assert notice[3].endswith("IBM NYSE/TOP/ALL")
+    assert {fields[3] for fields in messages if fields[0] in ("1", "2", "45", "46")} == {"46", "89"}
+    talk.ask("2", "2", ID)
+    assert talk.messages() == []
+
+
+def test_a_regulatory_snapshot_needs_no_subscription(talk: Talk) -> None:
+    talk.ask("1", "11", ID, *contract(**IBM), 0, "", 0, 1, "")
+    messages = talk.messages()
+    assert messages[1] == ["58", "1", ID, "1"]
+    assert ticks(messages, "1", "2")
+    assert messages[-1] == ["57", "1", ID]
+
+
+def test_delayed_option_computations_have_delayed_numbers(talk: Talk) -> None:
+    option = next(iter(talk.gateway.catalogue.options_of(265598)))
+    talk.gateway.catalogue._by_id[option.con_id] = replace(option, is_subscribed=False)
+    talk.ask("59", "1", "3")
+    subscribe(talk, con_id=option.con_id, exchange="SMART")
+    assert {fields[2] for fields in talk.messages() if fields[0] == "21"} == {"80", "81", "82", "83"}
+
+
+SUNDAY = NOW - 86400
+
+
+@pytest.fixture
+def closed() -> Talk:
+    """A client on a Sunday, when the exchanges are closed."""
+    made = Talk(Gateway(7, ("DU1234567",), SUNDAY, Behaviour(always_open=False)), now=SUNDAY)
+    made.messages()
+    return made
+
+
+@pytest.mark.parametrize(
+    ("asked", "given", "told", "bid"),
+    [
+        ("1", AAPL, "1", "1"),
+        ("2", AAPL, "2", "1"),
+        ("4", AAPL, "2", "1"),
+        ("3", IBM, "3", "66"),
+        ("4", IBM, "4", "66"),
+    ],
+)
+def test_of_a_closed_market_frozen_prices_come_to_who_asks_for_them(
+    closed: Talk, asked: str, given: dict[str, object], told: str, bid: str
+) -> None:
+    closed.ask("59", "1", asked)
+    subscribe(closed, **given)
+    messages = closed.messages()
+    assert [fields[3] for fields in messages if fields[0] == "58"] == [told]
+    (tick,) = ticks(messages, bid)
+    is_frozen = told in ("2", "4")
+    assert (float(tick[4]) > 0) == is_frozen
+    if not is_frozen:
+        assert tick[4:] == ["-1", "0", "0"]
+    closed.wait(30.0, step=1.0)
+    assert closed.messages() == []
+
+
+def test_a_frozen_line_goes_live_when_the_market_opens() -> None:
+    before_opening = NOW - 6.5 * 3600
+    talk = Talk(Gateway(7, ("DU1234567",), before_opening, Behaviour(always_open=False)), now=before_opening)
+    talk.ask("59", "1", "2")
+    subscribe(talk, **AAPL)
+    assert [fields[3] for fields in talk.heard("58")] == ["2"]
+    talk.wait(3600.0, step=60.0)
+    messages = talk.messages()
+    assert [fields[3] for fields in messages if fields[0] == "58"] == ["1"]
+    assert len(ticks(messages, "1")) > 10
+
+
+def test_frozen_data_without_a_subscription_is_refused(talk: Talk) -> None:
+    talk.ask("59", "1", "2")
+    subscribe(talk, **IBM)
+    assert [fields[2] for fields in talk.messages()] == ["10168"]
+
+
+def test_a_competing_session_takes_the_live_lines_away_and_leaves_the_delayed_ones(talk: Talk) -> None:
+    talk.ask("59", "1", "3")
+    subscribe(talk, "1", **AAPL)
+    subscribe(talk, "2", **IBM)
+    talk.messages()
+    market_data.revoke(talk.session)
+    talk.wait(20.0, step=1.0)
+    messages = talk.messages()
+    assert [fields[1:3] for fields in messages if fields[0] == "4"] == [["1", "10197"]]
+    assert {fields[2] for fields in messages if fields[0] == "1"} == {"2"}
+
+
+@pytest.mark.parametrize(
+    ("given", "shown", "code"),
+    [
+        (AAPL, "NONSENSE", "321"),
+        (IBM, "TRADES", "10089"),
+        ({"con_id": 12087792, "exchange": "IDEALPRO"}, "TRADES", "420"),
+        ({"con_id": 416904, "exchange": "CBOE"}, "MIDPOINT", "420"),
+    ],
+)
+def test_five_second_bars_that_cannot_be_are_refused(
+    talk: Talk, given: dict[str, object], shown: str, code: str
+) -> None:
+    talk.ask("50", "3", ID, *contract(**given), "5", shown, "0", "")
+    assert [fields[1:3] for fields in talk.messages()] == [[ID, code]]
+
+
+def test_with_pacing_the_sixty_first_bars_of_ten_minutes_are_refused() -> None:
+    talk = Talk(Gateway(7, ("DU1234567",), NOW, Behaviour(enforces_pacing=True)))
+    talk.messages()
+    for number in range(61):
+        talk.ask("50", "3", number, *contract(**AAPL), "5", "TRADES", "0", "")
+        talk.ask("51", "1", number)
+        talk.wait(1.0, step=1.0)
+    (refusal,) = talk.messages()
+    assert refusal[1:3] == ["60", "420"]
+    talk.wait(600.0, step=100.0)
+    talk.ask("50", "3", "1", *contract(**AAPL), "5", "TRADES", "0", "")
+    assert talk.messages() == []

@@ -1,0 +1,50 @@
+"""Where depth and quotes come from: exchanges, their services, and the letters they have in a SMART quote."""
+
+from __future__ import annotations
+
+from ibkr_gateway_server.simulator.listings import Listing
+from ibkr_gateway_server.simulator.market.book import OPTION_VENUES
+
+# "Deep" is a book of prices, "Deep2" one of market makers.
+DEEP, MAKERS = "Deep", "Deep2"
+DEPTH_VENUES = (
+    *((venue, "STK", DEEP) for venue in ("ARCA", "BATS", "BEX", "IEX", "NYSE")),
+    ("NASDAQ", "STK", MAKERS),
+    *((venue, "OPT", DEEP) for venue in OPTION_VENUES),
+    ("CME", "FUT", DEEP),
+    ("IDEALPRO", "CASH", DEEP),
+)
+
+# SMART books of stocks: the whole books of some venues, and the best row of others.
+WHOLE_BOOKS = tuple(venue for venue, sec_type, _ in DEPTH_VENUES if sec_type == "STK")
+TOPS = ("AMEX", "BYX", "CHX", "DRCTEDGE", "EDGEA", "EDGX", "ISE", "LTSE", "MEMX", "NYSENAT", "PEARL", "PSX")
+
+# Letters of the consolidated tapes; bit numbers are a guess.
+STOCK_COMPONENTS = (
+    *(("AMEX", "A"), ("BEX", "B"), ("NYSENAT", "C"), ("PEARL", "H"), ("ISE", "I"), ("EDGEA", "J"), ("EDGX", "K")),
+    *(("LTSE", "L"), ("CHX", "M"), ("NYSE", "N"), ("ARCA", "P"), ("NASDAQ", "Q"), ("MEMX", "U"), ("IEX", "V")),
+    *(("PSX", "X"), ("BYX", "Y"), ("BATS", "Z")),
+)
+OPTION_COMPONENTS = tuple(zip(OPTION_VENUES, "CAXIBM", strict=True))
+# The codes that tickReqParams gives; the options' one is a guess.
+STOCK_CODE, OPTION_CODE = "9c0001", "a60001"
+COMPONENTS = {STOCK_CODE: STOCK_COMPONENTS, OPTION_CODE: OPTION_COMPONENTS}
+
+_CODES = {"STK": STOCK_CODE, "OPT": OPTION_CODE}
+_LETTERS = {"STK": dict(STOCK_COMPONENTS), "OPT": dict(OPTION_COMPONENTS)}
+
+
+def bbo_code(listing: Listing) -> str:
+    """What tickReqParams calls the venues behind a contract's best quote; futures and currencies have one venue."""
+    return _CODES.get(listing.sec_type, "")
+
+
+def letter_of(listing: Listing, venue: str) -> str:
+    """A venue's letter in a contract's SMART quote."""
+    return _LETTERS.get(listing.sec_type, {}).get(venue, "")
+
+
+def service_at(listing: Listing, exchange: str) -> str:
+    """The kind of depth that an exchange gives of a contract; empty: none."""
+    found = (service for venue, kind, service in DEPTH_VENUES if (venue, kind) == (exchange, listing.sec_type))
+    return next(found, "")
