@@ -7,7 +7,7 @@ comes to nothing after it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from functools import partial
 
@@ -16,6 +16,7 @@ from ibkr_gateway_server.simulator.acceptance import UNAFFORDABLE, OrderRefused,
 from ibkr_gateway_server.simulator.fills import Fills
 from ibkr_gateway_server.simulator.floor import Floor
 from ibkr_gateway_server.simulator.groups import Groups
+from ibkr_gateway_server.simulator.listings import Listing
 from ibkr_gateway_server.simulator.market import QUOTES_PER_S
 from ibkr_gateway_server.simulator.orders import AT_CLOSE, IMMEDIATE, PEGGED, STOPS, TRAILING, Order, Terms
 
@@ -331,6 +332,12 @@ class Exchange:
         if not order.is_done:
             self._cancelled(order)
             self._groups.cancelled(order)
+
+    def expire(self, gone: Collection[Listing]) -> None:
+        """The end of contracts, and of the orders for them."""
+        for order in self._floor.blotter.alive():
+            if order.listing in gone:
+                self._expired(order)
 
     def _expired(self, order: Order) -> None:
         """The end of its time in force."""

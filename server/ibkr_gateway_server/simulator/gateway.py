@@ -19,6 +19,7 @@ from ibkr_gateway_server.simulator.behaviour import Behaviour
 from ibkr_gateway_server.simulator.blotter import Blotter
 from ibkr_gateway_server.simulator.codec.orders import Preview
 from ibkr_gateway_server.simulator.exchange import Exchange
+from ibkr_gateway_server.simulator.expiry import settle
 from ibkr_gateway_server.simulator.faults import Faults
 from ibkr_gateway_server.simulator.floor import Audience, Floor, Listener
 from ibkr_gateway_server.simulator.hours import TradingHours
@@ -112,6 +113,10 @@ class Gateway:
         self._agenda.at(hours.day_span(FIXED[0], self.now)[1], self._begin_day)
 
     def _begin_day(self) -> None:
+        gone = self.catalogue.roll(datetime.fromtimestamp(self.now, UTC).date())
+        self._exchange.expire(gone)
+        for account, listing in settle(self.ledgers.values(), gone, self.market):
+            self._audience.position_changed(account, listing)
         for ledger in self.ledgers.values():
             ledger.begin_day(self._closing)
         self._plan_next_day()
