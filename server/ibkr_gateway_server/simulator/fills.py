@@ -78,11 +78,7 @@ class Fills:
         order = wrong.order
         ledger = floor.ledgers[order.terms.account]
         signed = wrong.quantity if order.is_buy else -wrong.quantity
-        # Undone, commission and all, and done again at the right price.
-        undone = ledger.fill(order.listing, -signed, wrong.price, -wrong.commission)
-        gain = ledger.fill(order.listing, signed, price, wrong.commission)
-        if wrong.realized_pnl is not None:
-            gain = wrong.realized_pnl + (undone or 0.0) + (gain or 0.0)
+        gain = ledger.correct(order.listing, signed, wrong.price, price, wrong.realized_pnl)
         order.average_price += (price - wrong.price) * wrong.quantity / order.filled
         right = replace(
             wrong,

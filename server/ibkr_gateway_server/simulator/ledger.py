@@ -140,12 +140,36 @@ class Ledger:
         self.trades += 1
         return None if gain is None else float(gain)
 
+    def correct(
+        self, listing: Listing, signed_quantity: float, wrong: float, right: float, gain: float | None
+    ) -> float | None:
+        """Book that an execution was at another price than it was booked at. Returns what it gained, as `fill` does.
+
+        `gain` is what it was said to have gained. One that had only opened changes the cost of what is held, and is a
+        gain or loss of its own where nothing is held any more: what has been said of its closing stays said.
+        """
+        holding = self.holdings.setdefault(listing.con_id, Holding(listing))
+        more = exact(signed_quantity) * (exact(right) - exact(wrong)) * holding.units
+        holding.day_base += more
+        self.trades += 1
+        only_opened = gain is None and holding.held != 0
+        if listing.sec_type == "FUT" and only_opened:
+            holding.settled += more
+        else:
+            self._pay(listing.currency, -more)
+        if only_opened:
+            holding.cost += more
+            return None
+        holding.realized -= more
+        return float(exact(gain or 0.0) - more)
+
     def figures(self, valuation: Valuation) -> Figures:
         """The account's money at these prices."""
         balances = {currency: Balances(currency, valuation.rate(currency, self.base)) for currency in self.cash}
         maintenance = initial = commodities_maintenance = commodities_initial = regulation_t = 0.0
         for holding in self:
-            listing, price = holding.listing, valuation.mark(holding.listing)
+            # What has ended, perhaps with its contract, has no price to ask for.
+            listing, price = holding.listing, valuation.mark(holding.listing) if holding.held else ZERO
             balance = balances[listing.currency]
             balance.add(listing.sec_type, holding.value(price), holding.value(price) - holding.settled)
             balance.unrealized += holding.unrealized(price)

@@ -159,6 +159,22 @@ def test_a_futures_gain_is_cash_at_the_end_of_the_day_and_its_cost_stays() -> No
     assert ledger.cash["USD"] == 1000 + 600 - Decimal("4.50")
 
 
+@pytest.mark.parametrize("listing", [AAPL, ES, CALL, SIEMENS, EURUSD])
+def test_a_corrected_price_leaves_what_the_right_one_would_have_made(listing: Listing) -> None:
+    wrong, right = Ledger("DU1", 10_000.0), Ledger("DU1", 10_000.0)
+    for ledger, price in ((wrong, 1.9), (right, 1.7)):
+        ledger.fill(listing, 10, 1.5, 1.0)
+        ledger.fill(listing, 5, price, 1.0)
+    assert wrong.correct(listing, 5, 1.9, 1.7, None) is None
+    gains = [ledger.fill(listing, -15, 2.0, 1.0) for ledger in (wrong, right)]
+    assert gains[0] == gains[1]
+    assert wrong.cash == right.cash
+    assert wrong.correct(listing, -15, 2.0, 2.1, gains[0]) == pytest.approx((gains[1] or 0) + 1.5 * listing.units)
+    # What it had opened is no more: the difference is a gain of today.
+    assert wrong.correct(listing, 10, 1.5, 1.6, None) == pytest.approx(-listing.units)
+    assert wrong.figures(valued()).total.unrealized == 0
+
+
 def test_a_new_day_forgets_gains_and_lines_that_have_ended() -> None:
     ledger = Ledger("DU1", 10_000.0)
     ledger.fill(AAPL, 10, 50.0, 1.0)

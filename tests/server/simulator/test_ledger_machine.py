@@ -11,7 +11,7 @@ from decimal import Decimal
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from ibkr_gateway_server.simulator.feeds.pnl import Pnl
 from ibkr_gateway_server.simulator.figures import Balances, Figures
 from ibkr_gateway_server.simulator.instruments import Catalogue, ContractQuery
@@ -47,9 +47,10 @@ class Execution:
 
     listing: Listing
     quantity: Decimal
+    price: float
     paid: Decimal
     fee: Decimal
-    gain: Decimal
+    gain: Decimal | None
     day: int
 
 
@@ -71,8 +72,23 @@ class LedgerMachine(RuleBasedStateMachine):
         price = rate if listing is _PAIR else price
         gain = self.ledger.fill(listing, quantity, price, fee)
         paid = written(quantity) * written(price) * written(listing.units)
-        closed = written(gain) if gain is not None else Decimal(0)
-        self.executions.append(Execution(listing, written(quantity), paid, written(fee), closed, self.day))
+        closed = written(gain) if gain is not None else None
+        self.executions.append(Execution(listing, written(quantity), price, paid, written(fee), closed, self.day))
+
+    @precondition(lambda self: self.executions)
+    @rule(data=st.data(), price=PRICES, rate=RATES)
+    def correct(self, data: st.DataObject, price: float, rate: float) -> None:
+        """The exchange corrects the price of one of today's executions."""
+        number = data.draw(st.integers(0, len(self.executions) - 1))
+        each = self.executions[number]
+        if each.day != self.day:
+            return
+        price = rate if each.listing is _PAIR else price
+        said = float(each.gain) if each.gain is not None else None
+        gain = self.ledger.correct(each.listing, float(each.quantity), each.price, price, said)
+        paid = each.quantity * written(price) * written(each.listing.units)
+        right = written(gain) if gain is not None else None
+        self.executions[number] = replace(each, price=price, paid=paid, gain=right)
 
     @rule(listing=st.sampled_from(LISTINGS), price=PRICES, rate=RATES)
     def mark(self, listing: Listing, price: float, rate: float) -> None:
@@ -136,10 +152,10 @@ class LedgerMachine(RuleBasedStateMachine):
         for balances in self.balances():
             named = [each for each in self.executions if each.listing.currency == balances.currency]
             values = sum(self.value(listing) for listing in LISTINGS if listing.currency == balances.currency)
-            realized = sum(each.gain for each in named)
+            realized = sum(each.gain or 0 for each in named)
             assert realized + balances.unrealized == values - sum(each.paid + each.fee for each in named)
             assert balances.unrealized == unrealized[balances.currency]
-            assert balances.realized == sum(each.gain for each in named if each.day == self.day)
+            assert balances.realized == sum(each.gain or 0 for each in named if each.day == self.day)
 
     @invariant()
     def the_days_gain_is_since_the_close_and_with_todays_trades(self) -> None:
