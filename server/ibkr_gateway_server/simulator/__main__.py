@@ -11,6 +11,7 @@ from typing import NoReturn
 
 from ibkr_gateway_server.simulator.behaviour import MAX_SERVER_VERSION, MIN_CLIENT_VERSION, Behaviour
 from ibkr_gateway_server.simulator.listener import DEFAULT_ACCOUNT, DEFAULT_SEED, TICK_INTERVAL_S, Simulator
+from ibkr_gateway_server.simulator.listings import CURRENCIES
 
 # sysexits.h: the command was used wrongly; the service is not available, as when its port is taken.
 EX_USAGE = 64
@@ -38,7 +39,13 @@ def main(argv: list[str] | None = None) -> int:
         "--port", type=_port, default=4002, help="port to listen on, 0 for a free one (default: %(default)s)"
     )
     parser.add_argument("--seed", type=int, default=DEFAULT_SEED, help="decides all prices (default: %(default)s)")
-    parser.add_argument("--account", action="append", help=f"account number, repeatable (default: {DEFAULT_ACCOUNT})")
+    parser.add_argument(
+        "--account",
+        type=_account,
+        action="append",
+        metavar="NUMBER[:CURRENCY]",
+        help=f"account, and the currency it counts in where that is not USD; repeatable (default: {DEFAULT_ACCOUNT})",
+    )
     parser.add_argument(
         "--tick-interval",
         type=_positive,
@@ -68,6 +75,14 @@ def _port(text: str) -> int:
     return int(_bounded(text, lambda port: 0 <= port <= 65535 and port == int(port), "is not a port, 0 to 65535"))
 
 
+def _account(text: str) -> tuple[str, str]:
+    """An account's number and its base currency."""
+    number, _, currency = text.partition(":")
+    if not number or currency not in ("", *CURRENCIES):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number, or a number and one of {', '.join(CURRENCIES)}")
+    return number, currency or "USD"
+
+
 def _positive(text: str) -> float:
     """A number above 0."""
     return _bounded(text, lambda number: 0 < number < float("inf"), "is not a number above 0")
@@ -84,13 +99,14 @@ def _bounded(text: str, is_allowed: Callable[[float], bool], why_not: str) -> fl
 
 
 async def _serve(arguments: argparse.Namespace) -> int:
+    accounts = dict(arguments.account or [(DEFAULT_ACCOUNT, "USD")])
     simulator = Simulator(
         seed=arguments.seed,
-        accounts=tuple(arguments.account or [DEFAULT_ACCOUNT]),
+        accounts=tuple(accounts),
         server_version=arguments.server_version,
         tick_interval_s=arguments.tick_interval,
         speed=arguments.speed,
-        behaviour=Behaviour(enforces_pacing=arguments.enforce_pacing),
+        behaviour=Behaviour(enforces_pacing=arguments.enforce_pacing, base_currencies=accounts),
     )
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

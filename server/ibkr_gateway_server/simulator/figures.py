@@ -33,6 +33,7 @@ class Balances:
     # Of futures since they were last settled; live gateways count it as cash.
     futures_gain: Decimal = ZERO
     gross: Decimal = ZERO
+    # Gains are of pairs of currencies too; that live gateways count those here is a guess.
     realized: Decimal = ZERO
     unrealized: Decimal = ZERO
     daily: Decimal = ZERO

@@ -388,3 +388,6 @@ FIXED = (
     _pair(12087820, "USD.CHF", "United States dollar"),
     _pair(15016062, "USD.CAD", "United States dollar"),
 )
+
+# What accounts can count in: the currencies of the listed pairs.
+CURRENCIES = tuple(sorted({name for pair in FIXED if pair.sec_type == "CASH" for name in (pair.symbol, pair.currency)}))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from ibkr_gateway_server.simulator.instruments import Catalogue, ContractQuery
 from ibkr_gateway_server.simulator.ledger import Ledger
-from ibkr_gateway_server.simulator.valuation import Valuation
+from ibkr_gateway_server.simulator.valuation import PIVOT, Valuation
 
 START_CASH = 1_000_000.0
 
@@ -17,7 +17,12 @@ _POSITIONS = (("AAPL", "STK", 100.0, 0.97), ("SPY", "STK", 40.0, 0.985), ("MES",
 def opening_ledgers(
     accounts: Mapping[str, str], catalogue: Catalogue, now: Valuation, closing: Valuation
 ) -> dict[str, Ledger]:
-    """Each account's ledger in its base currency; the first has bought something already, before the last close."""
+    """Each account's ledger in its base currency; the first has bought something already, before the last close.
+
+    Raises NoExchangeRate for a base currency that no listed pair leads to.
+    """
+    for base in accounts.values():
+        now.rate(PIVOT, base)
     ledgers = {account: Ledger(account, START_CASH, base) for account, base in accounts.items()}
     first = next(iter(ledgers.values()))
     for symbol, kind, quantity, ratio in _POSITIONS:

@@ -37,7 +37,15 @@ def test_a_port_in_use_is_named_with_exit_code_69() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--nonsense"], ["--port", "70000"], ["--port", "x"], ["--server-version", "201"], ["--speed", "0"]]
+    "arguments",
+    [
+        ["--nonsense"],
+        ["--port", "70000"],
+        ["--port", "x"],
+        ["--server-version", "201"],
+        ["--speed", "0"],
+        ["--account", "DU1:XAU"],
+    ],
 )
 def test_wrong_arguments_are_named_with_exit_code_64(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from ibkr_gateway_server.simulator.behaviour import Behaviour
 from ibkr_gateway_server.simulator.gateway import Gateway
+from ibkr_gateway_server.simulator.valuation import NoExchangeRate
 
 from tests.server.simulator.conftest import NOW, Talk
 from tests.server.simulator.requests.test_accounts import ACCOUNT, ID, summary, values
@@ -157,3 +158,17 @@ def test_gains_that_do_not_change_are_not_told_again(two: Talk) -> None:
     two.messages()
     two.wait(10.0, step=0.25)
     assert two.heard("94", "95") == []
+
+
+def test_a_base_currency_that_no_pair_leads_to_is_refused_at_the_start() -> None:
+    with pytest.raises(NoExchangeRate):
+        Gateway(7, (ACCOUNT,), NOW, Behaviour(base_currencies={ACCOUNT: "XAU"}))
+
+
+def test_what_an_account_of_euros_holds_of_dollars_was_paid_in_euros() -> None:
+    gateway = Gateway(7, (ACCOUNT,), NOW, Behaviour(base_currencies={ACCOUNT: "EUR"}))
+    euros, dollars = gateway.ledgers[ACCOUNT].figures(gateway.valuation).balances
+    assert (euros.currency, dollars.currency) == ("EUR", "USD")
+    assert euros.cash < 1_000_000 - 20_000
+    assert dollars.stock_value > 20_000
+    assert gateway.ledgers[ACCOUNT].figures(gateway.valuation).net_liquidation == pytest.approx(1_000_000, rel=0.02)
