@@ -149,7 +149,7 @@ class Exchange:
             order.status = "Submitted"
         for number in range(2 if order.why_held == "trigger" and terms.order_type in STOPS - TRAILING else 1):
             # A stop's first word is said twice by live gateways, the first time with a limit price of its own.
-            is_first = number == 0 and not order.is_told and order.why_held == "trigger"
+            is_first = number == 0 and order.told_revision < 0 and order.why_held == "trigger"
             step = floor.market.step(order.listing, terms.aux_price or 0.0)
             order.shown_limit = (terms.aux_price or 0.0) + _FIRST_LIMIT_STEPS * step if is_first else None
             floor.audience.order_changed(order)
@@ -159,14 +159,14 @@ class Exchange:
         if any(code == 399 for code, _ in warnings):
             # Captured: the state once more after the warning.
             floor.audience.order_changed(order)
-        if order.status == "PendingCancel":
+        if order.is_done or order.status == "PendingCancel":
             return
         if order.is_cancel_asked:
             self._ask_exchange(order)
         elif order.why_held == "locate":
             floor.audience.error(order, 404, "Order held while securities are located.")
             self._plan(floor.behaviour.locate_s, self._located, order)
-        elif not order.why_held and not order.is_done:
+        elif not order.why_held:
             self._plan(max(order.held_until - self._now, floor.behaviour.exchange_s), self._arrived, order)
 
     def _located(self, order: Order) -> None:
@@ -306,6 +306,8 @@ class Exchange:
         self._end(order, "Filled", f"Filled Size: {order.filled:g}")
         self._floor.audience.order_changed(order)
         self._free_children(order)
+        if order.is_cancel_asked:
+            self._cancel_heard(order)
 
     # Ends.
 

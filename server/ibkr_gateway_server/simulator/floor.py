@@ -49,12 +49,12 @@ class Audience:
 
     def order_changed(self, order: Order) -> None:
         """openOrder and orderStatus."""
-        order.is_told = True
+        order.told_revision = order.revision
         for session in self.of(order):
             session.order_changed(order)
 
     def status_changed(self, order: Order) -> None:
-        """orderStatus; with the openOrder before it, if there has been none yet."""
+        """orderStatus; with the openOrder before it, if there has been none of these terms yet."""
         if not order.is_told:
             self.order_changed(order)
             return

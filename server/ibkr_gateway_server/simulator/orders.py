@@ -84,8 +84,8 @@ class Order:
     revision: int = 0
     """Counts changes: what was planned for an earlier one does not happen."""
     is_staged: bool = False
-    is_told: bool = False
-    """Its client has had its first openOrder."""
+    told_revision: int = -1
+    """The last revision that its client has had an openOrder of."""
     is_elected: bool = False
     """Its trigger has been reached."""
     is_working: bool = False
@@ -134,6 +134,11 @@ class Order:
     def is_auction(self) -> bool:
         """True for an order of the opening or the closing auction."""
         return self.terms.order_type in AT_CLOSE or self.terms.tif == "OPG"
+
+    @property
+    def is_told(self) -> bool:
+        """True when its client has had an openOrder of it as it is now."""
+        return self.told_revision == self.revision
 
     @property
     def is_done(self) -> bool:

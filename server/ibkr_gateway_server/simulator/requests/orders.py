@@ -70,7 +70,7 @@ def list_all(session: Session, _fields: Fields) -> None:
 def _send_open_orders(session: Session, *, own: bool) -> None:
     for order in session.gateway.open_orders():
         if not own or order.client_id == session.client_id:
-            order.is_told = True
+            order.told_revision = order.revision if session.client_id == order.client_id else order.told_revision
             session.send(orders.open_order(session.version, order), orders.order_status(order))
     session.send(messages.open_order_end())
 
