@@ -99,7 +99,7 @@ def _bounded(text: str, is_allowed: Callable[[float], bool], why_not: str) -> fl
 
 
 async def _serve(arguments: argparse.Namespace) -> int:
-    accounts = dict(arguments.account or [(DEFAULT_ACCOUNT, "USD")])
+    accounts: dict[str, str] = dict(arguments.account or [(DEFAULT_ACCOUNT, "USD")])
     simulator = Simulator(
         seed=arguments.seed,
         accounts=tuple(accounts),

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from ibkr_gateway_server.broker import ib
@@ -35,6 +36,7 @@ from ibkr_gateway_server.domain.errors import (
 )
 from ibkr_gateway_server.domain.instruments import Instrument, SecurityType
 from ibkr_gateway_server.simulator import Simulator
+from ibkr_gateway_server.simulator.behaviour import Behaviour
 from ibkr_gateway_server.simulator.instruments import ContractQuery
 from ibkr_gateway_server.simulator.orders import Terms
 
@@ -268,9 +270,22 @@ async def test_callers_of_different_accounts_take_turns_and_each_gets_its_own() 
     assert named == wanted
 
 
+async def test_an_account_that_counts_in_euros_is_told_in_euros_and_its_positions_in_their_own() -> None:
+    async with broker_with_accounts("DU1234567", base_currencies={"DU1234567": "EUR"}) as accounts:
+        summary = await accounts.summary()
+        positions, _ = await accounts.positions()
+        pnl = await accounts.pnl()
+        values, _ = await accounts.values()
+    assert (summary.currency, pnl.currency) == ("EUR", "EUR")
+    assert {position.currency for position in positions} == {"USD"}
+    rates = {value.currency: Decimal(value.value) for value in values if value.tag == "ExchangeRate"}
+    assert rates["EUR"] == 1
+    assert Decimal("0.5") < rates["USD"] < 1
+
+
 @asynccontextmanager
-async def broker_with_accounts(*names: str) -> AsyncIterator[Accounts]:
-    simulator = Simulator(seed=7, accounts=names)
+async def broker_with_accounts(*names: str, **behaviour: Any) -> AsyncIterator[Accounts]:
+    simulator = Simulator(seed=7, accounts=names, behaviour=Behaviour(**behaviour))
     async with simulator.listen() as address:
         pacer = Pacer(asyncio.get_running_loop().time)
         session = Session(BrokerAddress(address.host, address.port), 1, pacer, FAST)

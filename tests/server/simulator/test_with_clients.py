@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from ibkr_gateway_server.simulator import Simulator
+from ibkr_gateway_server.simulator.behaviour import Behaviour
 
 from tests.conftest import eventually
 
@@ -165,3 +166,26 @@ async def test_it_follows_its_profit_and_loss(ib: Any) -> None:
     assert single.position == 100
     ib.cancelPnL("DU1234567")
     ib.cancelPnLSingle("DU1234567", "", 265598)
+
+
+async def test_it_sees_two_accounts_and_the_currencies_of_one_in_euros() -> None:
+    behaviour = Behaviour(base_currencies={"DU1234567": "EUR"})
+    simulator = Simulator(seed=7, accounts=("DU1234567", "DU7654321"), behaviour=behaviour, tick_interval_s=0.02)
+    async with simulator.listen() as address:
+        ib = library.IB()
+        await ib.connectAsync(address.host, address.port, clientId=3)
+        try:
+            assert ib.managedAccounts() == ["DU1234567", "DU7654321"]
+            values = {(value.tag, value.currency): value.value for value in ib.accountValues("DU1234567")}
+            assert 0.5 < float(values["ExchangeRate", "USD"]) < 1.0
+            assert float(values["StockMarketValue", "USD"]) > float(values["StockMarketValue", "BASE"]) > 0
+            assert {value.currency for value in ib.accountValues("DU7654321") if value.tag == "NetLiquidation"} == {
+                "USD"
+            }
+            ledgers = [value for value in await ib.accountSummaryAsync() if value.tag == "CashBalance"]
+            assert {(value.account, value.currency) for value in ledgers} == {
+                ("All", name) for name in ("BASE", "EUR", "USD")
+            }
+        finally:
+            ib.disconnect()
+            await asyncio.sleep(0)
