@@ -10,6 +10,7 @@ from tests.server.simulator.conftest import NOW, Talk, place_order_fields
 from tests.server.simulator.requests.test_contracts import contract
 
 AAPL = contract(con_id=265598, exchange="SMART")
+OPTION = contract(symbol="AAPL", sec_type="OPT", exchange="SMART", expiry="20261218", strike=250, right="C")
 
 # One sensible request of every kind that reads more than a version.
 REQUESTS: list[list[object]] = [
@@ -43,7 +44,34 @@ REQUESTS: list[list[object]] = [
     ["91", "26"],
     ["92", "1", "DU1234567", ""],
     ["94", "1", "DU1234567", "", "265598"],
+    ["10", "5", "1", *AAPL, 5, 1, ""],
+    ["11", "1", "1", 1],
+    ["12", "1", 1],
+    ["18", "1", 1],
+    ["19", "1", 3, "<xml/>", 1],
+    ["21", "2", "1", *AAPL[:8], *AAPL[9:], 1, 1, "DU1234567", 0, "", "", 0],
+    ["22", "1", -1, "STK", "STK.US", "TOP_PERC_GAIN", "5", "", "100", *[""] * 14, "priceAbove=5;volumeBelow=1e12", ""],
+    ["23", "1", "1"],
+    ["52", "2", "1", *AAPL[:3], *AAPL[7:11], "ReportSnapshot", 0, ""],
+    ["54", "3", "1", *OPTION, "5.5", "250", 0, ""],
+    ["55", "3", "1", *OPTION, "0.3", "250", ""],
+    ["67", "1", "1"],
+    ["68", "1", "1", 1],
+    ["69", "1", "1", "265598@SMART"],
+    ["83", "1", "9c0001"],
+    ["84", "1", "BRFG", "BRFG$40d7e-f3a2c", ""],
+    ["86", "1", "265598", "BRFG+DJNL", "2026-11-20 00:00:00.0", "20261123 12:00:00", 10, ""],
+    ["88", "1", *AAPL, "0", 1, "3 days"],
+    ["96", "1", *AAPL, "0", "20261123 09:45:00 US/Eastern", "", 20, "BID_ASK", 1, 1, ""],
+    ["96", "1", *AAPL, "0", "", "20261122-15:00:00", 20, "TRADES", 1, 0, ""],
     ["97", "1", *AAPL, "Last", "0", "0"],
+    ["97", "1", *AAPL, "BidAsk", "20", "1"],
+    ["98", "1"],
+    ["100", "1"],
+    ["102", "1", "265598", "", 0, 0, 0, "", "", 10],
+    ["1", "11", "1000000001", *AAPL, 0, "mdoff,292:BRFG", 0, 0, ""],
+    ["1", "11", "1000000001", *AAPL, 0, "100,101,104,105,106,165,221,236,411,456,595", 0, 0, ""],
+    ["1", "11", "1000000001", *OPTION, 0, "", 1, 0, ""],
 ]
 
 ODD = st.one_of(

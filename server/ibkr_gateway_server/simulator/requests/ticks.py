@@ -29,6 +29,9 @@ KINDS = {"Last": ticks.LAST, "AllLast": ticks.ALL_LAST, "BidAsk": ticks.BID_ASK,
 SHOWN = {"TRADES": ticks.LAST, "BID_ASK": ticks.BID_ASK, "MIDPOINT": ticks.MIDPOINT}
 _DATA = {ticks.LAST: "Last", ticks.ALL_LAST: "AllLast", ticks.BID_ASK: "BidAsk", ticks.MIDPOINT: "MidPoint"}
 VALIDATION = "Error validating request.-'{letter}' : cause - {cause}"
+
+# A histogram's span is gone through in bars of a size that its unit decides, and each of them in so many steps.
+_PARTS = {"S": "1 min", "D": "1 hour", "W": "1 hour"}
 HISTOGRAM_STEPS = 400
 
 
@@ -131,7 +134,7 @@ def _traded_at(
     Of each part of a span, all that was traded in it counts for its last price.
     """
     market = session.gateway.market
-    size = "1 day" if history.span_of(duration)[1] in ("M", "Y") else "1 hour"
+    size = _PARTS.get(history.span_of(duration)[1], "1 day")
     spans = history.bar_spans(market.hours, listing, size, duration, end, regular=regular)
     steps = max(HISTOGRAM_STEPS // max(len(spans), 1), 1)
     traded: Counter[float] = Counter()
