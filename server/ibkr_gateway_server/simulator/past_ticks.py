@@ -15,6 +15,8 @@ from ibkr_gateway_server.simulator.market import QUOTES_PER_S, Market, Tick
 
 # How many sessions are gone through for the ticks of one request.
 MAX_SESSIONS = 30
+# What was there before a span is looked up so far back.
+LEAD_S = 1.0
 
 
 @dataclass(slots=True)
@@ -57,9 +59,7 @@ class PastTicks:
             stop, width = min(finish, end), max(self.count / QUOTES_PER_S, 60.0)
             while stop > begin and len(found) < self.count:
                 start = max(begin, stop - width)
-                # One second more, so that what is told is what has changed.
-                ticks = self._news().of(market.ticks(self.listing, max(begin, start - 1.0), stop))
-                found = [tick for tick in ticks if tick.time >= start] + found
+                found = [*self._told(market, start, stop), *found]
                 stop, width = start, width * 2
             if len(found) >= self.count:
                 break
@@ -71,17 +71,18 @@ class PastTicks:
     def after(self, market: Market, begin: float, end: float) -> list[Tick]:
         """The first ones from a moment on, and whatever else was in the last second of them."""
         found: list[Tick] = []
-        news = self._news()
         spans = self._regular_spans(begin, end) if self.regular else iter([(begin, end)])
         for opening, closing in spans:
-            for tick in news.of(market.ticks(self.listing, opening, closing)):
+            for tick in self._told(market, opening, closing):
                 if len(found) >= self.count and int(tick.time) != int(found[-1].time):
                     return found
                 found.append(tick)
         return found
 
-    def _news(self) -> News:
-        return News(self.kind, self.ignores_size)
+    def _told(self, market: Market, begin: float, end: float) -> Iterator[Tick]:
+        """What is new in a span: against what was there a second before it."""
+        ticks = News(self.kind, self.ignores_size).of(market.ticks(self.listing, begin - LEAD_S, end))
+        return (tick for tick in ticks if tick.time >= begin)
 
     def _regular_spans(self, begin: float, end: float) -> Iterator[Span]:
         day = hours.midnight_of(self.listing, begin)
