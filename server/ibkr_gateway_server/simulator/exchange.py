@@ -95,6 +95,9 @@ class Exchange:
         reasons += ["trigger"] if order.waits_for_trigger else []
         reasons += ["locate"] if self._must_locate(order) else []
         order.why_held = ",".join(reasons)
+        if terms.order_type in TRAILING:
+            # Where it begins to trail from is told with its first word.
+            matching.trail(order, floor.market.prices(order.listing, self._now))
         order.is_working = order.is_resting = False
         order.peg = None
         if terms.order_type in AT_CLOSE:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ibkr_gateway_server.simulator.market import Level, Prices, uniform
+from ibkr_gateway_server.simulator.market import Level, Market, Prices, uniform
 from ibkr_gateway_server.simulator.orders import AT_MIDPOINT, LIMITED, PEGGED, STOPS, TRAILING, Order
 
 # How often a quarter of a second brings hidden liquidity at the midpoint: a guess.
@@ -27,7 +27,7 @@ class Trade(NamedTuple):
 def is_triggered(order: Order, prices: Prices) -> bool:
     """Whether the last price has reached the order's trigger; a trailing stop first follows the market."""
     if order.terms.order_type in TRAILING:
-        _trail(order, prices)
+        trail(order, prices)
     level = order.stop_level if order.stop_level is not None else order.terms.aux_price
     if level is None:
         return False
@@ -59,6 +59,20 @@ def limit_of(order: Order, best: float | None = None) -> float | None:
         # What a market-to-limit order leaves rests at the price it began to fill at.
         return order.first_price or best
     return terms.limit_price if terms.order_type in LIMITED else None
+
+
+def trail(order: Order, prices: Prices) -> None:
+    """Move a trailing stop with the market, never against it."""
+    terms = order.terms
+    if terms.trailing_percent is not None:
+        distance = prices.last * terms.trailing_percent / 100
+    else:
+        distance = terms.aux_price or 0.0
+    level = Market.rounded(order.listing, prices.last + distance if order.is_buy else prices.last - distance)
+    if order.stop_level is None:
+        order.stop_level = terms.trail_stop_price if terms.trail_stop_price is not None else level
+    else:
+        order.stop_level = min(order.stop_level, level) if order.is_buy else max(order.stop_level, level)
 
 
 def pegged_price(order: Order, prices: Prices) -> float | None:
@@ -120,17 +134,3 @@ def _within(order: Order, found: Sequence[Level], limit: float | None) -> list[T
 
 def _reaches(order: Order, price: float, limit: float) -> bool:
     return price <= limit if order.is_buy else price >= limit
-
-
-def _trail(order: Order, prices: Prices) -> None:
-    """Move a trailing stop with the market, never against it."""
-    terms = order.terms
-    if terms.trailing_percent is not None:
-        distance = prices.last * terms.trailing_percent / 100
-    else:
-        distance = terms.aux_price or 0.0
-    level = prices.last + distance if order.is_buy else prices.last - distance
-    if order.stop_level is None:
-        order.stop_level = terms.trail_stop_price if terms.trail_stop_price is not None else level
-    else:
-        order.stop_level = min(order.stop_level, level) if order.is_buy else max(order.stop_level, level)

@@ -84,7 +84,8 @@ def open_order(version: int, order: Order, preview: Preview | None = None) -> li
         "0",
     ]
     fields += ["", str(terms.parent_id), "0", "", "0", "None", "", "0", "", "", "", "?", "0", "0", "", "0", "0"]
-    fields += [_optional(terms.trail_stop_price), _optional(terms.trailing_percent), "", "", "", "0", "0", "0"]
+    trail_stop = terms.trail_stop_price if order.stop_level is None else round(order.stop_level, 6)
+    fields += [_optional(trail_stop), _optional(terms.trailing_percent), "", "", "", "0", "0", "0"]
     fields += [
         UNSET_INTEGER,
         UNSET_INTEGER,
@@ -244,11 +245,19 @@ def _optional(value: float | None) -> str:
 
 
 def _adjusted(order: Order) -> list[str]:
-    """Trigger price, trail stop, limit offset and three adjusted prices, all unset; a limit order's trail stop is a
-    step above its limit, as live frames show."""
+    """Trigger price, trail stop, limit offset and three adjusted prices; unset but for the trail stop.
+
+    Live frames fill that in whatever the type: one above a limit price, whatever the step, the stop price of a stop.
+    Source: captured openOrder of ES LMT (2025), AAPL LMT, REL and STP (2026).
+    """
+    terms = order.terms
     trail = UNSET_DOUBLE
-    if order.terms.order_type == "LMT" and order.listing.sec_type == "FUT" and order.terms.limit_price is not None:
-        trail = repr(order.terms.limit_price + 1.0)
+    if terms.order_type in ("LMT", "REL") and terms.limit_price:
+        trail = repr(terms.limit_price + 1.0)
+    elif terms.order_type == "STP" and terms.aux_price:
+        trail = repr(terms.aux_price)
+    elif order.stop_level is not None:
+        trail = repr(round(order.stop_level, 6))
     return [UNSET_DOUBLE, trail, UNSET_DOUBLE, UNSET_DOUBLE, UNSET_DOUBLE, UNSET_DOUBLE]
 
 
