@@ -19,6 +19,7 @@ from ibkr_gateway_server.simulator.groups import Groups
 from ibkr_gateway_server.simulator.listings import Listing
 from ibkr_gateway_server.simulator.market import QUOTES_PER_S
 from ibkr_gateway_server.simulator.orders import AT_CLOSE, IMMEDIATE, PEGGED, STOPS, TRAILING, Order, Terms
+from ibkr_gateway_server.simulator.reach import next_reach
 
 # Rows of the book that an order may take in one quote.
 DEPTH = 5
@@ -39,12 +40,17 @@ class Exchange:
 
     # Time and quotes.
 
-    def next_look(self, stride: int) -> float:
-        """When the market must be looked at next: with the next quote, or `stride` quotes on; infinite when no order
-        waits for a price."""
-        begins = (max(order.held_until, self._now) for order in self._floor.blotter.alive() if self._is_watched(order))
-        begin = min(begins, default=math.inf)
-        return (int(begin * QUOTES_PER_S) + stride) / QUOTES_PER_S if begin < math.inf else begin
+    def next_look(self, until: float, stride: int) -> float:
+        """When the market may do something to an order next, up to `until`; infinite when it does not. Orders that
+        must be looked at with every quote are looked at with every `stride`-th."""
+        floor, found = self._floor, math.inf
+        if int(self._now * QUOTES_PER_S) == int(until * QUOTES_PER_S):
+            return found
+        for order in floor.blotter.alive():
+            if self._is_watched(order):
+                begin = max(order.held_until, self._now)
+                found = min(found, next_reach(order, floor.market, floor.hours, begin, min(until, found), stride))
+        return found
 
     def look(self) -> None:
         """Look at the market for every order."""
@@ -224,7 +230,8 @@ class Exchange:
         taken = self._takes(order)
         for trade in taken:
             self._trade(order, trade)
-        order.is_resting = not taken
+        # What it did not take at once rests, unless it goes on taking at any price.
+        order.is_resting = order.terms.order_type in PEGGED or matching.limit_of(order) is not None
         self._end_if_immediate(order)
 
     def _elect(self, order: Order) -> None:

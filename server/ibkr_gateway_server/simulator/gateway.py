@@ -30,7 +30,8 @@ from ibkr_gateway_server.simulator.opening import opening_ledgers
 from ibkr_gateway_server.simulator.orders import Execution, Order, Terms
 from ibkr_gateway_server.simulator.valuation import Valuation
 
-# Orders are looked at with every quote; when so much time passes at once that there are more, with every few quotes.
+# Orders whose price follows the market are looked at with every quote; when so much time passes at once that there are
+# more than this, with every few quotes.
 MAX_LOOKS = 2400
 
 # What a change made by hand may touch.
@@ -87,7 +88,7 @@ class Gateway:
         while True:
             due = self._agenda.next_time
             event_at = math.inf if due is None else due
-            look_at = self._exchange.next_look(stride)
+            look_at = self._exchange.next_look(now, stride)
             if min(event_at, look_at) > now:
                 break
             if event_at <= look_at:
