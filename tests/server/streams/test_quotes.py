@@ -170,7 +170,7 @@ async def test_a_stream_entered_while_the_server_drains_ends_by_itself(hub: Quot
 
 
 async def test_updates_between_two_messages_are_conflated_when_the_reader_asks_for_an_interval(hub: QuoteHub) -> None:
-    async with hub.subscribe([AAPL], min_interval_s=0.2) as stream:
+    async with hub.subscribe([AAPL], min_interval_s=1.5) as stream:
         events = await take(stream, lambda event: event.conflated_count >= 3)
     assert isinstance(events[-1].happening, Quote)
 
