@@ -12,12 +12,11 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from ibkr_gateway_server.simulator.feeds.pnl import Pnl
+from ibkr_gateway_server.simulator.feeds.pnl import Pnl, PnlSingle
 from ibkr_gateway_server.simulator.figures import Balances, Figures
 from ibkr_gateway_server.simulator.instruments import Catalogue, ContractQuery
 from ibkr_gateway_server.simulator.ledger import Ledger
 from ibkr_gateway_server.simulator.listings import FIXED, Listing
-from ibkr_gateway_server.simulator.market import Market
 from ibkr_gateway_server.simulator.valuation import Valuation
 
 _CATALOGUE = Catalogue(date(2026, 11, 23))
@@ -194,11 +193,9 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @invariant()
     def positions_told_one_by_one_add_up_to_the_account(self) -> None:
-        market = Market(7)
-        (whole,) = Pnl(1, self.ledger, 0, self.valuation).changes(market, 0.0)
+        whole = Pnl(1, self.ledger, self.valuation).message()
         singles = [
-            next(iter(Pnl(2, self.ledger, holding.listing.con_id, self.valuation).changes(market, 0.0)))
-            for holding in self.ledger
+            PnlSingle(2, self.ledger, self.valuation, con_id=con_id).message() for con_id in self.ledger.holdings
         ]
         for column in (0, 1, 2):
             told = sum(float(single[3 + column]) for single in singles)

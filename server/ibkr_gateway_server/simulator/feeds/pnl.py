@@ -16,16 +16,11 @@ PNL_INTERVAL_S = 1.0
 
 @dataclass(slots=True)
 class Pnl:
-    """One reqPnL (con_id 0) or reqPnLSingle.
-
-    All amounts are in the account's base currency, so that positions add up to the account: of an account that is
-    IBKR's word, of one position it is a guess. Pairs of currencies are part of it, as they are in TWS while its
-    virtual FX section is expanded.
-    """
+    """One reqPnL. Pairs of currencies are part of it, as in TWS while its virtual FX section is expanded: a gateway has
+    no such section, so this is a guess."""
 
     req_id: int
     ledger: Ledger
-    con_id: int
     valuation: Valuation
     next_time: float = 0.0
     sent: list[str] | None = None
@@ -35,27 +30,32 @@ class Pnl:
         if now < self.next_time:
             return
         self.next_time = now + PNL_INTERVAL_S
-        message = self._single() if self.con_id else self._whole()
+        message = self.message()
         if message != self.sent:
             self.sent = message
             yield message
 
-    def _whole(self) -> list[str]:
+    def message(self) -> list[str]:
+        """The figures now, in the account's base currency."""
         total = self.ledger.figures(self.valuation).total
         return messages.pnl(self.req_id, float(total.daily), float(total.unrealized), float(total.realized))
 
-    def _single(self) -> list[str]:
+
+@dataclass(slots=True)
+class PnlSingle(Pnl):
+    """One reqPnLSingle. That it is in the account's base currency, as the account's own is, is a guess: so positions
+    add up to the account."""
+
+    con_id: int = 0
+
+    def message(self) -> list[str]:
+        """The position's figures now."""
         holding = self.ledger.holdings.get(self.con_id)
         if holding is None:
             # What is neither held nor was traded today has no figures: live gateways send their "no value" wherever a
             # figure cannot be had; that they do here, and refuse nothing, is a guess.
             return messages.pnl_single(self.req_id, 0.0, None, None, None, None)
-        price = self.valuation.mark(holding.listing)
+        price = self.valuation.mark(holding.listing) if holding.held else Decimal(0)
         rate = self.valuation.rate(holding.listing.currency, self.ledger.base)
-        amounts: tuple[Decimal, ...] = (
-            holding.daily(price),
-            holding.unrealized(price),
-            holding.realized,
-            holding.value(price),
-        )
+        amounts = (holding.daily(price), holding.unrealized(price), holding.realized, holding.value(price))
         return messages.pnl_single(self.req_id, holding.quantity, *(float(amount * rate) for amount in amounts))

@@ -96,7 +96,7 @@ HANDLERS: dict[int, Callable[[Session, Fields], None]] = {
     92: accounts.subscribe_pnl,
     93: accounts.cancel_pnl,
     94: accounts.subscribe_pnl_single,
-    95: accounts.cancel_pnl,
+    95: accounts.cancel_pnl_single,
     96: ticks.historical,
     97: ticks.subscribe,
     98: ticks.cancel,

@@ -16,7 +16,7 @@ from ibkr_gateway_server.simulator.feeds.accounts import (
     Summary,
     UpdatesMulti,
 )
-from ibkr_gateway_server.simulator.feeds.pnl import Pnl
+from ibkr_gateway_server.simulator.feeds.pnl import Pnl, PnlSingle
 from ibkr_gateway_server.simulator.ledger import Ledger
 from ibkr_gateway_server.simulator.listings import Listing
 from ibkr_gateway_server.simulator.wire import Fields
@@ -137,16 +137,23 @@ def cancel_positions_multi(session: Session, fields: Fields) -> None:
 
 
 def subscribe_pnl(session: Session, fields: Fields) -> None:
-    _start_pnl(session, fields.integer(), fields.text(), 0)
+    req_id, account = fields.integer(), fields.text()
+    if ledger := _ledger_of_pnl(session, req_id, account):
+        _start_pnl(session, Pnl(req_id, ledger, session.gateway.valuation))
 
 
 def subscribe_pnl_single(session: Session, fields: Fields) -> None:
-    req_id, account, _model = fields.integer(), fields.text(), fields.text()
-    _start_pnl(session, req_id, account, fields.integer() or -1)
+    req_id, account, _model, con_id = fields.integer(), fields.text(), fields.text(), fields.integer()
+    if ledger := _ledger_of_pnl(session, req_id, account):
+        _start_pnl(session, PnlSingle(req_id, ledger, session.gateway.valuation, con_id=con_id))
 
 
 def cancel_pnl(session: Session, fields: Fields) -> None:
     session.feeds.stop(Pnl, fields.integer())
+
+
+def cancel_pnl_single(session: Session, fields: Fields) -> None:
+    session.feeds.stop(PnlSingle, fields.integer())
 
 
 def tell_position(session: Session, account: str, listing: Listing) -> None:
@@ -197,11 +204,13 @@ def _summary_rows(session: Session, ledgers: dict[str, Ledger], wanted: list[str
         yield group, account_values.ledger_rows(group, named)
 
 
-def _start_pnl(session: Session, req_id: int, account: str, con_id: int) -> None:
+def _ledger_of_pnl(session: Session, req_id: int, account: str) -> Ledger | None:
     ledger = session.gateway.ledgers.get(account)
     if ledger is None:
         session.error(req_id, 321, f"Error validating request.-'bI' : cause - Invalid account code '{account}'.")
-        return
-    feed = Pnl(req_id, ledger, con_id, session.gateway.valuation)
+    return ledger
+
+
+def _start_pnl(session: Session, feed: Pnl) -> None:
     session.feeds.start(feed)
     session.send(*feed.changes(session.gateway.market, session.gateway.now))

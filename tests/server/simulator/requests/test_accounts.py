@@ -126,6 +126,15 @@ def test_profit_and_loss_of_what_is_not_held_has_no_figures(talk: Talk) -> None:
     assert talk.heard("95")[-1][2] == "10"
 
 
+def test_an_account_and_a_position_may_be_followed_under_the_same_id(talk: Talk) -> None:
+    talk.ask("92", ID, ACCOUNT, "")
+    talk.ask("94", ID, ACCOUNT, "", "265598")
+    talk.ask("93", ID)
+    talk.messages()
+    talk.wait(2.5, step=0.25)
+    assert {fields[0] for fields in talk.messages()} == {"95"}
+
+
 @pytest.mark.parametrize("request_id", ["92", "94"])
 def test_profit_and_loss_of_another_login_is_refused(talk: Talk, request_id: str) -> None:
     talk.ask(request_id, ID, "U999", "", "265598")
