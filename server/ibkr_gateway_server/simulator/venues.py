@@ -35,13 +35,14 @@ _LETTERS = {"STK": dict(STOCK_COMPONENTS), "OPT": dict(OPTION_COMPONENTS)}
 
 
 def bbo_code(listing: Listing) -> str:
-    """What tickReqParams calls the venues behind a contract's best quote; futures and currencies have one venue."""
-    return _CODES.get(listing.sec_type, "")
+    """What tickReqParams calls the venues behind a contract's best quote; the others have one venue, or none that
+    is known here."""
+    return _CODES.get(listing.sec_type, "") if listing.currency == "USD" else ""
 
 
 def letter_of(listing: Listing, venue: str) -> str:
     """A venue's letter in a contract's SMART quote."""
-    return _LETTERS.get(listing.sec_type, {}).get(venue, "")
+    return _LETTERS[listing.sec_type].get(venue, "") if bbo_code(listing) else ""
 
 
 def service_at(listing: Listing, exchange: str) -> str:

@@ -11,22 +11,24 @@ from ibkr_gateway_server.simulator.feeds.figures import Figures
 from ibkr_gateway_server.simulator.generic_ticks import RT_TRADE_VOLUME, RT_VOLUME, GenericTicks
 from ibkr_gateway_server.simulator.listings import Listing
 from ibkr_gateway_server.simulator.market import Market, OptionModel, Prices
+from ibkr_gateway_server.simulator.yields import yield_to_maturity
 
 
 @dataclass(frozen=True, slots=True)
 class _Tick:
-    """A price's tick numbers, each live and delayed; its size's, and those of the option computed at it; the mask of
-    its attributes."""
+    """A price's tick numbers, each live and delayed; its size's, those of the option computed at it and of the bond's
+    yield; the mask of its attributes."""
 
     price: tuple[int, int]
     size: tuple[int, int] | None = None
     option: tuple[int, int] | None = None
+    bond: tuple[int, int] | None = None
     mask: int = 0
 
 
 # The best prices can be traded against automatically: bit 0 of the mask.
-BID, ASK = _Tick((1, 66), (0, 69), (10, 80), 1), _Tick((2, 67), (3, 70), (11, 81), 1)
-LAST = _Tick((4, 68), (5, 71), (12, 82))
+BID, ASK = _Tick((1, 66), (0, 69), (10, 80), (50, 103), 1), _Tick((2, 67), (3, 70), (11, 81), (51, 104), 1)
+LAST = _Tick((4, 68), (5, 71), (12, 82), (52, 52))
 HIGH, LOW, CLOSE, OPEN = _Tick((6, 72)), _Tick((7, 73)), _Tick((9, 75)), _Tick((14, 76))
 VOLUME, TIMESTAMP, HALTED, MODEL = (8, 74), (45, 88), (49, 90), (13, 83)
 BID_EXCHANGE, ASK_EXCHANGE, LAST_EXCHANGE = 32, 33, 84
@@ -39,6 +41,8 @@ DELAY_S = 900.0
 VENUES_INTERVAL_S = 5.0
 # No bid, or no offer.
 NO_PRICE, NO_SIZE = -1.0, 0
+# What trades in numbers that are told.
+WITH_VOLUME = ("STK", "FUT", "OPT")
 
 
 @dataclass(slots=True)
@@ -88,23 +92,24 @@ class Quotes:
             yield from self.figures.changes(market, prices, now)
 
     def _top(self, market: Market, prices: Prices, now: float, *, is_quoted: bool) -> Iterator[list[str]]:
-        last = (prices.last, 0 if self.listing.sec_type == "IND" else prices.last_size)
+        last = (prices.last, prices.last_size if self.listing.is_quoted else 0)
         # Currencies are quoted, and their trades are not told.
         traded = self.listing.sec_type != "CASH" and self.sent.get(LAST.price[self.is_delayed]) != last
         model = market.option(self.listing, now) if self.listing.sec_type == "OPT" else None
         if prices.bid is not None and prices.ask is not None:
             for tick, price, size in ((BID, prices.bid, prices.bid_size), (ASK, prices.ask, prices.ask_size)):
                 # A closed market that is not shown frozen has no bid and no offer.
-                yield from self._price(tick, *((price, size) if is_quoted else (NO_PRICE, NO_SIZE)), model=model)
+                told = (price, size) if is_quoted else (NO_PRICE, NO_SIZE)
+                yield from self._best(tick, *told, model, now)
         if traded:
-            yield from self._price(LAST, *last, model=model)
+            yield from self._best(LAST, *last, model, now)
         for tick, price in ((HIGH, prices.high), (LOW, prices.low), (CLOSE, prices.close), (OPEN, prices.open)):
             yield from self._price(tick, price, 0)
-        if self.listing.sec_type not in ("IND", "CASH") and self._is_new(VOLUME[self.is_delayed], prices.volume):
+        if self.listing.sec_type in WITH_VOLUME and self._is_new(VOLUME[self.is_delayed], prices.volume):
             yield messages.tick_size(self.req_id, VOLUME[self.is_delayed], prices.volume)
         if traded:
             yield from self._trade(prices, now)
-        if self.listing.sec_type == "STK" and not self.is_delayed and now >= self.venues_due:
+        if venues.bbo_code(self.listing) == venues.STOCK_CODE and not self.is_delayed and now >= self.venues_due:
             yield from self._venues(market, now)
         if model is not None and self._is_new(MODEL[self.is_delayed], round(model.price, 4)):
             yield messages.tick_option(self.req_id, MODEL[self.is_delayed], model)
@@ -127,9 +132,19 @@ class Quotes:
             if self._is_new(tick, venue):
                 yield messages.tick_string(self.req_id, tick, venues.letter_of(self.listing, venue))
 
-    def _price(self, tick: _Tick, price: float, size: int, model: OptionModel | None = None) -> Iterator[list[str]]:
+    def _best(self, tick: _Tick, price: float, size: int, model: OptionModel | None, now: float) -> Iterator[list[str]]:
+        """A price, and what is computed at it: the option's volatility, the bond's yield."""
+        yield from self._price(tick, price, size)
+        if price == NO_PRICE:
+            return
+        if model is not None and tick.option is not None and self._is_new(tick.option[0], price):
+            yield messages.tick_option(self.req_id, tick.option[self.is_delayed], _priced(model, price))
+        if self.listing.bond is not None and tick.bond is not None and self._is_new(tick.bond[0], price):
+            share = yield_to_maturity(self.listing.bond, price, now)
+            yield messages.tick_price(self.req_id, tick.bond[self.is_delayed], share, 0)
+
+    def _price(self, tick: _Tick, price: float, size: int) -> Iterator[list[str]]:
         number = tick.price[self.is_delayed]
-        before = self.sent.get(number)
         if not self._is_new(number, (price, size)):
             return
         is_there = price != NO_PRICE
@@ -137,8 +152,6 @@ class Quotes:
         # A live gateway sends the size again by itself, superfluous as it is.
         if tick.size is not None and (size or not is_there):
             yield messages.tick_size(self.req_id, tick.size[self.is_delayed], size)
-        if model is not None and tick.option is not None and is_there and (before is None or price != before[0]):  # type: ignore[index]
-            yield messages.tick_option(self.req_id, tick.option[self.is_delayed], _priced(model, price))
 
     def _is_new(self, number: int, value: object) -> bool:
         if self.sent.get(number) == value:

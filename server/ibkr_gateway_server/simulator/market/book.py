@@ -21,7 +21,7 @@ _CALM = (1, 2, 4, 8)
 def venues_of(listing: Listing) -> tuple[str, ...]:
     """Where a contract trades."""
     if listing.sec_type == "STK":
-        return STOCK_VENUES
+        return STOCK_VENUES if listing.currency == "USD" else tuple(listing.valid_exchanges.split(",")[1:])
     return OPTION_VENUES if listing.sec_type == "OPT" else (listing.exchange,)
 
 

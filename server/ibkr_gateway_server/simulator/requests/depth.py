@@ -8,7 +8,7 @@ from ibkr_gateway_server.simulator import venues
 from ibkr_gateway_server.simulator.codec import reference
 from ibkr_gateway_server.simulator.codec.requests import read_contract
 from ibkr_gateway_server.simulator.feeds.depth import BookKind, Depth
-from ibkr_gateway_server.simulator.listings import Listing
+from ibkr_gateway_server.simulator.listings import FIXED, Listing
 from ibkr_gateway_server.simulator.market.book import OPTION_VENUES
 from ibkr_gateway_server.simulator.requests.contracts import one_contract
 from ibkr_gateway_server.simulator.requests.permissions import DUPLICATE_ID, not_subscribed
@@ -73,7 +73,9 @@ def exchanges(session: Session, _fields: Fields) -> None:
 def smart_components(session: Session, fields: Fields) -> None:
     req_id, code = fields.integer(), fields.text()
     if code in venues.COMPONENTS:
-        session.send(reference.smart_components(req_id, venues.COMPONENTS[code]))
+        # While the exchanges are closed the list is empty.
+        is_open = session.gateway.market.is_open(FIXED[0], session.gateway.now)
+        session.send(reference.smart_components(req_id, venues.COMPONENTS[code] if is_open else ()))
     else:
         # A guess at the wording.
         session.error(req_id, 321, "Error validating request.-'cf' : cause - Invalid BBO exchange.")

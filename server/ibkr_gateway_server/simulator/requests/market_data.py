@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ibkr_gateway_server.simulator import news
 from ibkr_gateway_server.simulator.codec.requests import read_contract, skip_legs
-from ibkr_gateway_server.simulator.feeds.bars import REAL_TIME_BAR_S, RealTimeBars
+from ibkr_gateway_server.simulator.feeds.bars import REAL_TIME_BAR_S, LiveBars, RealTimeBars
 from ibkr_gateway_server.simulator.feeds.news import Headlines
 from ibkr_gateway_server.simulator.feeds.quotes import DELAYED, DELAYED_FROZEN, FROZEN, Quotes
 from ibkr_gateway_server.simulator.generic_ticks import FUNDAMENTALS, INDEPENDENT, GenericTicks, WrongList
@@ -117,6 +117,14 @@ def revoke(session: Session) -> None:
             session.feeds.stop(Quotes, feed.req_id)
 
 
+def bust(session: Session) -> None:
+    """Trades have been taken back, and bars with them: error 10225 ends all that go on; clients ask for them anew."""
+    for kind in (RealTimeBars, LiveBars):
+        for feed in session.feeds.of(kind):
+            session.error(feed.req_id, 10225, permissions.BUST)
+            session.feeds.stop(kind, feed.req_id)
+
+
 def subscribe_real_time_bars(session: Session, fields: Fields) -> None:
     fields.skip()
     req_id, query = fields.integer(), read_contract(fields)
@@ -145,8 +153,8 @@ def subscribe_real_time_bars(session: Session, fields: Fields) -> None:
 
 def _real_time_refusal(session: Session, listing: Listing, exchange: str, shown: str) -> str:
     """Why there can be no such bars; empty: there can."""
-    is_quoted, is_traded = listing.sec_type != "IND", listing.sec_type != "CASH"
-    if not (is_traded if shown == "TRADES" else is_quoted):
+    is_traded = listing.sec_type not in ("CASH", "FUND")
+    if not (is_traded if shown == "TRADES" else listing.is_quoted):
         return permissions.no_such_data(shown.title(), listing, exchange)
     recent, now = session.feeds.recent(RealTimeBars), session.gateway.now
     while recent and now - recent[0] >= BARS_SPAN_S:

@@ -18,6 +18,7 @@ PARTLY_SUBSCRIBED = (
     "Part of requested market data is not subscribed. Subscription-independent ticks are still active."
     "Delayed market data is available."
 )
+BUST = "Bust event occurred, current subscription is deactivated. Please resubscribe real-time bars immediately."
 COMPETING_SESSION = "No market data during competing live session"
 DUPLICATE_ID = "Error processing request.-'cl' : cause - Duplicate ticker id"
 
@@ -41,7 +42,15 @@ def no_permission(listing: Listing) -> str:
 def no_such_data(kind: str, listing: Listing, exchange: str) -> str:
     """What follows the same codes when there can be no such data."""
     venue = "BEST" if exchange == "SMART" else exchange
-    names = {"STK": "Stock", "FUT": "Future", "OPT": "Option", "IND": "Index", "CASH": "Forex"}
+    names = {
+        "STK": "Stock",
+        "FUT": "Future",
+        "OPT": "Option",
+        "IND": "Index",
+        "CASH": "Forex",
+        "BOND": "Bond",
+        "FUND": "Mutual Fund",
+    }
     sec_type = names.get(listing.sec_type, listing.sec_type)
     return f"No data of type {kind} is available for the exchange '{venue}' and the security type '{sec_type}'"
 

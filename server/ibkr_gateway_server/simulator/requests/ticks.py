@@ -50,7 +50,7 @@ def subscribe(session: Session, fields: Fields) -> None:
         session.error(req_id, 321, VALIDATION.format(letter="cM", cause="Tick-by-tick type is missing or incorrect."))
     elif not listing.is_subscribed:
         session.error(req_id, 10189, f"Failed to request tick-by-tick data.{no_permission(listing)}.")
-    elif not _exists(listing, kind) or listing.sec_type in ("OPT", "IND"):
+    elif not _exists(listing, kind) or listing.sec_type == "OPT" or not listing.is_quoted:
         # Options and indices have ticks of the past alone. Source: TWS API, tick-by-tick data.
         text = f"{name} tick-by-tick requests are not supported for {listing.symbol}."
         session.error(req_id, 10189, f"Failed to request tick-by-tick data.{text}")
@@ -154,6 +154,8 @@ def _kind_shown(shown: str) -> int:
 
 
 def _exists(listing: Listing, kind: int) -> bool:
-    """Whether a contract has ticks of a kind: an index has no quotes, a currency no trades."""
+    """Whether a contract has ticks of a kind: an index has no quotes, a currency no trades, a fund neither."""
+    if listing.sec_type == "FUND":
+        return False
     is_trade = kind in (ticks.LAST, ticks.ALL_LAST)
-    return is_trade if listing.sec_type == "IND" else not (is_trade and listing.sec_type == "CASH")
+    return not (is_trade and listing.sec_type == "CASH") if listing.is_quoted else is_trade

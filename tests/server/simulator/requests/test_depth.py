@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from ibkr_gateway_server.simulator.behaviour import Behaviour
+from ibkr_gateway_server.simulator.gateway import Gateway
 from ibkr_gateway_server.simulator.listings import Listing
 from ibkr_gateway_server.simulator.requests import depth
 
-from tests.server.simulator.conftest import Talk
+from tests.server.simulator.conftest import NOW, Talk
 from tests.server.simulator.requests.test_contracts import contract
 
 AAPL = {"con_id": 265598, "exchange": "SMART"}
@@ -165,6 +167,13 @@ def test_venues_with_depth_are_told(talk: Talk) -> None:
     assert len(rows) == int(message[1])
     assert ["NASDAQ", "STK", "", "Deep2", "2147483647"] in rows
     assert ["CME", "FUT", "", "Deep", "2147483647"] in rows
+
+
+def test_while_the_exchanges_are_closed_there_are_no_components() -> None:
+    sunday = NOW - 86400
+    talk = Talk(Gateway(7, ("DU1234567",), sunday, Behaviour(always_open=False)), now=sunday)
+    talk.ask("83", "5", "9c0001")
+    assert talk.heard("82") == [["82", "5", "0"]]
 
 
 def test_components_of_an_unknown_code_are_refused(talk: Talk) -> None:

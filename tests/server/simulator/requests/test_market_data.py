@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import re
 from dataclasses import replace
 
 import pytest
 from ibkr_gateway_server.simulator.behaviour import Behaviour
 from ibkr_gateway_server.simulator.gateway import Gateway
+from ibkr_gateway_server.simulator.listings import Bond
 from ibkr_gateway_server.simulator.requests import market_data
+from ibkr_gateway_server.simulator.yields import yield_to_maturity
 
 from tests.server.simulator.conftest import NOW, Talk
 from tests.server.simulator.requests.test_contracts import contract
@@ -362,3 +365,45 @@ def test_with_pacing_the_sixty_first_bars_of_ten_minutes_are_refused() -> None:
     talk.wait(600.0, step=100.0)
     talk.ask("50", "3", "1", *contract(**AAPL), "5", "TRADES", "0", "")
     assert talk.messages() == []
+
+
+def test_of_a_bond_yields_are_told_that_fall_as_its_price_rises(talk: Talk) -> None:
+    subscribe(talk, con_id=900_000_002, exchange="SMART")
+    price = {fields[3]: float(fields[4]) for fields in talk.messages() if fields[0] == "1"}
+    assert price["1"] < price["2"]
+    assert price["50"] > price["51"] > 0
+    assert price["51"] <= price["52"] <= price["50"]
+
+
+def test_a_bond_at_its_face_value_yields_its_coupon() -> None:
+    bond = Bond("", 4.0, "20361123", "20241123", "GOVT", "FIXED", "")
+    assert yield_to_maturity(bond, 100.0, NOW) == pytest.approx(0.04, abs=1e-6)
+    assert yield_to_maturity(bond, 110.0, NOW) < 0.04 < yield_to_maturity(bond, 90.0, NOW)
+
+
+def test_a_fund_has_a_price_and_neither_quote_nor_volume(talk: Talk) -> None:
+    subscribe(talk, con_id=900_000_003, exchange="FUNDSERV")
+    messages = talk.messages()
+    assert {fields[3] for fields in messages if fields[0] == "1"} == {"4", "6", "7", "9", "14"}
+    assert not [fields for fields in messages if fields[0] == "2"]
+
+
+def test_every_kind_of_contract_takes_every_generic_tick_that_its_list_says_is_legal(talk: Talk) -> None:
+    kinds = {listing.sec_type: listing for listing in talk.gateway.catalogue if listing.is_subscribed}
+    assert kinds.keys() == {"STK", "FUT", "OPT", "IND", "CASH", "BOND", "FUND"}
+    for number, listing in enumerate(kinds.values()):
+        asked: dict[str, object] = {"con_id": listing.con_id, "exchange": listing.exchange}
+        subscribe(talk, str(number), generic="0", **asked)
+        legal = ",".join(re.findall(r"(\d+)(?:/\d+)?\(", talk.messages()[0][3].partition("are: ")[2]))
+        subscribe(talk, str(number), generic=legal, **asked)
+        assert [fields[2] for fields in talk.heard("4") if fields[2] != "10358"] == []
+    talk.wait(120.0, step=30.0)
+
+
+def test_a_bust_ends_bars_that_go_on(talk: Talk) -> None:
+    talk.ask("50", "3", "1", *contract(**AAPL), "5", "TRADES", "0", "")
+    talk.ask("20", "2", *contract(**AAPL), "0", "", "1 min", "600 S", 0, "TRADES", 1, 1, "")
+    talk.messages()
+    market_data.bust(talk.session)
+    talk.wait(20.0, step=1.0)
+    assert [fields[:3] for fields in talk.messages()] == [["4", "1", "10225"], ["4", "2", "10225"]]
