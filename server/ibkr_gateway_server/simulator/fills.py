@@ -27,13 +27,13 @@ class Fills:
         total = order.filled + taken.size
         average = (order.average_price * order.filled + taken.price * taken.size) / total
         # A minimum counts once for an order: captured partial fills after the first report the rest alone.
-        fee = round(max(commission(listing, total, average) - (order.commission or 0.0), 0.0), 6)
+        fee = round(max(commission(listing, total, average) - order.charged, 0.0), 6)
         signed = taken.size if order.is_buy else -taken.size
         gain = floor.ledgers[order.terms.account].fill(listing, signed, taken.price, fee)
         order.filled, order.average_price, order.last_price = total, average, taken.price
         order.first_price = order.first_price or taken.price
         order.last_quote = int(floor.agenda.now * QUOTES_PER_S)
-        order.commission = (order.commission or 0.0) + fee
+        order.charged += fee
         execution = Execution(
             order=order,
             execution_id=floor.blotter.next_execution_id(),
@@ -90,13 +90,15 @@ class Fills:
         floor.blotter.executions.append(right)
         floor.audience.tell(order, lambda session: session.executed(right))
         floor.audience.status_changed(order)
-        floor.agenda.later(floor.behaviour.acknowledge_s, partial(self._report_commission, right))
+        report = partial(floor.audience.tell, order, lambda session: session.commission_reported(right))
+        floor.agenda.later(floor.behaviour.acknowledge_s, report)
         floor.audience.position_changed(order.terms.account, order.listing)
         return right
 
     def _report_commission(self, execution: Execution) -> None:
         """The commission: in the order first, as live gateways repeat it, then on its own."""
         order, audience = execution.order, self._floor.audience
+        order.commission = (order.commission or 0.0) + execution.commission
         if order.status in ("Submitted", "Filled"):
             audience.order_changed(order)
         audience.tell(order, lambda session: session.commission_reported(execution))

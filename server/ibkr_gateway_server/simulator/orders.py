@@ -111,7 +111,10 @@ class Order:
     last_quote: int = -1
     is_cancel_asked: bool = False
     cancelled_by: int | None = None
+    charged: float = 0.0
+    """Commission of its fills so far."""
     commission: float | None = None
+    """As much of that as has been reported, which openOrder shows."""
     completed_status: str = ""
     completed_time: float = 0.0
 

@@ -73,7 +73,9 @@ def place_order_fields(version: int, **given: Any) -> list[object]:
     fields += [0] if order.get("algo") else []
     fields += ["", order.get("what_if", 0), "", 0, 0, 0, 0]
     fields += ["", "", order.get("limit_offset", ""), "", "", "", 0, "", "", "", "", "", "", "", "", 0, 0, 0, ""]
-    later = ((158, [""]), (160, [""]), (162, [0]), (166, [""]), (169, [""]), (183, [""]), (184, [0]))
+    # A pegged midpoint order has two offsets more.
+    offsets = ["", ""] if order["order_type"] == "PEG MID" else []
+    later = ((158, [""]), (160, [""]), (162, [0]), (166, [""]), (169, [""]), (170, offsets), (183, [""]), (184, [0]))
     rfq: list[object] = ["", 2147483647] if 187 <= version < 190 else []
     latest = ((189, [0]), (192, [2147483647]), (199, [0]))
     fields += [field for since, more in later if version >= since for field in more]
