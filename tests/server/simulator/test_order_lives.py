@@ -302,3 +302,151 @@ def test_ids_are_never_those_of_an_earlier_life() -> None:
 
     assert not life(NOW) & life(NOW + 1)
     assert life(NOW) == life(NOW)
+
+
+def lets_through(talk: Talk, last: float, *, quantity: int = 1) -> None:
+    """A resting order, a cancel of it, and a market that comes through it before the exchange has heard."""
+    talk.place(1, order_type="LMT", limit=f"{last - 1:.2f}", quantity=quantity)
+    talk.wait(0.3)
+    talk.messages()
+    talk.ask("4", "1", *CANCEL)
+    aapl = talk.gateway.catalogue.by_id(265598)
+    assert aapl is not None
+    talk.gateway.market.set_price(aapl, last - 1.01 if quantity > 1 else last - 2, talk.now)
+    talk.gateway.look_again()
+    talk.wait(0.3)
+
+
+def test_a_fill_may_beat_a_cancel_to_the_exchange(talk: Talk, last: float) -> None:
+    lets_through(talk, last)
+    told = talk.heard("3", "4", "5", "11", "59")
+    assert [fields[0] for fields in told] == ["3", "11", "5", "3", "5", "3", "59", "4"]
+    assert [fields[2] for fields in told if fields[0] == "3"] == ["PendingCancel", "Filled", "Filled"]
+    assert told[-1][1:3] == ["1", "161"]
+    assert told[-1][3].endswith(f"Order permId ={talk.gateway.orders[1, 1].perm_id}")
+
+
+def test_a_cancel_keeps_what_was_filled_before_the_exchange_heard_of_it(talk: Talk, last: float) -> None:
+    lets_through(talk, last, quantity=6000)
+    told = talk.heard("3", "4", "11")
+    filled = sum(float(fields[19]) for fields in told if fields[0] == "11")
+    assert 0 < filled < 6000
+    *earlier, cancelled, notice = told
+    assert {fields[2] for fields in earlier if fields[0] == "3"} == {"PendingCancel"}
+    assert (cancelled[2], float(cancelled[3]), float(cancelled[4])) == ("Cancelled", filled, 6000 - filled)
+    assert notice[2] == "202"
+
+
+def test_a_market_that_comes_through_after_the_exchange_has_heard_finds_nothing(talk: Talk, last: float) -> None:
+    talk.place(1, order_type="LMT", limit=f"{last - 1:.2f}")
+    talk.wait(0.3)
+    talk.ask("4", "1", *CANCEL)
+    talk.wait(0.03)
+    move(talk, last - 2)
+    assert talk.gateway.executions == []
+
+
+def test_a_cancel_that_arrives_before_the_acknowledgement_waits_for_it(talk: Talk) -> None:
+    talk.place(1, order_type="LMT", limit="10")
+    talk.ask("4", "1", *CANCEL)
+    talk.wait(0.3)
+    assert story(talk) == [
+        *[("open_order",), ("order_status", "PreSubmitted"), ("order_status", "PendingCancel")],
+        *[("order_status", "Cancelled"), ("api_error", "202")],
+    ]
+
+
+def test_a_staged_order_is_cancelled_too(talk: Talk) -> None:
+    talk.place(1, order_type="LMT", limit="10", transmit=0)
+    talk.ask("4", "1", *CANCEL)
+    talk.wait(0.3)
+    assert story(talk) == [("open_order",), ("order_status", "Cancelled"), ("api_error", "202")]
+
+
+def test_a_global_cancel_of_what_is_being_cancelled_is_in_vain(talk: Talk) -> None:
+    """As captured: 161 for an order that a cancel was on its way to."""
+    talk.place(1, order_type="LMT", limit="10")
+    talk.wait(0.3)
+    talk.messages()
+    talk.ask("4", "1", *CANCEL)
+    talk.ask("58", "", "2147483647")
+    talk.wait(0.3)
+    assert [step for step in story(talk) if step[0] == "api_error"] == [("api_error", "161"), ("api_error", "202")]
+
+
+def test_what_is_being_cancelled_cannot_be_changed(talk: Talk) -> None:
+    talk.place(1, order_type="LMT", limit="10")
+    talk.wait(0.3)
+    talk.messages()
+    talk.ask("4", "1", *CANCEL)
+    talk.place(1, order_type="LMT", limit="11")
+    talk.wait(0.3)
+    assert ("api_error", "134") in story(talk)
+    assert talk.gateway.orders[1, 1].status == "Cancelled"
+
+
+def test_a_change_to_more_than_the_account_can_carry_leaves_the_order_as_it_was(talk: Talk) -> None:
+    talk.place(1, order_type="LMT", limit="10")
+    talk.wait(0.3)
+    talk.messages()
+    talk.place(1, order_type="LMT", limit="10", quantity=100_000_000)
+    talk.wait(0.3)
+    assert story(talk) == [("api_error", "201")]
+    (order,) = talk.gateway.open_orders()
+    assert order.terms.quantity == 1
+
+
+def test_a_change_to_what_has_filled_already_completes_the_order(talk: Talk, last: float) -> None:
+    talk.place(1, order_type="LMT", limit=f"{last - 1:.2f}", quantity=6000)
+    talk.wait(0.3)
+    move(talk, last - 1.01)
+    filled = talk.gateway.orders[1, 1].filled
+    assert 0 < filled < 6000
+    talk.messages()
+    talk.place(1, order_type="LMT", limit=f"{last - 9:.2f}", quantity=1)
+    talk.wait(0.3)
+    final = talk.heard("3")[-1]
+    assert (final[2], float(final[3]), float(final[4])) == ("Filled", filled, 0.0)
+
+
+def test_a_change_of_quantity_leaves_a_trailing_stop_where_it_has_got_to(talk: Talk, last: float) -> None:
+    talk.place(1, action="SELL", order_type="TRAIL", aux="2.00")
+    talk.wait(0.3)
+    move(talk, last + 10)
+    move(talk, last + 9)
+    before = talk.gateway.orders[1, 1].stop_level
+    talk.place(1, action="SELL", order_type="TRAIL", aux="2.00", quantity=2)
+    talk.wait(0.3)
+    assert talk.gateway.orders[1, 1].stop_level == before
+
+
+def test_shares_that_are_hard_to_borrow_are_located_first(last: float) -> None:
+    gateway = Gateway(7, ("DU1234567",), NOW, Behaviour(hard_to_borrow=frozenset({"TSLA"}), locate_s=2.0))
+    talk = Talk(gateway)
+    talk.messages()
+    talk.place(1, symbol="TSLA", action="SELL", quantity=1000)
+    talk.wait(1.0)
+    told = talk.heard("3", "4")
+    assert [fields[2] for fields in told] == ["PreSubmitted", "404"]
+    assert told[0][10] == "locate"
+    talk.wait(1.5)
+    assert statuses(talk)[-1] == ("1", "Filled", "")
+
+
+def test_what_the_account_may_not_trade_is_refused(last: float) -> None:
+    talk = Talk(Gateway(7, ("DU1234567",), NOW, Behaviour(not_allowed=frozenset({"TSLA"}))))
+    talk.messages()
+    talk.place(1, symbol="TSLA")
+    assert story(talk) == [("api_error", "203")]
+
+
+@pytest.mark.parametrize("presets", [False, True])
+def test_some_gateways_say_that_they_set_the_time_in_force(presets: bool) -> None:
+    talk = Talk(Gateway(7, ("DU1234567",), NOW, Behaviour(presets_tif=presets)))
+    talk.messages()
+    talk.place(1, order_type="LMT", limit="10", tif="")
+    talk.wait(0.3)
+    told = talk.heard("4", "5")
+    assert [fields[2] for fields in told if fields[0] == "4"] == (["10349"] if presets else [])
+    assert {fields[18] for fields in told if fields[0] == "5"} == {"DAY"}
+    assert [order.status for order in talk.gateway.open_orders()] == ["Submitted"]

@@ -207,11 +207,32 @@ def test_a_bracket_works_after_its_entry_and_one_exit_cancels_the_other(gateway:
     assert final["3"] == "Cancelled"
 
 
-def test_a_what_if_is_answered_with_margins_and_places_nothing(gateway: Gateway, talk: Talk) -> None:
-    talk.place(1, what_if=1)
-    (answer,) = talk.heard("5")
-    assert "1.7976931348623157E308" not in answer[answer.index("PreSubmitted") + 1 :][:9]
+@pytest.mark.parametrize(
+    "terms",
+    [
+        {},
+        {"action": "SELL", "quantity": 500},
+        {"order_type": "LMT", "limit": "200"},
+        {"order_type": "REL"},
+        {"symbol": "ES", "sec_type": "FUT", "exchange": "CME", "expiry": "202612"},
+        {"parent": 9, "quantity": 10},
+    ],
+)
+def test_a_what_if_is_answered_with_margins_and_a_commission_and_places_nothing(
+    gateway: Gateway, talk: Talk, terms: dict[str, object]
+) -> None:
+    talk.place(1, what_if=1, **terms)
+    talk.wait(1.0)
+    (answer,) = talk.heard("3", "5", "11", "59")
+    begin = answer.index("PreSubmitted") + 1
+    initial, maintenance, equity = ([float(answer[begin + part + column]) for part in (0, 3, 6)] for column in range(3))
+    for before, change, after in (initial, maintenance, equity):
+        assert abs(before + change - after) < 0.02
+    assert initial[1] != 0
+    assert float(answer[begin + 9]) > 0
+    assert answer[begin + 12] == "USD"
     assert gateway.orders == {}
+    assert gateway.open_orders() == gateway.executions == []
 
 
 def test_the_same_seed_and_bytes_give_the_same_bytes() -> None:
