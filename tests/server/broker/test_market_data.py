@@ -23,6 +23,7 @@ from ibkr_gateway_server.domain.instruments import Instrument, SecurityType
 from ibkr_gateway_server.domain.orders import BrokerNotice
 from ibkr_gateway_server.domain.quotes import Greeks, MarketDataType, Quote
 from ibkr_gateway_server.domain.sessions import SessionState
+from ibkr_gateway_server.simulator.feeds.quotes import Quotes
 
 from tests.conftest import eventually
 from tests.server.broker.conftest import Broker, MakeBroker
@@ -440,7 +441,7 @@ async def test_after_a_loss_the_contract_with_most_readers_comes_first(broker: B
     broker.simulator.drop_connections()
     await eventually(lambda: broker.session.epoch == 2 and all(line.is_fresh for line in lines))
     (client,) = broker.simulator.gateway.sessions
-    assert [quotes.listing.symbol for quotes in client.quotes.values()] == ["SPY", "MSFT", "AAPL"]
+    assert [quotes.listing.symbol for quotes in client.feeds.of(Quotes)] == ["SPY", "MSFT", "AAPL"]
     for line in lines:
         broker.market_data.release(line)
 
