@@ -14,7 +14,7 @@ class Feed(Protocol):
 
     req_id: int
 
-    def changes(self, market: Market, now: float) -> Iterator[list[str]]:
+    def changes(self, market: Market, now: float, /) -> Iterator[list[str]]:
         """Messages that are due."""
         ...
 

@@ -28,7 +28,9 @@ def venues_of(listing: Listing) -> tuple[str, ...]:
 def venue_in(seed: int, listing: Listing, slot: int) -> str:
     """Where the trade of one quarter of a second was."""
     venues = venues_of(listing)
-    return venues[mixed(seed, listing.con_id, slot, 7) % len(venues)] if len(venues) > 1 else venues[0]
+    if len(venues) == 1:
+        return venues[0]
+    return venues[mixed(seed, listing.con_id, slot, 7) % len(venues)]
 
 
 def sizes_in(seed: int, listing: Listing, slot: int) -> tuple[int, int]:

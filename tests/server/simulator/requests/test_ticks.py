@@ -22,7 +22,9 @@ TEN = "20261123 10:00:00 US/Eastern"
 WIDTHS = {"96": 4, "97": 6, "98": 6}
 
 
-def subscribe(talk: Talk, req_id: int = 1, kind: str = "Last", count: int = 0, ignores_size: int = 0, **given: object):  # type: ignore[no-untyped-def]
+def subscribe(
+    talk: Talk, req_id: int = 1, kind: str = "Last", count: int = 0, ignores_size: int = 0, **given: object
+) -> None:
     talk.ask("97", req_id, *contract(**given), kind, count, ignores_size)
 
 
