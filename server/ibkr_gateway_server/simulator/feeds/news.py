@@ -1,7 +1,8 @@
-"""News as it comes in: headlines of one contract, and the gateway's bulletins."""
+"""News as it comes in: headlines of one contract or of all, and the gateway's bulletins."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -17,11 +18,14 @@ FIRST_COUNT = 5
 
 @dataclass(slots=True)
 class Headlines:
-    """One reqMktData with generic tick 292: its headlines. An empty set of providers means all of them."""
+    """One reqMktData with generic tick 292: headlines of its contract, or of many on a provider's broad tape.
+
+    An empty set of providers means all of them.
+    """
 
     req_id: int
     seed: int
-    listing: Listing
+    listings: tuple[Listing, ...]
     providers: frozenset[str]
     told_until: float = 0.0
 
@@ -36,7 +40,8 @@ class Headlines:
 
     def _between(self, market: Market, after: float, before: float, count: int | None) -> Iterator[list[str]]:
         self.told_until = before
-        stories = news.stories_back(market, self.seed, self.listing, before, after)
+        found = (news.stories_back(market, self.seed, listing, before, after) for listing in self.listings)
+        stories = sorted(itertools.chain.from_iterable(found), key=lambda story: story.time, reverse=True)
         wanted = [story for story in stories if not self.providers or story.provider in self.providers]
         for story in reversed(wanted[:count]):
             yield reference.tick_news(self.req_id, story.time, story.provider, story.article_id, story.headline)

@@ -40,7 +40,7 @@ DELAY_S = 900.0
 # Venues behind the best prices are looked at so often.
 VENUES_INTERVAL_S = 5.0
 # No bid, or no offer.
-NO_PRICE, NO_SIZE = -1.0, 0
+NO_QUOTE = NO_PRICE, NO_SIZE = -1.0, 0
 # What trades in numbers that are told.
 WITH_VOLUME = ("STK", "FUT", "OPT")
 
@@ -58,7 +58,6 @@ class Quotes:
     is_delayed: bool
     wants_frozen: bool
     generic: GenericTicks
-    is_snapshot: bool = False
     sent: dict[int, object] = field(default_factory=dict)
     figures: Figures | None = None
     data_type: int = 0
@@ -73,8 +72,11 @@ class Quotes:
         yield from self.changes(market, now)
         if not self.generic.is_top_off:
             yield messages.tick_generic(self.req_id, HALTED[self.is_delayed], 0.0)
-        if self.is_snapshot:
-            yield messages.tick_snapshot_end(self.req_id)
+
+    @property
+    def has_quote(self) -> bool:
+        """Whether the client has a bid and an ask."""
+        return all(self.sent.get(side.price[self.is_delayed], NO_QUOTE) != NO_QUOTE for side in (BID, ASK))
 
     def changes(self, market: Market, now: float) -> Iterator[list[str]]:
         """A tick for every value that differs from what was sent; before them the type, when it is another."""
@@ -99,7 +101,7 @@ class Quotes:
         if prices.bid is not None and prices.ask is not None:
             for tick, price, size in ((BID, prices.bid, prices.bid_size), (ASK, prices.ask, prices.ask_size)):
                 # A closed market that is not shown frozen has no bid and no offer.
-                told = (price, size) if is_quoted else (NO_PRICE, NO_SIZE)
+                told = (price, size) if is_quoted else NO_QUOTE
                 yield from self._best(tick, *told, model, now)
         if traded:
             yield from self._best(LAST, *last, model, now)

@@ -27,11 +27,19 @@ class Feeds:
 
     def __init__(self) -> None:
         self._feeds: dict[tuple[type[Feed], int], Feed] = {}
+        # Feeds that end by themselves: when, and with which message.
+        self._ends: dict[tuple[type[Feed], int], tuple[float, list[str]]] = {}
         self._recent: dict[type[Feed], deque[float]] = defaultdict(deque)
 
     def start(self, feed: Feed) -> None:
         """Follow this one, instead of an earlier one of its kind and id."""
         self._feeds[type(feed), feed.req_id] = feed
+        self._ends.pop((type(feed), feed.req_id), None)
+
+    def start_until(self, end: float, feed: Feed, last: list[str]) -> None:
+        """Follow this one until a time, and end with a message."""
+        self.start(feed)
+        self._ends[type(feed), feed.req_id] = (end, last)
 
     def find(self, kind: type[F], req_id: int) -> F | None:
         """The feed of a kind under an id."""
@@ -43,6 +51,7 @@ class Feeds:
 
     def stop(self, kind: type[F], req_id: int) -> F | None:
         """End a feed; None when there is none."""
+        self._ends.pop((kind, req_id), None)
         return cast("F | None", self._feeds.pop((kind, req_id), None))
 
     def recent(self, kind: type[Feed]) -> deque[float]:
@@ -51,5 +60,8 @@ class Feeds:
 
     def changes(self, market: Market, now: float) -> Iterator[list[str]]:
         """What is new in all of them, in the order in which they were asked for."""
-        for feed in list(self._feeds.values()):
+        for (kind, req_id), feed in list(self._feeds.items()):
             yield from feed.changes(market, now)
+            if self._ends and (end := self._ends.get((kind, req_id))) is not None and now >= end[0]:
+                yield end[1]
+                self.stop(kind, req_id)

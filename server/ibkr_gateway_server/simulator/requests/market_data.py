@@ -6,21 +6,26 @@ import math
 from typing import TYPE_CHECKING
 
 from ibkr_gateway_server.simulator import news
+from ibkr_gateway_server.simulator.codec import messages
 from ibkr_gateway_server.simulator.codec.requests import read_contract, skip_legs
 from ibkr_gateway_server.simulator.feeds.bars import REAL_TIME_BAR_S, LiveBars, RealTimeBars
 from ibkr_gateway_server.simulator.feeds.news import Headlines
 from ibkr_gateway_server.simulator.feeds.quotes import DELAYED, DELAYED_FROZEN, FROZEN, Quotes
 from ibkr_gateway_server.simulator.generic_ticks import FUNDAMENTALS, INDEPENDENT, GenericTicks, WrongList
+from ibkr_gateway_server.simulator.instruments import ContractQuery
 from ibkr_gateway_server.simulator.listings import Listing
 from ibkr_gateway_server.simulator.requests import permissions
-from ibkr_gateway_server.simulator.requests.contracts import VALIDATION, one_contract
+from ibkr_gateway_server.simulator.requests.contracts import NO_DEFINITION, VALIDATION, one_contract
 from ibkr_gateway_server.simulator.requests.news import NOT_ALLOWED
 from ibkr_gateway_server.simulator.wire import Fields
 
 if TYPE_CHECKING:
     from ibkr_gateway_server.simulator.session import Session
 
+NEWS = "NEWS"
 MAX_LINES = 100
+# A snapshot ends when it is whole: at the latest after so long, as of an index, which has no bid and no ask.
+SNAPSHOT_S = 11.0
 # Source: TWS API, real-time bars: as many new requests in ten minutes.
 MAX_BARS, BARS_SPAN_S = 60, 600.0
 REAL_TIME_SHOWN = ("TRADES", "MIDPOINT", "BID", "ASK")
@@ -45,6 +50,9 @@ def subscribe(session: Session, fields: Fields) -> None:
         cause = "Snapshot market data subscription is not applicable to generic ticks"
         session.error(req_id, 321, f"{VALIDATION}{cause}")
         return
+    if query.sec_type == NEWS and generic.has_news:
+        _follow_tape(session, req_id, query)
+        return
     listing = one_contract(session, req_id, query)
     if listing is None:
         return
@@ -62,18 +70,36 @@ def subscribe(session: Session, fields: Fields) -> None:
     feed = _line(session, req_id, listing, generic, is_regulatory=is_regulatory)
     if feed is None:
         return
-    feed.is_snapshot = is_snapshot or is_regulatory
     if FUNDAMENTALS in generic.numbers:
         # The other ticks come all the same.
         session.error(req_id, 10358, "Fundamentals data is not allowed.")
     market, now = session.gateway.market, session.gateway.now
     session.send(*feed.start(market, now))
-    if not feed.is_snapshot:
+    if not (is_snapshot or is_regulatory):
         feeds.start(feed)
+    elif feed.has_quote:
+        session.send(messages.tick_snapshot_end(req_id))
+    else:
+        feeds.start_until(now + SNAPSHOT_S, feed, messages.tick_snapshot_end(req_id))
     if generic.has_news:
-        headlines = Headlines(req_id, session.gateway.seed, listing, generic.providers)
-        feeds.start(headlines)
-        session.send(*headlines.start(market, now))
+        _follow_news(session, Headlines(req_id, session.gateway.seed, (listing,), generic.providers))
+
+
+def _follow_news(session: Session, headlines: Headlines) -> None:
+    session.feeds.start(headlines)
+    session.send(*headlines.start(session.gateway.market, session.gateway.now))
+
+
+def _follow_tape(session: Session, req_id: int, query: ContractQuery) -> None:
+    """All of a provider's headlines: its contract is "BRFG:BRFG_ALL" at the exchange "BRFG"."""
+    provider = query.exchange
+    if query.symbol != f"{provider}:{provider}_ALL":
+        session.error(req_id, 200, NO_DEFINITION)
+    elif provider not in news.CODES:
+        session.error(req_id, 10276, NOT_ALLOWED)
+    else:
+        stocks = tuple(listing for listing in session.gateway.catalogue if listing.sec_type == "STK")
+        _follow_news(session, Headlines(req_id, session.gateway.seed, stocks, frozenset({provider})))
 
 
 def _line(
@@ -104,8 +130,8 @@ def _line(
 def cancel(session: Session, fields: Fields) -> None:
     fields.skip()
     req_id = fields.integer()
-    session.feeds.stop(Headlines, req_id)
-    if session.feeds.stop(Quotes, req_id) is None:
+    stopped = [session.feeds.stop(kind, req_id) for kind in (Headlines, Quotes)]
+    if stopped == [None, None]:
         session.error(req_id, 300, f"Can't find EId with tickerId:{req_id}")
 
 

@@ -64,6 +64,28 @@ def test_a_snapshot_ends_and_holds_no_line(talk: Talk) -> None:
     assert talk.messages() == []
 
 
+def test_a_snapshot_without_a_quote_ends_after_eleven_seconds(talk: Talk) -> None:
+    subscribe(talk, snapshot=1, con_id=416904, exchange="CBOE")
+    assert talk.messages()[-1][0] != "57"
+    talk.wait(10.5, step=0.25)
+    messages = talk.messages()
+    # Until then it goes on.
+    assert len(ticks(messages, "4")) > 2
+    assert not [fields for fields in messages if fields[0] == "57"]
+    talk.wait(1.0, step=0.25)
+    assert talk.messages()[-1] == ["57", "1", ID]
+    talk.wait(5.0, step=0.25)
+    assert talk.messages() == []
+
+
+def test_a_snapshot_can_be_cancelled_before_its_end(talk: Talk) -> None:
+    subscribe(talk, snapshot=1, con_id=416904, exchange="CBOE")
+    talk.ask("2", "2", ID)
+    talk.messages()
+    talk.wait(20.0, step=0.25)
+    assert talk.messages() == []
+
+
 @pytest.mark.parametrize(
     ("given", "told"),
     [

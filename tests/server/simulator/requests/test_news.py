@@ -116,6 +116,31 @@ def test_a_line_may_have_prices_and_the_news_of_some_providers(talk: Talk) -> No
     assert {fields[3] for fields in messages if fields[0] == "84"} <= {"BRFG", "DJNL"}
 
 
+def tape(talk: Talk, symbol: str = "BRFG:BRFG_ALL", exchange: str = "BRFG") -> list[list[str]]:
+    asked = contract(symbol=symbol, sec_type="NEWS", exchange=exchange)
+    talk.ask("1", "11", 2, *asked, 0, "mdoff,292", 0, 0, "")
+    return talk.messages()
+
+
+def test_the_broad_tape_has_the_headlines_of_one_provider_about_every_stock(talk: Talk) -> None:
+    told = tape(talk)
+    assert [fields[0] for fields in told] == ["84"] * 5
+    talk.wait(8 * 3600, step=600.0)
+    told += talk.messages()
+    times = [int(fields[2]) for fields in told]
+    assert times == sorted(times)
+    assert {fields[3] for fields in told} == {"BRFG"}
+    assert len({fields[5].split()[1] for fields in told}) > 5
+    talk.ask("2", "2", 2)
+    talk.wait(4 * 3600, step=600.0)
+    assert talk.messages() == []
+
+
+def test_a_tape_that_is_not_there_is_refused(talk: Talk) -> None:
+    assert [fields[1:3] for fields in tape(talk, "REUTERS:REUTERS_ALL", "REUTERS")] == [["2", "10276"]]
+    assert [fields[1:3] for fields in tape(talk, "BRFG:NONSENSE")] == [["2", "200"]]
+
+
 def test_bulletins_of_the_day_so_far_are_told_on_request(talk: Talk) -> None:
     talk.ask("12", "1", "0")
     assert talk.messages() == []
