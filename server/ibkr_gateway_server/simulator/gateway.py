@@ -145,7 +145,8 @@ class Gateway:
 
     def completed_orders(self) -> list[Order]:
         """Orders that have ended today, oldest first."""
-        return self._blotter.completed()
+        today, _ = hours.day_span(FIXED[0], self.now)
+        return [order for order in self._blotter.completed() if order.completed_time >= today]
 
     def next_order_id(self, client_id: int) -> int:
         """The lowest order id this client may use; it persists over its sessions."""

@@ -53,6 +53,8 @@ class Catalogue:
     today: date
     spot: Callable[[Listing], float] = field(default=lambda stock: ROOTS[stock.root].level * stock.scale, repr=False)
     _by_id: dict[int, Listing] = field(default_factory=dict, repr=False)
+    # Today as expiries are spelled: every request's contract is compared with it, many times.
+    _today: str = field(default="", init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.roll(self.today)
@@ -64,7 +66,7 @@ class Catalogue:
     def roll(self, today: date) -> list[Listing]:
         """A new day: what has expired is kept under its id alone, and what comes after it is listed. Returns what has
         expired since the day before."""
-        before, self.today = self.today, today
+        before, self.today, self._today = self.today, today, today.strftime("%Y%m%d")
         for listing in (*FIXED, *self._futures(), *self._options()):
             self._by_id.setdefault(listing.con_id, listing)
         gone = (listing for listing in self._by_id.values() if self.has_expired(listing))
@@ -72,7 +74,7 @@ class Catalogue:
 
     def has_expired(self, listing: Listing) -> bool:
         """Whether its last trading day is over."""
-        return bool(listing.expiry) and listing.expiry < self.today.strftime("%Y%m%d")
+        return bool(listing.expiry) and listing.expiry < self._today
 
     def by_id(self, con_id: int) -> Listing | None:
         """The contract with this id."""

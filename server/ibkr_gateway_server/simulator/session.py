@@ -220,14 +220,19 @@ class Session:
         self.client_id = client_id
         self.stage = Stage.RUNNING
         self.gateway.sessions.append(self)
+        self._repeat_open_orders()
         self.send(messages.managed_accounts(tuple(self.gateway.ledgers)))
         self.send(messages.next_valid_id(self.gateway.next_order_id(client_id)))
         for code, text in _FARMS:
             self.error(-1, code, text)
-        # A live gateway repeats the status of this client's open orders when it comes back.
-        for order in self.gateway.open_orders():
-            if order.client_id == client_id:
-                self.order_changed(order)
+
+    def _repeat_open_orders(self) -> None:
+        """Before anything else a client that comes back is told of its open orders, as captured in 2026."""
+        own = [each for each in self.gateway.open_orders() if each.client_id == self.client_id and not each.is_unbound]
+        for order in own:
+            self.order_changed(order)
+        if own:
+            self.send(messages.open_order_end())
 
     def order_bound(self, order: Order) -> None:
         """orderBound: an order that was placed by hand has an id from now on."""

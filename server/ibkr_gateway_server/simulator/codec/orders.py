@@ -104,7 +104,7 @@ def open_order(version: int, order: Order, preview: Preview | None = None) -> li
     fields += _margins(preview)
     if preview is None:
         commission = "" if order.commission is None else repr(float(order.commission))
-        fields += [commission, "", "", "USD" if order.commission is not None else ""]
+        fields += [commission, "", "", listing.currency if order.commission is not None else ""]
     else:
         commission = repr(float(preview.commission))
         fields += [commission, commission, commission, preview.currency]

@@ -111,3 +111,22 @@ def test_an_order_is_read_and_told_at_every_version(gateway: Gateway, version: i
     (order,) = gateway.open_orders()
     assert order.terms.order_ref == "mine"
     assert order.terms.limit_price == 10.0
+
+
+def test_a_client_that_comes_back_is_told_of_its_open_orders_before_anything_else(gateway: Gateway, talk: Talk) -> None:
+    talk.place(1, order_type="LMT", limit="10", tif="GTC")
+    talk.place(2, order_type="LMT", limit="11", tif="GTC")
+    talk.wait(0.2)
+    talk.session.close()
+    again = Talk(gateway, now=talk.now)
+    assert [fields[0] for fields in again.messages()][:7] == ["5", "3", "5", "3", "53", "15", "9"]
+    other = Talk(gateway, client_id=2, now=talk.now)
+    assert [fields[0] for fields in other.messages()][:2] == ["15", "9"]
+
+
+def test_completed_orders_of_yesterday_are_not_told(talk: Talk) -> None:
+    talk.place(1)
+    talk.wait(15 * 3600.0, step=3600.0)
+    talk.messages()
+    talk.ask("99", "1")
+    assert talk.messages() == [["102"]]
