@@ -43,8 +43,8 @@ proto: $(VENV)/.dev-$(STAMP)  ## write the stubs and errors.json again
 	$(BIN)/buf format -w
 	$(BIN)/python tools/generate_stubs.py
 
-bench: $(VENV)/.dev-$(STAMP)  ## measure (there are no benchmarks yet)
-	@echo "There are no benchmarks in this version yet; nothing was measured."
+bench: $(VENV)/.dev-$(STAMP)  ## measure, side by side; QUICK=1 in two minutes and without writing docs/performance.md
+	$(BIN)/python -m benchmarks $(if $(QUICK),--quick)
 
 ib-insync: $(OTHER)/.done-$(STAMP)  ## the broker's tests on ib_insync 0.9.86, in an environment of its own
 	$(OTHER)/bin/python -m pytest -q -p no:cacheprovider tests/server/broker

@@ -100,11 +100,12 @@ class Pipe(asyncio.Transport):
             self._loop.call_soon(self._deliver_next)
 
     def _deliver_next(self) -> None:
-        if self._arriving and not self._is_paused and not self._is_lost:
+        # Who has closed reads no more, as with asyncio's own transports.
+        if self._arriving and self.is_reading():
             self._hand_over(self._arriving.popleft())
 
     def _deliver(self) -> None:
-        while self._arriving and not self._is_paused and not self._is_lost:
+        while self._arriving and self.is_reading():
             self._hand_over(self._arriving.popleft())
 
     def _hand_over(self, data: bytes | None) -> None:

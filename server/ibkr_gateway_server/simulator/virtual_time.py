@@ -21,9 +21,9 @@ _T = TypeVar("_T")
 
 # The lowest port that is given to those who do not mind.
 FIRST_FREE_PORT = 49152
-# Timers this near are due. asyncio's own nanosecond is less than the last digit of a time some months away, so that a
-# timer of then would never be.
-_RESOLUTION_S = 1e-6
+# A timer is a little late, as it always is on a real loop: there are clients that look whether more than a second has
+# passed when their timer of a second runs, and that would otherwise ask for it again and again at the same moment.
+_LATE_S = 1e-6
 
 
 class Stuck(RuntimeError):
@@ -36,7 +36,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     def __init__(self, *, latency_s: float = 0.0) -> None:
         self._virtual_time = 0.0
         super().__init__(_Selector(self))
-        self._clock_resolution = _RESOLUTION_S
+        self._clock_resolution = 0.0
         self.latency_s = latency_s
         self._listening: dict[int, Listening] = {}
         self._free_port = FIRST_FREE_PORT
@@ -92,7 +92,7 @@ class _Selector(selectors.BaseSelector):
             return ready
         if timeout is None:
             raise Stuck("everything waits and no timer is set: nothing will ever happen")
-        self._loop.jump(timeout)
+        self._loop.jump(timeout + _LATE_S)
         return []
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:

@@ -1,0 +1,183 @@
+"""What every benchmark shares: runs in turn, processes pinned to cores, medians with their spread, and the report."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+REPORT = ROOT / "docs" / "performance.md"
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """One figure of one case: its runs, in their order."""
+
+    benchmark: str
+    case: str
+    figure: str
+    unit: str
+    runs: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        """The middle of the runs."""
+        return statistics.median(self.runs)
+
+    @property
+    def spread(self) -> tuple[float, float]:
+        """The least and the greatest run."""
+        return min(self.runs), max(self.runs)
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Where and when it was measured."""
+
+    time: str
+    python: str
+    system: str
+    cores: int
+    load_before: float
+    load_after: float = 0.0
+
+    @classmethod
+    def now(cls) -> Machine:
+        """This machine at this moment."""
+        return cls(
+            time=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+            python=platform.python_version(),
+            system=f"{platform.system()} {platform.machine()}",
+            cores=os.cpu_count() or 1,
+            load_before=round(os.getloadavg()[0], 2),
+        )
+
+
+@dataclass(slots=True)
+class Benchmark:
+    """One comparison: what it asks, its cases, and how one run of a case is done.
+
+    A case's function does one run and returns its figures by name; `units` says what they are in. Runs go A B C A B C,
+    so that what else the machine does meets all cases alike.
+    """
+
+    name: str
+    question: str
+    cases: Mapping[str, Callable[[], Mapping[str, float]]]
+    units: Mapping[str, str]
+    measures: list[Measure] = field(default_factory=list)
+
+    def run(self, count: int, tell: Callable[[str], None]) -> None:
+        """Every case `count` times, in turn."""
+        runs: dict[tuple[str, str], list[float]] = {}
+        for number in range(count):
+            for case, do in self.cases.items():
+                found = do()
+                for figure, value in found.items():
+                    runs.setdefault((case, figure), []).append(value)
+                told = ", ".join(f"{figure} {shown(value)} {self.units[figure]}" for figure, value in found.items())
+                tell(f"{self.name} {number + 1}/{count} {case}: {told}")
+        self.measures = [
+            Measure(self.name, case, figure, self.units[figure], tuple(values))
+            for (case, figure), values in runs.items()
+        ]
+
+
+def cores() -> tuple[set[int], set[int]]:
+    """A core for what is measured and one for its other end; the same one where there is but one."""
+    if not hasattr(os, "sched_getaffinity"):
+        return set(), set()
+    usable = sorted(os.sched_getaffinity(0))
+    return {usable[0]}, {usable[-1]}
+
+
+def pin(core: set[int]) -> None:
+    """Keep this process on a core, where the system can."""
+    if core and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, core)
+
+
+@contextmanager
+def simulator(core: set[int], *options: str) -> Iterator[int]:
+    """A simulator as a process of its own, on a free port. Yields the port."""
+    command = [sys.executable, "-m", "ibkr_gateway_server.simulator", "--port", "0", *options]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=lambda: pin(core))
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        match = re.search(r":(\d+)\s*$", line)
+        if match is None:
+            raise RuntimeError(f"the simulator did not start: {line!r}")
+        yield int(match[1])
+    finally:
+        process.terminate()
+        process.communicate(timeout=20)
+
+
+def client(python: str | Path, script: str, core: set[int], *arguments: str) -> dict[str, float]:
+    """Run a client's script to its end; its figures are the JSON line that it prints."""
+    command = [str(python), str(Path(__file__).parent / "clients" / script), *arguments]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=300, preexec_fn=lambda: pin(core)
+    )
+    if done.returncode:
+        raise RuntimeError(f"{script} failed:\n{done.stderr[-2000:]}")
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def shown(value: float) -> str:
+    """A figure in three digits that count."""
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"
+
+
+def json_line(measure: Measure, machine: Machine) -> str:
+    """One result for a program to read."""
+    return json.dumps({**asdict(measure), "median": measure.median, "machine": asdict(machine)})
+
+
+def table(benchmark: Benchmark) -> str:
+    """One benchmark's results for people: medians, and what the runs were between."""
+    figures = list(dict.fromkeys(measure.figure for measure in benchmark.measures))
+    rows = [f"| case | {' | '.join(f'{figure} ({benchmark.units[figure]})' for figure in figures)} |"]
+    rows.append("|---" * (len(figures) + 1) + "|")
+    for case in benchmark.cases:
+        known = {measure.figure: measure for measure in benchmark.measures if measure.case == case}
+        cells = [_cell(known[figure]) if figure in known else "–" for figure in figures]
+        rows.append(f"| {case} | {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def _cell(measure: Measure) -> str:
+    low, high = measure.spread
+    return f"{shown(measure.median)} ({shown(low)} to {shown(high)})"
+
+
+def write_report(benchmarks: Sequence[Benchmark], machine: Machine, count: int) -> None:
+    """Put each benchmark's table where the report has its place, between its two marks."""
+    text = REPORT.read_text()
+    for benchmark in benchmarks:
+        begin, end = f"<!-- {benchmark.name}: begin -->", f"<!-- {benchmark.name}: end -->"
+        if begin not in text or end not in text:
+            raise RuntimeError(f"{REPORT} has no place for {benchmark.name}: {begin} and {end}")
+        head, rest = text.split(begin, 1)
+        tail = rest.split(end, 1)[1]
+        where = (
+            f"Measured {machine.time}: Python {machine.python}, {machine.system}, {machine.cores} cores, "
+            f"load {machine.load_before} before and {machine.load_after} after; median of {count} runs, in turn, "
+            "with the least and the greatest."
+        )
+        text = f"{head}{begin}\n{table(benchmark)}\n\n{where}\n{end}{tail}"
+    REPORT.write_text(text)
