@@ -18,7 +18,7 @@ from ibkr_gateway_server.simulator.floor import Floor
 from ibkr_gateway_server.simulator.groups import Groups
 from ibkr_gateway_server.simulator.listings import Listing
 from ibkr_gateway_server.simulator.market import QUOTES_PER_S
-from ibkr_gateway_server.simulator.orders import AT_CLOSE, IMMEDIATE, PEGGED, STOPS, TRAILING, Order, Terms
+from ibkr_gateway_server.simulator.orders import AT_CLOSE, IMMEDIATE, PEGGED, TRAILING, Order, Terms
 from ibkr_gateway_server.simulator.reach import next_reach
 
 # Rows of the book that an order may take in one quote.
@@ -156,13 +156,7 @@ class Exchange:
             self._end(order, "Inactive", _BY_SYSTEM)
         elif is_hopeless:
             order.status = "Submitted"
-        for number in range(2 if order.why_held == "trigger" and terms.order_type in STOPS - TRAILING else 1):
-            # A stop's first word is said twice by live gateways, the first time with a limit price of its own.
-            is_first = number == 0 and order.told_revision < 0 and order.why_held == "trigger"
-            step = floor.market.step(order.listing, terms.aux_price or 0.0)
-            order.shown_limit = (terms.aux_price or 0.0) + _FIRST_LIMIT_STEPS * step if is_first else None
-            floor.audience.order_changed(order)
-            order.shown_limit = None
+        self._tell_new_terms(order)
         for code, text in warnings:
             floor.audience.error(order, code, text)
         if any(code == 399 for code, _ in warnings):
@@ -177,6 +171,18 @@ class Exchange:
             self._plan(floor.behaviour.locate_s, self._located, order)
         elif not order.why_held:
             self._plan(max(order.held_until - self._now, floor.behaviour.exchange_s), self._arrived, order)
+
+    def _tell_new_terms(self, order: Order) -> None:
+        """Live gateways say the first word of an order that waits for a price twice (a trailing one's once), and a
+        stop's very first with a limit price of its own."""
+        terms, audience = order.terms, self._floor.audience
+        if order.why_held == "trigger" and terms.order_type not in TRAILING:
+            if terms.order_type == "STP" and terms.aux_price and order.told_revision < 0:
+                step = self._floor.market.step(order.listing, terms.aux_price)
+                order.shown_limit = terms.aux_price + _FIRST_LIMIT_STEPS * step
+            audience.order_changed(order)
+            order.shown_limit = None
+        audience.order_changed(order)
 
     def _located(self, order: Order) -> None:
         order.is_located = True

@@ -194,7 +194,7 @@ class Gateway:
             raise OrderRefused(10147, f"OrderId {order_id} that needs to be cancelled is not found.")
         if order.is_done or order.is_cancel_asked:
             state = order.status if order.is_done else "PendingCancel"
-            text = f"OrderId {order_id} that needs to be cancelled can not be cancelled, state: {state}."
+            text = f"OrderId {order_id} that needs to be cancelled cannot be cancelled, state: {state}."
             raise OrderRefused(10148, text)
         self._exchange.cancel(order, client_id)
 

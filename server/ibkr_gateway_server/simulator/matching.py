@@ -52,9 +52,8 @@ def taken_by(order: Order, prices: Prices, shown: Sequence[Level], quote: int) -
 def limit_of(order: Order, best: float | None = None) -> float | None:
     """The worst price it trades at; None: any. `best` is what the other side shows."""
     terms = order.terms
-    if terms.order_type == "TRAIL LIMIT" and order.stop_level is not None:
-        offset = terms.limit_price_offset or 0.0
-        return order.stop_level + offset if order.is_buy else order.stop_level - offset
+    if terms.order_type == "TRAIL LIMIT":
+        return order.trailing_limit
     if terms.order_type == "MTL":
         # What a market-to-limit order leaves rests at the price it began to fill at.
         return order.first_price or best

@@ -62,6 +62,15 @@ class Terms:
         """What a trailing stop's level depends on."""
         return (self.aux_price, self.trail_stop_price, self.trailing_percent)
 
+    @property
+    def trailing_offset(self) -> float:
+        """How far a trailing limit is from its stop: as given, or as the first stop and limit prices say."""
+        if self.limit_price_offset is not None:
+            return self.limit_price_offset
+        if self.limit_price and self.trail_stop_price:
+            return abs(self.trail_stop_price - self.limit_price)
+        return 0.0
+
 
 @dataclass(slots=True)
 class Order:
@@ -132,6 +141,14 @@ class Order:
     def waits_for_trigger(self) -> bool:
         """True while it is held for a price."""
         return self.terms.order_type in STOPS | TOUCHES and not self.is_elected
+
+    @property
+    def trailing_limit(self) -> float | None:
+        """The limit price of a trailing order, at its stop made worse by the offset."""
+        if self.terms.order_type != "TRAIL LIMIT" or self.stop_level is None:
+            return None
+        offset = self.terms.trailing_offset
+        return self.stop_level + offset if self.is_buy else self.stop_level - offset
 
     @property
     def is_auction(self) -> bool:

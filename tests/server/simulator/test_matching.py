@@ -117,6 +117,29 @@ def test_a_trailing_stop_shows_where_it_trails(gateway: Gateway, talk: Talk) -> 
     assert float(talk.heard("5")[-1][73]) == pytest.approx(last + 8, abs=0.10)
 
 
+def test_a_trailing_limit_shows_the_limit_that_follows_its_stop(talk: Talk) -> None:
+    """As captured: SELL TRAIL LIMIT from 2921.80 with an offset of 0.05 came back with a limit of 2921.75."""
+    talk.place(1, action="SELL", order_type="TRAIL LIMIT", aux="1.00", trail_stop="200.80", limit_offset="0.05")
+    talk.wait(0.01)
+    (order,) = talk.heard("5")
+    assert order[15:18] == ["TRAIL LIMIT", "200.75", "1.0"]
+    assert order[73] == "200.8"
+    (offset,) = (index for index, field in enumerate(order) if index > 80 and field == "0.05")
+    assert order[offset - 1] == "200.8"
+
+
+def test_a_trailing_limit_may_be_given_by_its_first_prices(talk: Talk) -> None:
+    talk.place(1, action="SELL", order_type="TRAIL LIMIT", aux="1.00", trail_stop="200.80", limit="200.70")
+    talk.wait(0.01)
+    assert talk.heard("5")[0][16] == "200.7"
+
+
+def test_a_touch_is_told_twice_as_it_waits(talk: Talk) -> None:
+    talk.place(1, order_type="MIT", aux="10.00")
+    talk.wait(0.01)
+    assert [fields[0] for fields in talk.heard("3", "5")] == ["5", "3", "5", "3"]
+
+
 def test_a_stops_first_word_has_a_limit_price_of_its_own(talk: Talk) -> None:
     """As captured: SELL STP 13.13 came back with 13.16 first, then with none."""
     talk.place(1, action="SELL", order_type="STP", aux="13.13")

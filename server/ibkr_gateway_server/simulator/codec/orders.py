@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 from ibkr_gateway_server.simulator.codec.messages import execution_time
 from ibkr_gateway_server.simulator.listings import Listing
-from ibkr_gateway_server.simulator.orders import Execution, Order
+from ibkr_gateway_server.simulator.orders import TOUCHES, Execution, Order
 from ibkr_gateway_server.simulator.wire import UNSET_DOUBLE, UNSET_INTEGER, UNSET_LONG, flag, plain
 
 DURATION = 158
@@ -29,6 +29,9 @@ CME_TAGGING = 193
 FULL_ORDER_PREVIEW = 195
 SUBMITTER = 198
 IMBALANCE_ONLY = 199
+
+# A size that is not suggested, alone of all unset fields, is the smallest integer. Source: captured openOrder, 2026.
+UNSET_SUGGESTED_SIZE = "-9223372036854775808"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +58,7 @@ def open_order(version: int, order: Order, preview: Preview | None = None) -> li
     ]
     fields += [
         terms.order_type,
-        _order_price(terms.limit_price if order.shown_limit is None else round(order.shown_limit, 6)),
+        _order_price(_shown_limit(order)),
         _order_price(terms.aux_price),
         terms.tif,
         terms.oca_group,
@@ -109,7 +112,7 @@ def open_order(version: int, order: Order, preview: Preview | None = None) -> li
         commission = repr(float(preview.commission))
         fields += [commission, commission, commission, preview.currency]
     if version >= FULL_ORDER_PREVIEW:
-        fields += ["", *[UNSET_DOUBLE] * 9, "", "", "0"]
+        fields += ["", *[UNSET_DOUBLE] * 9, UNSET_SUGGESTED_SIZE, "", "0"]
     fields += [
         preview.warning if preview else "",
         "0",
@@ -137,7 +140,8 @@ def open_order(version: int, order: Order, preview: Preview | None = None) -> li
     fields += ["0"] if version >= PROFESSIONAL_CUSTOMER else []
     fields += [""] if version >= BOND_ACCRUED_INTEREST else []
     fields += ["0"] if version >= INCLUDE_OVERNIGHT else []
-    fields += ["", UNSET_INTEGER] if version >= CME_TAGGING else []
+    # Captured first frames of an order have 0 where later ones have the integer that means none.
+    fields += ["", "0"] if version >= CME_TAGGING else []
     fields += [""] if version >= SUBMITTER else []
     return fields + (["0"] if version >= IMBALANCE_ONLY else [])
 
@@ -147,7 +151,7 @@ def order_status(order: Order, client_id: int | None = None) -> list[str]:
     client = order.client_id if client_id is None else client_id
     fields = ["3", str(order.order_id), order.status, plain(order.filled), plain(order.remaining)]
     fields += [plain(round(order.average_price, 8)), str(order.perm_id), str(order.terms.parent_id)]
-    return [*fields, plain(order.last_price), str(client), order.why_held, "0"]
+    return [*fields, plain(order.last_price), str(client), _shown_reason(order), "0"]
 
 
 def order_bound(order: Order) -> list[str]:
@@ -247,18 +251,36 @@ def _optional(value: float | None) -> str:
 def _adjusted(order: Order) -> list[str]:
     """Trigger price, trail stop, limit offset and three adjusted prices; unset but for the trail stop.
 
-    Live frames fill that in whatever the type: one above a limit price, whatever the step, the stop price of a stop.
-    Source: captured openOrder of ES LMT (2025), AAPL LMT, REL and STP (2026).
+    Live frames fill that in whatever the type: one above a limit price, whatever the step, the price that a stop or a
+    touch waits for. Source: captured openOrder of ES LMT (2025), AAPL LMT, REL, STP, MIT, LIT, TRAIL LIMIT (2026).
     """
     terms = order.terms
     trail = UNSET_DOUBLE
     if terms.order_type in ("LMT", "REL") and terms.limit_price:
         trail = repr(terms.limit_price + 1.0)
-    elif terms.order_type == "STP" and terms.aux_price:
+    elif terms.order_type in TOUCHES | {"STP", "STP LMT"} and terms.aux_price:
         trail = repr(terms.aux_price)
     elif order.stop_level is not None:
         trail = repr(round(order.stop_level, 6))
-    return [UNSET_DOUBLE, trail, UNSET_DOUBLE, UNSET_DOUBLE, UNSET_DOUBLE, UNSET_DOUBLE]
+    offset = UNSET_DOUBLE if terms.order_type != "TRAIL LIMIT" else repr(round(terms.trailing_offset, 6))
+    return [UNSET_DOUBLE, trail, offset, UNSET_DOUBLE, UNSET_DOUBLE, UNSET_DOUBLE]
+
+
+def _shown_reason(order: Order) -> str:
+    """Why an order is held. Captured: one that waits for a touch says nothing of a trigger, unlike a stop."""
+    if order.terms.order_type not in TOUCHES:
+        return order.why_held
+    return ",".join(why for why in order.why_held.split(",") if why != "trigger")
+
+
+def _shown_limit(order: Order) -> float | None:
+    """The limit price that openOrder shows: a trailing one's follows its stop."""
+    limit = order.terms.limit_price
+    if order.shown_limit is not None:
+        limit = order.shown_limit
+    elif order.trailing_limit is not None:
+        limit = order.trailing_limit
+    return None if limit is None else round(limit, 6)
 
 
 def _margins(preview: Preview | None) -> list[str]:
