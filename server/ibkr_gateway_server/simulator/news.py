@@ -6,6 +6,7 @@ that every live login has, with names that say that these are not theirs.
 
 from __future__ import annotations
 
+import html
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -69,9 +70,10 @@ def _story(market: Market, seed: int, listing: Listing, slot: int) -> Story | No
     change = 100 * (after / before - 1)
     verb = "rises" if change > 0 else "falls"
     headline = f"{MARK} {listing.symbol} {verb} {abs(change):.2f} % in half an hour, to {after:g}"
+    name = html.escape(listing.long_name)
     text = (
-        f"{headline}.\n\nThis article was written by a simulator. Half an hour before, {listing.long_name} was at "
-        f"{before:g}. Nothing of it happened in any real market."
+        f"<html><body><p>{headline}.</p><p>This article was written by a simulator. Half an hour before, {name} was at "
+        f"{before:g}. Nothing of it happened in any real market.</p></body></html>"
     )
     return Story(time, provider, f"{provider}${listing.con_id:x}-{slot:x}", headline, text)
 

@@ -17,13 +17,13 @@ DEPTH_VENUES = (
 
 # SMART books of stocks: the whole books of some venues, and the best row of others.
 WHOLE_BOOKS = tuple(venue for venue, sec_type, _ in DEPTH_VENUES if sec_type == "STK")
-TOPS = ("AMEX", "BYX", "CHX", "DRCTEDGE", "EDGEA", "EDGX", "ISE", "LTSE", "MEMX", "NYSENAT", "PEARL", "PSX")
+TOPS = ("AMEX", "BYX", "CHX", "DRCTEDGE", "EDGEA", "ISE", "LTSE", "MEMX", "NYSENAT", "PEARL", "PSX", "T24X", "TXSE")
 
-# Letters of the consolidated tapes; bit numbers are a guess.
+# In the order of their bits, as captured in August 2026 for the stocks' code; the options' are a guess.
 STOCK_COMPONENTS = (
-    *(("AMEX", "A"), ("BEX", "B"), ("NYSENAT", "C"), ("PEARL", "H"), ("ISE", "I"), ("EDGEA", "J"), ("EDGX", "K")),
-    *(("LTSE", "L"), ("CHX", "M"), ("NYSE", "N"), ("ARCA", "P"), ("NASDAQ", "Q"), ("MEMX", "U"), ("IEX", "V")),
-    *(("PSX", "X"), ("BYX", "Y"), ("BATS", "Z")),
+    *(("AMEX", "A"), ("BEX", "B"), ("NYSENAT", "C"), ("FINRA", "D"), ("ISE", "I"), ("EDGEA", "J"), ("DRCTEDGE", "K")),
+    *(("CHX", "M"), ("ARCA", "P"), ("NASDAQ", "Q"), ("IEX", "V"), ("T24X", "G"), ("PSX", "X"), ("BYX", "Y")),
+    *(("BATS", "Z"), ("NYSE", "N"), ("LTSE", "L"), ("MEMX", "U"), ("PEARL", "H"), ("TXSE", "F")),
 )
 OPTION_COMPONENTS = tuple(zip(OPTION_VENUES, "CAXIBM", strict=True))
 # The codes that tickReqParams gives; the options' one is a guess.

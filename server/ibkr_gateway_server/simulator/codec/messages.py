@@ -39,8 +39,9 @@ def error(version: int, req_id: int, code: int, text: str, now: float) -> list[s
     return fields + ([str(int(now * 1000))] if version >= ERROR_TIME else [])
 
 
-def tick_request_parameters(req_id: int, min_tick: float, bbo_exchange: str) -> list[str]:
-    return ["81", str(req_id), plain(min_tick), bbo_exchange, "3"]
+def tick_request_parameters(req_id: int, min_tick: float, bbo_exchange: str, *, is_subscribed: bool) -> list[str]:
+    # What regulatory snapshots may be had: 3 of a login with subscriptions, 4 as captured of one without.
+    return ["81", str(req_id), plain(min_tick), bbo_exchange, "3" if is_subscribed else "4"]
 
 
 def market_data_type(req_id: int, data_type: int) -> list[str]:
@@ -191,7 +192,8 @@ def commission_report(execution_id: str, commission: float, currency: str, reali
 
 
 def family_codes() -> list[str]:
-    return ["78", "0"]
+    """78: an account of no family is told as any account with no code, as captured."""
+    return ["78", "1", "*", ""]
 
 
 def soft_dollar_tiers(req_id: int) -> list[str]:

@@ -8,7 +8,10 @@ from datetime import UTC, datetime
 from ibkr_gateway_server.simulator.listings import Listing
 from ibkr_gateway_server.simulator.wire import plain
 
-PLAIN_TEXT = 0
+# Plain text, or a page of HTML as it comes from most providers.
+TEXT = 0
+# An archive's number and a language: of English headlines, as captured.
+ABOUT = "A:800015:L:en"
 
 
 def market_depth_exchanges(venues: Sequence[tuple[str, str, str]]) -> list[str]:
@@ -29,9 +32,9 @@ def news_providers(providers: Sequence[tuple[str, str]]) -> list[str]:
 
 
 def historical_news(req_id: int, time: float, provider: str, article_id: str, headline: str) -> list[str]:
-    """86: one headline, its time in UTC as "2026-03-23 13:25:15.0"."""
+    """86: one headline, its time in UTC as "2026-03-23 13:25:15.0"; in braces before it, what its archive says."""
     moment = datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%d %H:%M:%S.0")
-    return ["86", str(req_id), moment, provider, article_id, headline]
+    return ["86", str(req_id), moment, provider, article_id, f"{{{ABOUT}}}{headline}"]
 
 
 def historical_news_end(req_id: int, *, has_more: bool) -> list[str]:
@@ -40,13 +43,13 @@ def historical_news_end(req_id: int, *, has_more: bool) -> list[str]:
 
 
 def news_article(req_id: int, text: str) -> list[str]:
-    """83: the whole of one article, as plain text."""
-    return ["83", str(req_id), str(PLAIN_TEXT), text]
+    """83: the whole of one article."""
+    return ["83", str(req_id), str(TEXT), text]
 
 
 def tick_news(req_id: int, time: float, provider: str, article_id: str, headline: str) -> list[str]:
     """84: a headline as it comes in, its time in milliseconds."""
-    return ["84", str(req_id), str(int(time * 1000)), provider, article_id, headline, ""]
+    return ["84", str(req_id), str(int(time * 1000)), provider, article_id, headline, ABOUT]
 
 
 def news_bulletin(number: int, kind: int, text: str, exchange: str) -> list[str]:

@@ -58,15 +58,19 @@ class Quotes:
     is_delayed: bool
     wants_frozen: bool
     generic: GenericTicks
+    # What is to be said of it once its type is told: an error message.
+    notice: list[str] | None = None
     sent: dict[int, object] = field(default_factory=dict)
     figures: Figures | None = None
     data_type: int = 0
     venues_due: float = 0.0
 
     def start(self, market: Market, now: float) -> Iterator[list[str]]:
-        """The first messages: parameters, type, and a tick of everything."""
+        """The first messages: parameters, type, a notice, and a tick of everything."""
         listing = self.listing
-        yield messages.tick_request_parameters(self.req_id, listing.min_tick, venues.bbo_code(listing))
+        yield messages.tick_request_parameters(
+            self.req_id, listing.min_tick, venues.bbo_code(listing), is_subscribed=listing.is_subscribed
+        )
         if self.generic.numbers:
             self.figures = Figures(self.req_id, listing, self.generic.numbers)
         yield from self.changes(market, now)
@@ -87,6 +91,9 @@ class Quotes:
         if data_type != self.data_type:
             self.data_type = data_type
             yield messages.market_data_type(self.req_id, data_type)
+        if self.notice is not None:
+            yield self.notice
+            self.notice = None
         prices = market.prices(self.listing, now)
         if not self.generic.is_top_off:
             yield from self._top(market, prices, now, is_quoted=is_open or data_type == frozen)

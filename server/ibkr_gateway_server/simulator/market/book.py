@@ -11,7 +11,7 @@ _LOTS = {"STK": 100, "CASH": 1_000_000}
 _MAX_LOTS = 9
 
 # Venues by kind; a stock's own listing exchange is among them.
-STOCK_VENUES = ("IEX", "NASDAQ", "ARCA", "BATS", "EDGX", "NYSE", "BYX", "MEMX")
+STOCK_VENUES = ("IEX", "NASDAQ", "ARCA", "BATS", "DRCTEDGE", "NYSE", "BYX", "MEMX")
 OPTION_VENUES = ("CBOE", "AMEX", "PHLX", "ISE", "BOX", "MIAX")
 
 # A row this deep changes every so many quarters of a second; deeper rows are calmer.

@@ -113,18 +113,22 @@ def _line(
         return Quotes(req_id, listing, False, wants_frozen, generic)
     independent = generic.only(INDEPENDENT)
     if wanted in (DELAYED, DELAYED_FROZEN):
-        session.error(req_id, 10167, permissions.DELAYED_INSTEAD)
         line = independent if generic.is_top_off else GenericTicks(independent.numbers)
-        return Quotes(req_id, listing, True, wants_frozen, line)
+        notice = _error(session, req_id, 10167, permissions.DELAYED_INSTEAD)
+        return Quotes(req_id, listing, True, wants_frozen, line, notice)
     if independent.numbers or (generic.has_news and generic.is_top_off):
-        session.error(req_id, 10090, permissions.partly_subscribed(listing))
-        return Quotes(req_id, listing, False, wants_frozen, independent)
+        notice = _error(session, req_id, 10090, permissions.partly_subscribed(listing))
+        return Quotes(req_id, listing, False, wants_frozen, independent, notice)
     if wants_frozen:
         # A guess at when a gateway says this and when the other.
         session.error(req_id, 10168, permissions.DELAYED_NOT_ENABLED)
     else:
         session.error(req_id, 354, permissions.not_subscribed(listing))
     return None
+
+
+def _error(session: Session, req_id: int, code: int, text: str) -> list[str]:
+    return messages.error(session.version, req_id, code, text, session.gateway.now)
 
 
 def cancel(session: Session, fields: Fields) -> None:
@@ -165,9 +169,9 @@ def subscribe_real_time_bars(session: Session, fields: Fields) -> None:
         return
     if shown not in REAL_TIME_SHOWN:
         cause = "What to show field is missing or incorrect."
-        session.error(req_id, 321, f"Error validating request.-'bY' : cause - {cause}")
+        session.error(req_id, 321, f"Error validating request.-'bQ' : cause - {cause}")
         return
-    if not listing.is_subscribed:
+    if not listing.is_subscribed and shown != "TRADES":
         session.error(req_id, 10089, permissions.NOT_SUBSCRIBED_FOR_API)
         return
     if refusal := _real_time_refusal(session, listing, query.exchange, shown):
@@ -182,6 +186,8 @@ def _real_time_refusal(session: Session, listing: Listing, exchange: str, shown:
     is_traded = listing.sec_type not in ("CASH", "FUND")
     if not (is_traded if shown == "TRADES" else listing.is_quoted):
         return permissions.no_such_data(shown.title(), listing, exchange)
+    if not listing.is_subscribed:
+        return f"{permissions.no_permission(listing)}. {permissions.NOT_SUBSCRIBED_FOR_API}"
     recent, now = session.feeds.recent(RealTimeBars), session.gateway.now
     while recent and now - recent[0] >= BARS_SPAN_S:
         recent.popleft()

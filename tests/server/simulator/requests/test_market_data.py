@@ -128,10 +128,10 @@ def test_data_without_a_subscription_is_refused_and_delayed_on_request(talk: Tal
     assert refusal[2] == "354"
     talk.ask("59", "1", "3")
     subscribe(talk, **IBM)
-    notice, parameters, kind, *rest = talk.messages()
-    assert notice[2] == "10167"
+    parameters, kind, notice, *rest = talk.messages()
     assert parameters[0] == "81"
     assert kind == ["58", "1", ID, "3"]
+    assert notice[1:3] == [ID, "10167"]
     assert {fields[3] for fields in rest if fields[0] == "1"} == {"66", "67", "68", "72", "73", "75", "76"}
 
 
@@ -363,7 +363,8 @@ def test_a_competing_session_takes_the_live_lines_away_and_leaves_the_delayed_on
     ("given", "shown", "code"),
     [
         (AAPL, "NONSENSE", "321"),
-        (IBM, "TRADES", "10089"),
+        (IBM, "TRADES", "420"),
+        (IBM, "MIDPOINT", "10089"),
         ({"con_id": 12087792, "exchange": "IDEALPRO"}, "TRADES", "420"),
         ({"con_id": 416904, "exchange": "CBOE"}, "MIDPOINT", "420"),
     ],

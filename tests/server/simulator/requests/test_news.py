@@ -43,7 +43,7 @@ def test_headlines_are_marked_and_come_the_latest_first(talk: Talk) -> None:
     assert len(rows) == 10
     assert has_more
     assert times == sorted(times, reverse=True)
-    assert all(row[3].startswith("[SIMULATED] AAPL ") for row in rows)
+    assert all(row[3].startswith("{A:800015:L:en}[SIMULATED] AAPL ") for row in rows)
     assert {row[1] for row in rows} <= set(ALL.split("+"))
 
 
@@ -67,7 +67,7 @@ def test_an_article_is_found_by_its_headline(talk: Talk) -> None:
     talk.ask("84", 5, provider, article_id, "")
     (article,) = talk.messages()
     assert article[:3] == ["83", "5", "0"]
-    assert article[3].startswith(headline)
+    assert article[3].startswith(f"<html><body><p>{headline.removeprefix('{A:800015:L:en}')}.</p>")
     assert "simulator" in article[3]
 
 
@@ -101,7 +101,7 @@ def test_a_line_of_news_begins_with_the_latest_and_tells_each_headline_once(talk
     assert [fields[0] for fields in first] == ["81", "58"] + ["84"] * 5
     talk.wait(4 * 3600, step=60.0)
     later = talk.heard("84")
-    told = [[fields[3], fields[4], fields[5]] for fields in [*first[2:], *later]]
+    told = [[fields[3], fields[4], f"{{{fields[6]}}}{fields[5]}"] for fields in [*first[2:], *later]]
     past, _ = headlines(talk, count=300)
     assert told == [row[1:] for row in reversed(past[: len(told)])]
     assert len(later) > 2
