@@ -56,10 +56,13 @@ def off_hours(terms: Terms, listing: Listing, opening: float) -> str:
     return f"Order Message:\n{terms.action} {terms.quantity:g} {named}\nWarning: {until}"
 
 
+PRESET_TIF = (10349, "Order TIF was set to DAY based on order preset.")
+
+
 def warnings_of(terms: Terms, *, had_tif: bool) -> Iterator[tuple[int, str]]:
     """What a gateway remarks on an order that it takes. Where they stand among its messages is a guess."""
     if not had_tif:
-        yield 10349, "Order TIF was set to DAY based on order preset."
+        yield PRESET_TIF
     if terms.outside_rth and terms.order_type in ("MKT", "MTL", *AT_CLOSE):
         text = (
             "Order Event Warning:Attribute 'Outside Regular Trading Hours' is ignored based on the order type and "

@@ -12,7 +12,14 @@ from dataclasses import replace
 from functools import partial
 
 from ibkr_gateway_server.simulator import history, hours, matching
-from ibkr_gateway_server.simulator.acceptance import UNAFFORDABLE, OrderRefused, affordable, not_cancellable, off_hours
+from ibkr_gateway_server.simulator.acceptance import (
+    PRESET_TIF,
+    UNAFFORDABLE,
+    OrderRefused,
+    affordable,
+    not_cancellable,
+    off_hours,
+)
 from ibkr_gateway_server.simulator.fills import Fills
 from ibkr_gateway_server.simulator.floor import Floor
 from ibkr_gateway_server.simulator.groups import Groups
@@ -28,6 +35,8 @@ _FIRST_LIMIT_STEPS = 3
 
 _BY_TRADER, _BY_SYSTEM = "Cancelled by Trader", "Cancelled by System:"
 _CANCELLED = (202, "Order Canceled - reason:")
+# As captured, whoever has ended it.
+_EXERCISE_FAILED = (322, "Error processing request.Exercise/Lapse failed due to server rejection.")
 
 
 class Exchange:
@@ -213,6 +222,20 @@ class Exchange:
         self._floor.audience.order_changed(order)
         self._cancelled(order, _BY_SYSTEM)
 
+    def exercise(self, order: Order) -> None:
+        """Take an option's exercise: it rests like an order until it is cancelled or its day is over."""
+        order.is_exercise = True
+        self._floor.blotter.activate(order)
+        self._plan(self._floor.behaviour.acknowledge_s, self._exercise_taken, order)
+        if (end := self._end_of(order)) is not None:
+            self._plan(end - self._now, self._expired, order)
+
+    def _exercise_taken(self, order: Order) -> None:
+        self._floor.audience.error(order, *PRESET_TIF)
+        self._floor.audience.order_changed(order)
+        if order.is_cancel_asked:
+            self._ask_exchange(order)
+
     # Looking at the market.
 
     @staticmethod
@@ -365,6 +388,8 @@ class Exchange:
         if order.is_done:
             return
         self._end(order, "Cancelled", completed_status)
+        if order.is_exercise:
+            self._floor.audience.error(order, *_EXERCISE_FAILED)
         self._floor.audience.status_changed(order)
         self._floor.audience.error(order, *_CANCELLED)
 

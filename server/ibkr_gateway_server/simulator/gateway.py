@@ -207,6 +207,12 @@ class Gateway:
             else:
                 self._exchange.cancel(order, client_id)
 
+    def exercise(self, client_id: int, req_id: int, contract: ContractQuery, listing: Listing, terms: Terms) -> None:
+        """Take the exercise of an option, in the form of an order under the request's id. Raises OrderRefused."""
+        if (client_id, req_id) in self._blotter.by_id:
+            raise OrderRefused(103, "Duplicate order id")
+        self._exchange.exercise(self._enter(client_id, req_id, contract, listing, terms, None))
+
     # What happens in TWS.
 
     def place_manually(self, contract: ContractQuery, terms: Terms) -> Order:
@@ -287,7 +293,7 @@ class Gateway:
     def _change(self, order: Order, listing: Listing, terms: Terms) -> None:
         if order.status == "Filled":
             raise OrderRefused(104, "Cannot modify a filled order.")
-        if order.is_done:
+        if order.is_done or order.is_exercise:
             raise OrderRefused(103, "Duplicate order id")
         if (terms.action, terms.account, listing) != (order.terms.action, order.terms.account, order.listing):
             raise OrderRefused(105, "Order being modified does not match original order.")

@@ -93,6 +93,8 @@ class Order:
     revision: int = 0
     """Counts changes: what was planned for an earlier one does not happen."""
     is_staged: bool = False
+    is_exercise: bool = False
+    """It is the instruction to exercise an option, or to let it lapse, in the form of an order that never trades."""
     told_revision: int = -1
     """The last revision that its client has had an openOrder of."""
     is_elected: bool = False

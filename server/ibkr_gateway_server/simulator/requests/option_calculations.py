@@ -6,12 +6,14 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from ibkr_gateway_server.simulator.acceptance import OrderRefused
 from ibkr_gateway_server.simulator.codec import messages
 from ibkr_gateway_server.simulator.codec.requests import read_contract
 from ibkr_gateway_server.simulator.instruments import ContractQuery
 from ibkr_gateway_server.simulator.listings import Listing
 from ibkr_gateway_server.simulator.market.options import OptionModel, black_scholes, implied_volatility
 from ibkr_gateway_server.simulator.market.path import YEAR_S
+from ibkr_gateway_server.simulator.orders import Terms
 from ibkr_gateway_server.simulator.requests.contracts import matching, one_contract
 from ibkr_gateway_server.simulator.wire import Fields
 
@@ -26,7 +28,7 @@ EXPIRY_HOUR = 21
 LEAST_S = 3600.0
 
 NOT_AN_OPTION = "Error validating request.-'{letter}' : cause - Invalid security type for this request."
-PROCESSING = "Error processing request.-'cI' : cause - "
+PROCESSING = "Error processing request."
 
 
 def implied_volatility_of(session: Session, fields: Fields) -> None:
@@ -68,7 +70,11 @@ def _model(listing: Listing, given: float, spot: float, now: float, *, by_price:
 
 
 def exercise(session: Session, fields: Fields) -> None:
-    """exerciseOptions: what can be refused is, with IBKR's sentences; what could be done is not simulated."""
+    """exerciseOptions: refused with IBKR's sentences, or taken as an instruction in the form of an order.
+
+    As captured on a paper gateway, where it has never been seen to be carried out: it waits, and fails when it is
+    cancelled or its day is over.
+    """
     fields.skip()
     req_id, query = fields.integer(), _read_contract_without_primary(fields)
     action, quantity, account, overrides = fields.integer(), fields.integer(), fields.text(), fields.flag()
@@ -81,13 +87,20 @@ def exercise(session: Session, fields: Fields) -> None:
         session.error(req_id, 321, NOT_AN_OPTION.format(letter="cI"))
     elif action not in (EXERCISE, LAPSE) or quantity < 1 or account not in ledgers:
         session.error(req_id, 321, "Error validating request.-'cI' : cause - Invalid exercise action or quantity.")
-    elif _held(session, account, listing) < quantity:
-        text = f"No unlapsed position exists in this option in account {account}"
+    elif (held := int(_held(session, account, listing))) < 1:
+        text = f"No unlapsed position exists in this option in account {account}."
         session.error(req_id, 322, f"{PROCESSING}{text}")
-    elif action == EXERCISE and not overrides and not _is_in_the_money(session, listing):
-        session.error(req_id, 322, f"{PROCESSING}Exercise ignored because option is not in-the-money.")
+    elif not overrides and (action == EXERCISE) != _is_in_the_money(session, listing):
+        text = "Exercise ignored because option is not" if action == EXERCISE else "Lapse ignored because option is"
+        session.error(req_id, 322, f"{PROCESSING}{text} in-the-money.")
     else:
-        session.error(req_id, 322, f"{PROCESSING}Exercise and lapse of options are not simulated.")
+        # No more than is held; a limit order to buy at nothing, as captured.
+        terms = Terms("BUY", min(quantity, held), "LMT", 0.0, account=account)
+        contract = replace(query, symbol=listing.symbol, exchange=query.exchange or listing.exchange)
+        try:
+            session.gateway.exercise(session.client_id, req_id, contract, listing, terms)
+        except OrderRefused as refused:
+            session.error(req_id, refused.code, refused.text)
 
 
 def _held(session: Session, account: str, listing: Listing) -> float:

@@ -60,26 +60,81 @@ def test_a_calculation_of_what_is_no_option_is_refused(talk: Talk) -> None:
     assert talk.messages() == []
 
 
-def exercise(talk: Talk, option: Listing, *, action: int = 1, quantity: int = 1, override: int = 0) -> tuple[str, str]:
-    """An exercise's refusal: its code and the cause."""
+def exercise(talk: Talk, option: Listing, *, action: int = 1, quantity: int = 1, override: int = 0) -> None:
     asked = contract(con_id=option.con_id, exchange="SMART")
     talk.ask("21", "2", 9, *asked[:8], *asked[9:], action, quantity, "DU1234567", override, "", "", 0)
+
+
+def refusal(talk: Talk, option: Listing, **asked: int) -> tuple[str, str]:
+    """An exercise's refusal: its code and text."""
+    exercise(talk, option, **asked)
     (answer,) = talk.messages()
     assert answer[:2] == ["4", "9"]
-    return answer[2], answer[3].partition("cause - ")[2]
+    return answer[2], answer[3]
+
+
+def hold(talk: Talk, option: Listing, *, count: int, gain: float) -> None:
+    """Let the account hold calls that are so far in the money."""
+    talk.gateway.ledgers["DU1234567"].holdings[option.con_id] = Holding(option, Decimal(count))
+    stock = talk.gateway.catalogue.by_id(265598)
+    assert stock is not None
+    talk.gateway.market.set_price(stock, option.strike + gain, talk.now)
+
+
+NOTHING = "Error processing request.No unlapsed position exists in this option in account DU1234567."
+OUT = "Error processing request.Exercise ignored because option is not in-the-money."
+IN = "Error processing request.Lapse ignored because option is in-the-money."
 
 
 def test_an_exercise_is_refused_with_its_cause(talk: Talk, call: Listing) -> None:
-    nothing = "No unlapsed position exists in this option in account DU1234567"
-    assert exercise(talk, call) == ("322", nothing)
-    talk.gateway.ledgers["DU1234567"].holdings[call.con_id] = Holding(call, Decimal(1))
-    assert exercise(talk, call, quantity=2) == ("322", nothing)
-    assert exercise(talk, call, action=3)[0] == "321"
+    assert refusal(talk, call) == ("322", NOTHING)
+    hold(talk, call, count=1, gain=-20)
+    assert refusal(talk, call) == ("322", OUT)
+    hold(talk, call, count=1, gain=20)
+    assert refusal(talk, call, action=2) == ("322", IN)
+    assert refusal(talk, call, action=3)[0] == "321"
     stock = talk.gateway.catalogue.by_id(265598)
     assert stock is not None
-    talk.gateway.market.set_price(stock, call.strike - 20, talk.now)
-    assert exercise(talk, call) == ("322", "Exercise ignored because option is not in-the-money.")
-    assert exercise(talk, call, override=1) == ("322", "Exercise and lapse of options are not simulated.")
-    talk.gateway.market.set_price(stock, call.strike + 20, talk.now)
-    assert exercise(talk, call) == ("322", "Exercise and lapse of options are not simulated.")
-    assert exercise(talk, stock)[0] == "321"
+    assert refusal(talk, stock)[0] == "321"
+
+
+def test_an_exercise_waits_like_an_order_and_fails_when_it_is_cancelled(talk: Talk, call: Listing) -> None:
+    """The sequence of a capture of June 2026, but for the pending cancel."""
+    hold(talk, call, count=2, gain=20)
+    exercise(talk, call, quantity=5)
+    talk.wait(5.0, step=0.25)
+    notice, order, status = talk.messages()
+    assert notice[1:4] == ["9", "10349", "Order TIF was set to DAY based on order preset."]
+    assert order[:5] == ["5", "9", str(call.con_id), "AAPL", "OPT"]
+    assert order[13:16] == ["BUY", "2", "LMT"]
+    assert status[:5] == ["3", "9", "PreSubmitted", "0", "2"]
+    exercise(talk, call)
+    talk.place(9, con_id=call.con_id, order_type="LMT", limit=1, sec_type="OPT", symbol="AAPL")
+    assert [fields[1:3] for fields in talk.messages()] == [["9", "103"], ["9", "103"]]
+    talk.ask("58", "", 2147483647)
+    talk.wait(1.0)
+    pending, failure, cancelled, end = talk.messages()
+    assert pending[1:3] == ["9", "PendingCancel"]
+    assert failure[1:4] == ["9", "322", "Error processing request.Exercise/Lapse failed due to server rejection."]
+    assert cancelled[1:3] == ["9", "Cancelled"]
+    assert end[1:3] == ["9", "202"]
+    assert talk.gateway.ledgers["DU1234567"].holdings[call.con_id].quantity == 2
+
+
+@pytest.mark.parametrize(("action", "gain", "override"), [(1, -20, 1), (2, -20, 0), (2, 20, 1)])
+def test_an_exercise_against_the_money_is_taken_with_the_override(
+    talk: Talk, call: Listing, action: int, gain: float, override: int
+) -> None:
+    hold(talk, call, count=1, gain=gain)
+    exercise(talk, call, action=action, override=override)
+    talk.wait(1.0)
+    assert [fields[0] for fields in talk.messages()] == ["4", "5", "3"]
+
+
+def test_an_exercise_fails_at_the_end_of_its_day(talk: Talk, call: Listing) -> None:
+    hold(talk, call, count=1, gain=20)
+    exercise(talk, call)
+    talk.wait(1.0)
+    talk.messages()
+    talk.wait(86400.0, step=600.0)
+    assert [fields[2] for fields in talk.messages() if fields[0] in ("3", "4")] == ["322", "Cancelled", "202"]
