@@ -1,7 +1,7 @@
 """News: invented headlines that say so, as a pure function of seed, contract and time.
 
 Each tells what the simulated price has just done, so that whoever trades on news finds some. Providers are those
-that every live login has, with names that say that these are not theirs.
+that a live login had in 2026, with names that say that these are not theirs.
 """
 
 from __future__ import annotations
@@ -17,6 +17,11 @@ from ibkr_gateway_server.simulator.market import Market, uniform
 PROVIDERS = (
     ("BRFG", "Simulated: in place of Briefing.com General Market Columns"),
     ("BRFUPDN", "Simulated: in place of Briefing.com Analyst Actions"),
+    ("DJ-N", "Simulated: in place of Dow Jones Global Equity Trader"),
+    ("DJ-RT", "Simulated: in place of Dow Jones Trader News"),
+    ("DJ-RTA", "Simulated: in place of Dow Jones Top Stories Asia Pacific"),
+    ("DJ-RTE", "Simulated: in place of Dow Jones Top Stories Europe"),
+    ("DJ-RTG", "Simulated: in place of Dow Jones Top Stories Global"),
     ("DJNL", "Simulated: in place of Dow Jones Newsletters"),
 )
 CODES = tuple(code for code, _ in PROVIDERS)

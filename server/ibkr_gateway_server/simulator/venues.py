@@ -5,19 +5,21 @@ from __future__ import annotations
 from ibkr_gateway_server.simulator.listings import Listing
 from ibkr_gateway_server.simulator.market.book import OPTION_VENUES
 
-# "Deep" is a book of prices, "Deep2" one of market makers.
-DEEP, MAKERS = "Deep", "Deep2"
-DEPTH_VENUES = (
-    *((venue, "STK", DEEP) for venue in ("ARCA", "BATS", "BEX", "IEX", "NYSE")),
-    ("NASDAQ", "STK", MAKERS),
-    *((venue, "OPT", DEEP) for venue in OPTION_VENUES),
-    ("CME", "FUT", DEEP),
-    ("IDEALPRO", "CASH", DEEP),
-)
-
-# SMART books of stocks: the whole books of some venues, and the best row of others.
-WHOLE_BOOKS = tuple(venue for venue, sec_type, _ in DEPTH_VENUES if sec_type == "STK")
+# SMART books of American stocks: the whole books of some venues, and the best row of others.
+WHOLE_BOOKS = ("ARCA", "BATS", "BEX", "IEX", "NYSE", "NASDAQ")
 TOPS = ("AMEX", "BYX", "CHX", "DRCTEDGE", "EDGEA", "ISE", "LTSE", "MEMX", "NYSENAT", "PEARL", "PSX", "T24X", "TXSE")
+
+# "Deep" is a book of prices, "Deep2" one of market makers. Live gateways name three hundred such venues.
+DEEP, MAKERS = "Deep", "Deep2"
+NO_GROUP = 2147483647
+# Exchange, security type, service, aggregated group.
+DEPTH_VENUES = (
+    *((venue, "STK", MAKERS if venue == "NASDAQ" else DEEP, NO_GROUP) for venue in WHOLE_BOOKS),
+    ("IBIS", "STK", DEEP, NO_GROUP),
+    *((venue, "OPT", DEEP, NO_GROUP) for venue in OPTION_VENUES),
+    ("CME", "FUT", DEEP, NO_GROUP),
+    ("IDEALPRO", "CASH", DEEP, 4),
+)
 
 # In the order of their bits, as captured in August 2026 for the stocks' code; the options' are a guess.
 STOCK_COMPONENTS = (
@@ -47,5 +49,5 @@ def letter_of(listing: Listing, venue: str) -> str:
 
 def service_at(listing: Listing, exchange: str) -> str:
     """The kind of depth that an exchange gives of a contract; empty: none."""
-    found = (service for venue, kind, service in DEPTH_VENUES if (venue, kind) == (exchange, listing.sec_type))
+    found = (service for venue, kind, service, _ in DEPTH_VENUES if (venue, kind) == (exchange, listing.sec_type))
     return next(found, "")

@@ -14,9 +14,9 @@ TEXT = 0
 ABOUT = "A:800015:L:en"
 
 
-def market_depth_exchanges(venues: Sequence[tuple[str, str, str]]) -> list[str]:
-    """80. Each venue is its exchange, security type and service: "Deep" is a book of prices, "Deep2" of makers."""
-    rows = ([exchange, sec_type, "", service, "2147483647"] for exchange, sec_type, service in venues)
+def market_depth_exchanges(venues: Sequence[tuple[str, str, str, int]]) -> list[str]:
+    """80. Each venue is its exchange, security type, service and aggregated group."""
+    rows = ([exchange, sec_type, "", service, str(group)] for exchange, sec_type, service, group in venues)
     return ["80", str(len(venues)), *_flat(rows)]
 
 

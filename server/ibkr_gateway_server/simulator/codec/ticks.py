@@ -57,8 +57,16 @@ def market_depth_l2(
 
 
 def histogram(req_id: int, rows: Sequence[tuple[float, int]]) -> list[str]:
-    """89: units traded at each price. Their number is an integer: clients read it as one."""
-    return ["89", str(req_id), str(len(rows)), *(text for price, size in rows for text in (plain(price), str(size)))]
+    """89: units traded at each price. Their number is an integer: clients read it as one. Prices have two decimals at
+    least, as captured."""
+    texts = (text for price, size in rows for text in (_decimals(price), str(size)))
+    return ["89", str(req_id), str(len(rows)), *texts]
+
+
+def _decimals(price: float) -> str:
+    text = plain(price)
+    whole, _, rest = text.partition(".")
+    return f"{whole}.{rest:0<2}"
 
 
 def _quote(tick: Tick) -> list[str]:

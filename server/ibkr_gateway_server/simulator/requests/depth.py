@@ -9,7 +9,7 @@ from ibkr_gateway_server.simulator.codec import reference
 from ibkr_gateway_server.simulator.codec.requests import read_contract
 from ibkr_gateway_server.simulator.feeds.depth import BookKind, Depth
 from ibkr_gateway_server.simulator.listings import FIXED, Listing
-from ibkr_gateway_server.simulator.market.book import OPTION_VENUES
+from ibkr_gateway_server.simulator.market.book import venues_of
 from ibkr_gateway_server.simulator.requests.contracts import one_contract
 from ibkr_gateway_server.simulator.requests.permissions import DUPLICATE_ID, not_subscribed
 from ibkr_gateway_server.simulator.wire import Fields
@@ -93,7 +93,8 @@ def _kind_of(listing: Listing, exchange: str, *, is_smart: bool) -> BookKind | N
 
 def _made_of(listing: Listing) -> str:
     """The venues of a SMART book: those with a whole book, and those with the best row alone."""
-    is_stock = listing.sec_type == "STK"
-    groups = {"Depth": venues.WHOLE_BOOKS if is_stock else OPTION_VENUES, "Top": venues.TOPS if is_stock else ()}
+    is_american = venues.bbo_code(listing) == venues.STOCK_CODE
+    whole, tops = (venues.WHOLE_BOOKS, venues.TOPS) if is_american else (venues_of(listing), ())
+    groups = {"Depth": whole, "Top": tops}
     told = (f"{label}: {'; '.join(names)}; " for label, names in groups.items() if names)
     return f"Exchanges - {''.join(told)}"

@@ -12,6 +12,7 @@ from ibkr_gateway_server.simulator.codec.requests import read_contract
 from ibkr_gateway_server.simulator.feeds.ticks import TickByTick
 from ibkr_gateway_server.simulator.history import BadRequest
 from ibkr_gateway_server.simulator.listings import Listing
+from ibkr_gateway_server.simulator.market import scramble
 from ibkr_gateway_server.simulator.past_ticks import News, PastTicks
 from ibkr_gateway_server.simulator.requests.contracts import one_contract
 from ibkr_gateway_server.simulator.requests.history import FIRST
@@ -129,7 +130,7 @@ def histogram(session: Session, fields: Fields) -> None:
 def _traded_at(
     session: Session, listing: Listing, duration: str, end: float, *, regular: bool
 ) -> list[tuple[float, int]]:
-    """How much was traded at each price, the lowest first. Raises BadRequest.
+    """How much was traded at each price, in no order, as captured. Raises BadRequest.
 
     Of each part of a span, all that was traded in it counts for its last price.
     """
@@ -144,7 +145,8 @@ def _traded_at(
             for part, until in itertools.pairwise(edges):
                 if int(until) > int(part):
                     traded[market.bar(listing, until - 1.0, until).close] += market.volume(listing, part, until)
-    return sorted((price, size) for price, size in traded.items() if size)
+    rows = [(price, size) for price, size in traded.items() if size]
+    return sorted(rows, key=lambda row: scramble(round(row[0] * 1e6)))
 
 
 def _kind_shown(shown: str) -> int:

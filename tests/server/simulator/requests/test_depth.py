@@ -105,11 +105,20 @@ def test_a_smart_book_names_venues_and_says_which_it_is_made_of(talk: Talk) -> N
     assert "; Top: AMEX; " in notice[3]
 
 
+def test_a_smart_book_elsewhere_is_made_of_the_venues_there(talk: Talk) -> None:
+    subscribe(talk, con_id=900_000_001, exchange="SMART")
+    *rows, notice = talk.messages()
+    assert {fields[4] for fields in rows} <= set(notice[3].removeprefix("Exchanges - Depth: ").split("; "))
+    assert "IBIS; " in notice[3]
+    assert "Top" not in notice[3]
+
+
 def test_messages_are_of_the_kind_of_book(talk: Talk) -> None:
     subscribe(talk, 1, smart=0, **ISLAND)
     subscribe(talk, 2, smart=0, **EURUSD)
+    subscribe(talk, 3, smart=0, con_id=900_000_001, exchange="IBIS")
     kinds = {(fields[0], fields[2]) for fields in talk.messages()}
-    assert kinds == {("13", "1"), ("12", "2")}
+    assert kinds == {("13", "1"), ("12", "2"), ("12", "3")}
 
 
 @pytest.mark.parametrize(
@@ -167,6 +176,7 @@ def test_venues_with_depth_are_told(talk: Talk) -> None:
     assert len(rows) == int(message[1]) > 10
     assert ["NASDAQ", "STK", "", "Deep2", "2147483647"] in rows
     assert ["CME", "FUT", "", "Deep", "2147483647"] in rows
+    assert ["IDEALPRO", "CASH", "", "Deep", "4"] in rows
 
 
 def test_while_the_exchanges_are_closed_there_are_no_components() -> None:

@@ -10,7 +10,7 @@ from tests.server.simulator.conftest import NOW, Talk
 from tests.server.simulator.requests.test_contracts import contract
 
 AAPL = {"con_id": 265598, "exchange": "SMART"}
-ALL = "BRFG+BRFUPDN+DJNL"
+ALL = "BRFG+BRFUPDN+DJ-N+DJ-RT+DJ-RTA+DJ-RTE+DJ-RTG+DJNL"
 
 
 def headlines(
@@ -32,7 +32,7 @@ def line(talk: Talk, req_id: int = 1, generic: str = "mdoff,292") -> list[list[s
 def test_providers_say_that_they_are_simulated(talk: Talk) -> None:
     talk.ask("85")
     (answer,) = talk.messages()
-    assert answer[:2] == ["85", "3"]
+    assert answer[:2] == ["85", "8"]
     assert "+".join(answer[2::2]) == ALL
     assert all("Simulated" in name for name in answer[3::2])
 
@@ -58,8 +58,8 @@ def test_headlines_of_a_span_are_those_in_it(talk: Talk, form: str) -> None:
 
 
 def test_headlines_of_one_provider_are_its_own(talk: Talk) -> None:
-    rows, _ = headlines(talk, "DJNL", count=50)
-    assert {row[1] for row in rows} == {"DJNL"}
+    rows, _ = headlines(talk, "DJ-RTG", count=50)
+    assert {row[1] for row in rows} == {"DJ-RTG"}
 
 
 def test_an_article_is_found_by_its_headline(talk: Talk) -> None:
@@ -111,9 +111,9 @@ def test_a_line_of_news_begins_with_the_latest_and_tells_each_headline_once(talk
 
 
 def test_a_line_may_have_prices_and_the_news_of_some_providers(talk: Talk) -> None:
-    messages = line(talk, generic="292:BRFG+DJNL")
+    messages = line(talk, generic="292:BRFG+DJ-N")
     assert {"1", "2", "84"} <= {fields[0] for fields in messages}
-    assert {fields[3] for fields in messages if fields[0] == "84"} <= {"BRFG", "DJNL"}
+    assert {fields[3] for fields in messages if fields[0] == "84"} <= {"BRFG", "DJ-N"}
 
 
 def tape(talk: Talk, symbol: str = "BRFG:BRFG_ALL", exchange: str = "BRFG") -> list[list[str]]:
@@ -125,7 +125,7 @@ def tape(talk: Talk, symbol: str = "BRFG:BRFG_ALL", exchange: str = "BRFG") -> l
 def test_the_broad_tape_has_the_headlines_of_one_provider_about_every_stock(talk: Talk) -> None:
     told = tape(talk)
     assert [fields[0] for fields in told] == ["84"] * 5
-    talk.wait(8 * 3600, step=600.0)
+    talk.wait(24 * 3600, step=600.0)
     told += talk.messages()
     times = [int(fields[2]) for fields in told]
     assert times == sorted(times)
