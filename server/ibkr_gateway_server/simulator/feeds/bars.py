@@ -12,6 +12,8 @@ from ibkr_gateway_server.simulator.listings import Listing
 from ibkr_gateway_server.simulator.market import Market
 
 REAL_TIME_BAR_S = 5
+# A clock that jumps, as after a machine's sleep, does not bring all that was missed.
+MOST_S = 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,21 +31,32 @@ class BarDate:
 
 @dataclass(slots=True)
 class RealTimeBars:
-    """One reqRealTimeBars: a bar of five seconds when it has ended."""
+    """One reqRealTimeBars: a bar of five seconds when it has ended, while the market is open or in regular hours."""
 
     req_id: int
     listing: Listing
     shown: str
+    regular: bool
     next_time: int
 
     def changes(self, market: Market, now: float) -> Iterator[list[str]]:
         """The bars that have ended."""
+        if now - self.next_time > MOST_S:
+            self.next_time = math.floor((now - MOST_S) / REAL_TIME_BAR_S) * REAL_TIME_BAR_S
         while now >= self.next_time:
             start, self.next_time = self.next_time - REAL_TIME_BAR_S, self.next_time + REAL_TIME_BAR_S
+            if not self._is_shown(market, start):
+                continue
             bar = market.bar(self.listing, start, start + REAL_TIME_BAR_S, self.shown)
             prices = (bar.open, bar.high, bar.low, bar.close)
             traded = (bar.volume, bar.wap, bar.count) if self.shown == "TRADES" else (-1, -1.0, -1)
             yield messages.real_time_bar(self.req_id, start, prices, *traded)
+
+    def _is_shown(self, market: Market, start: float) -> bool:
+        if not self.regular:
+            return market.is_open(self.listing, start)
+        session = market.hours.session_at(self.listing, start, outside_rth=False)
+        return session is not None and session[0] <= start
 
 
 @dataclass(slots=True)

@@ -77,8 +77,8 @@ def _premium(look: Look) -> float | None:
 
 def _last_regular(look: Look) -> float | None:
     """The last price of regular hours."""
-    session = hours.regular_session(look.listing, hours.midnight_of(look.listing, look.now))
-    if session is not None and session[0] <= look.now < session[1]:
+    session = look.market.hours.session_at(look.listing, look.now, outside_rth=False)
+    if session is not None and session[0] <= look.now:
         return look.prices.last
     close = hours.last_close(look.listing, look.now)
     return look.market.bar(look.listing, close - 1.0, close).close

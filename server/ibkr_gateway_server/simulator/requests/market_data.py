@@ -160,7 +160,7 @@ def subscribe_real_time_bars(session: Session, fields: Fields) -> None:
     req_id, query = fields.integer(), read_contract(fields)
     # Whatever size is asked for, bars are of five seconds: live gateways ignore it.
     fields.skip()
-    shown = fields.text()
+    shown, regular = fields.text(), fields.flag()
     if session.feeds.find(RealTimeBars, req_id) is not None:
         session.error(req_id, 322, permissions.DUPLICATE_ID)
         return
@@ -178,7 +178,7 @@ def subscribe_real_time_bars(session: Session, fields: Fields) -> None:
         session.error(req_id, 420, f"Invalid Real-time Query:{refusal}")
         return
     first = math.floor(session.gateway.now / REAL_TIME_BAR_S) * REAL_TIME_BAR_S + REAL_TIME_BAR_S
-    session.feeds.start(RealTimeBars(req_id, listing, shown, first))
+    session.feeds.start(RealTimeBars(req_id, listing, shown, regular, first))
 
 
 def _real_time_refusal(session: Session, listing: Listing, exchange: str, shown: str) -> str:

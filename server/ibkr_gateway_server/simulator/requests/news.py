@@ -37,6 +37,9 @@ def historical(session: Session, fields: Fields) -> None:
     gateway = session.gateway
     listing = gateway.catalogue.by_id(con_id)
     now = gateway.now
+    if start is not None and end is not None and start > end:
+        # Clients have been seen to give the bounds either way round.
+        start, end = end, start
     before = now if end is None else min(end, now)
     after = max(now - KEPT_S, 0.0 if start is None else start)
     found = (

@@ -376,6 +376,29 @@ def test_five_second_bars_that_cannot_be_are_refused(
     assert [fields[1:3] for fields in talk.messages()] == [[ID, code]]
 
 
+def test_five_second_bars_come_while_the_market_is_open_or_in_regular_hours_alone() -> None:
+    before_opening = NOW - 6 * 3600 - 60
+    talk = Talk(Gateway(7, ("DU1234567",), before_opening, Behaviour(always_open=False)), now=before_opening)
+    talk.messages()
+    for req_id, regular in (("1", 0), ("2", 1)):
+        talk.ask("50", "3", req_id, *contract(**AAPL), "5", "TRADES", regular, "")
+    talk.wait(7 * 3600, step=300.0)
+    starts: dict[str, list[int]] = {"1": [], "2": []}
+    for fields in talk.heard("50"):
+        starts[fields[2]].append(int(fields[3]))
+    # From four in the morning in New York on, and from half past nine.
+    assert starts["1"][0] == NOW - 6 * 3600
+    assert starts["2"][0] == NOW - 1800
+    assert starts["1"][-1] == starts["2"][-1]
+    assert [later - start for start, later in itertools.pairwise(starts["1"])] == [5] * (len(starts["1"]) - 1)
+
+
+def test_a_clock_that_jumps_does_not_bring_a_day_of_bars(talk: Talk) -> None:
+    talk.ask("50", "3", "1", *contract(**AAPL), "5", "TRADES", "0", "")
+    talk.wait(86400.0, step=86400.0)
+    assert 0 < len(talk.heard("50")) <= 721
+
+
 def test_with_pacing_the_sixty_first_bars_of_ten_minutes_are_refused() -> None:
     talk = Talk(Gateway(7, ("DU1234567",), NOW, Behaviour(enforces_pacing=True)))
     talk.messages()

@@ -52,6 +52,7 @@ def test_headlines_of_a_span_are_those_in_it(talk: Talk, form: str) -> None:
     rows, has_more = headlines(talk, count=300)
     begin, end = (datetime.fromtimestamp(NOW - hours * 3600, UTC) for hours in (48, 24))
     within, _ = headlines(talk, start=begin.strftime(form), end=end.strftime(form), count=300)
+    assert headlines(talk, start=end.strftime(form), end=begin.strftime(form), count=300)[0] == within
     assert within == [row for row in rows if f"{begin:%Y-%m-%d %H:%M:%S}" < row[0] <= f"{end:%Y-%m-%d %H:%M:%S}.0"]
     assert 15 < len(within) < 48
     assert has_more
