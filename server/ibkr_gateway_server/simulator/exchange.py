@@ -159,6 +159,9 @@ class Exchange:
 
     def _acknowledged(self, order: Order) -> None:
         floor, terms = self._floor, order.terms
+        if order.status == "PendingCancel":
+            floor.audience.order_changed(order)
+            return
         warnings, order.notices = order.notices, []
         is_hopeless = terms.tif in IMMEDIATE and not order.why_held and not self._takes(order)
         if is_hopeless and terms.tif == "FOK":
@@ -171,7 +174,7 @@ class Exchange:
         if any(code == 399 for code, _ in warnings):
             # Captured: the state once more after the warning.
             floor.audience.order_changed(order)
-        if order.is_done or order.status == "PendingCancel":
+        if order.is_done:
             return
         if order.is_cancel_asked:
             self._ask_exchange(order)
@@ -334,19 +337,14 @@ class Exchange:
         if order.remaining <= 0:
             # Nothing is left to do: as by FIX, an order for no more than it has is filled.
             order.terms = replace(terms, quantity=order.filled)
-            self._plan(floor.behaviour.acknowledge_s, self._reduced_to_filled, order)
+            self._end(order, "Filled", f"Filled Size: {order.filled:g}")
+            floor.audience.order_changed(order)
+            self._free_children(order)
             return
         self._hold(order)
         if order.why_held:
             order.status = "PreSubmitted"
         self._plan(floor.behaviour.acknowledge_s, self._acknowledged, order)
-
-    def _reduced_to_filled(self, order: Order) -> None:
-        self._end(order, "Filled", f"Filled Size: {order.filled:g}")
-        self._floor.audience.order_changed(order)
-        self._free_children(order)
-        if order.is_cancel_asked:
-            self._cancel_heard(order)
 
     # Ends.
 

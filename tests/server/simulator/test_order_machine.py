@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from ibkr_gateway_server.simulator.acceptance import OrderRefused
 from ibkr_gateway_server.simulator.behaviour import Behaviour
 from ibkr_gateway_server.simulator.gateway import Gateway
 
@@ -18,6 +20,10 @@ AAPL = 265598
 TERMINAL = {"Filled", "Cancelled", "ApiCancelled", "Inactive"}
 STATUSES = TERMINAL | {"PreSubmitted", "Submitted", "PendingCancel"}
 CANCEL = ("", "", "2147483647")
+KINDS = [
+    *("MKT", "LMT", "STP", "STP LMT", "TRAIL", "TRAIL LIMIT", "MIT", "LIT", "MTL", "LOC", "MOC"),
+    *("REL", "PEG MKT", "PEG MID", "MIDPRICE"),
+]
 
 
 @dataclass
@@ -40,13 +46,14 @@ class OrderMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.gateway = Gateway(7, ("DU1234567",), NOW, Behaviour())
+        self.gateway = Gateway(7, ("DU1234567",), NOW, Behaviour(hard_to_borrow=frozenset({"AAPL"}), locate_s=0.1))
         listing = self.gateway.catalogue.by_id(AAPL)
         assert listing is not None
         self.listing = listing
         self.start = self.held()
         self.talk = Talk(self.gateway)
         self.talk.messages()
+        self.other = Talk(self.gateway, client_id=2)
         self.told: dict[int, Told] = defaultdict(Told)
         self.terms: dict[int, dict[str, Any]] = {}
         self.kinds: dict[str, int] = {}
@@ -74,16 +81,17 @@ class OrderMachine(RuleBasedStateMachine):
 
     @rule(
         action=st.sampled_from(["BUY", "SELL"]),
-        kind=st.sampled_from(["MKT", "LMT", "STP", "TRAIL", "MIT", "MTL", "REL", "MIDPRICE", "PEG MKT"]),
+        kind=st.sampled_from(KINDS),
         quantity=st.sampled_from([1, 100, 3000]),
         offset=st.sampled_from([-3.0, -0.02, 0.0, 0.02, 3.0]),
         tif=st.sampled_from(["DAY", "GTC", "IOC", "FOK"]),
         transmit=st.sampled_from([1, 1, 1, 0]),
     )
     def place_one(self, action: str, kind: str, quantity: int, offset: float, tif: str, transmit: int) -> None:
-        aux = {"TRAIL": "1.00", "STP": self.near(offset), "MIT": self.near(offset), "PEG MKT": "0.05"}.get(kind, "")
-        limit = self.near(offset) if kind == "LMT" else ""
-        terms = {"order_type": kind, "quantity": quantity, "limit": limit, "aux": aux}
+        aux = {"TRAIL": "1.00", "TRAIL LIMIT": "1.00", "PEG MKT": "0.05"}.get(kind, "")
+        aux = self.near(offset) if kind in ("STP", "STP LMT", "MIT", "LIT") else aux
+        limit = self.near(offset) if kind in ("LMT", "STP LMT", "LIT", "LOC") else ""
+        terms = {"order_type": kind, "quantity": quantity, "limit": limit, "aux": aux, "limit_offset": "0.02"}
         self.place(action=action, tif=tif, transmit=transmit, **terms)
 
     @rule(
@@ -131,13 +139,46 @@ class OrderMachine(RuleBasedStateMachine):
     def cancel(self, data: st.DataObject) -> None:
         self.talk.ask("4", data.draw(st.sampled_from(sorted(self.terms))), *CANCEL)
 
+    @precondition(lambda self: self.terms)
+    @rule(data=st.data())
+    def another_client_cancels(self, data: st.DataObject) -> None:
+        self.other.now = self.talk.now
+        self.other.ask("4", data.draw(st.sampled_from(sorted(self.terms))), *CANCEL)
+
+    @precondition(lambda self: self.gateway.open_orders())
+    @rule(data=st.data(), quantity=st.sampled_from([1, 500]), ends=st.booleans())
+    def somebody_changes_or_cancels_by_hand(self, data: st.DataObject, quantity: int, ends: bool) -> None:
+        orders = self.gateway.open_orders()
+        perm_id = orders[data.draw(st.integers(0, len(orders) - 1))].perm_id
+        with suppress(OrderRefused):
+            if ends:
+                self.gateway.cancel_manually(perm_id)
+            else:
+                self.gateway.modify_manually(perm_id, quantity=quantity)
+
+    @precondition(lambda self: self.executions)
+    @rule(by=st.sampled_from([-0.5, 0.25]))
+    def the_exchange_corrects_the_last_fill(self, by: float) -> None:
+        last = self.gateway.executions[-1]
+        self.gateway.correct_execution(last.execution_id, last.price + by)
+
+    @rule()
+    def come_back(self) -> None:
+        # What happens while nobody is there is told to nobody.
+        self.talk.wait(0.001)
+        self.nothing_said_breaks_the_order_of_things()
+        self.talk.session.close()
+        now = self.talk.now
+        self.talk = Talk(self.gateway, now=now)
+        self.talk.ask("5", "1")
+
     @rule()
     def cancel_all(self) -> None:
         self.talk.ask("58", "", "2147483647")
 
-    @rule(seconds=st.sampled_from([0.001, 0.006, 0.03, 0.3, 3.0]))
+    @rule(seconds=st.sampled_from([0.001, 0.006, 0.03, 0.3, 3.0, 60_000.0]))
     def pass_time(self, seconds: float) -> None:
-        self.talk.wait(seconds, step=0.25)
+        self.talk.wait(seconds, step=max(0.25, seconds / 10))
 
     @rule(by=st.sampled_from([-1.5, -0.05, 0.05, 1.5]))
     def move_market(self, by: float) -> None:
@@ -199,6 +240,10 @@ class OrderMachine(RuleBasedStateMachine):
         told = self.told[order_id]
         assert told.perm_id, "a fill before its order"
         assert execution_id not in self.executions, "two executions with one id"
+        if not execution_id.endswith(".01"):
+            assert execution_id[:-2] + "01" in self.executions, "a correction of nothing"
+            self.executions[execution_id] = order_id
+            return
         assert told.status not in TERMINAL - {"Filled"}, "a fill after the end"
         if told.status == "Filled":
             assert told.executed + shares <= told.filled, "a fill after the order was full"
