@@ -27,12 +27,6 @@ class Behaviour:
     """True: the market trades around the clock, so that it moves whenever someone looks. False: it has the exchanges'
     hours and holidays."""
 
-    chunk_bytes: int = 0
-    """Above 0: all that is sent goes out in pieces of so many bytes. 0: in the pieces of a live gateway."""
-
-    clock_skew_s: float = 0.0
-    """How far its clock is from the market's, in what it answers to reqCurrentTime."""
-
     enforces_pacing: bool = False
     """True: more than 50 messages in a second end the connection with error 100. False: they are taken, as by a gateway
     that is set to pace its clients instead."""

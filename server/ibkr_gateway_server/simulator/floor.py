@@ -30,7 +30,7 @@ class Listener(Protocol):
     def executed(self, execution: Execution) -> None: ...
     def commission_reported(self, execution: Execution) -> None: ...
     def position_changed(self, account: str, listing: Listing) -> None: ...
-    def order_error(self, req_id: int, code: int, text: str) -> None: ...
+    def error(self, req_id: int, code: int, text: str) -> None: ...
 
 
 class Audience:
@@ -64,7 +64,7 @@ class Audience:
     def error(self, order: Order, code: int, text: str) -> None:
         """An error or a warning about an order."""
         for session in self.of(order):
-            session.order_error(order.order_id, code, text)
+            session.error(order.order_id, code, text)
 
     def tell(self, order: Order, what: Callable[[Listener], None]) -> None:
         """Anything else about an order."""

@@ -7,7 +7,7 @@ gateway would tell. What it does follows from its seed, the time it starts at, a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -24,7 +24,6 @@ from ibkr_gateway_server.simulator.faults import Faults
 from ibkr_gateway_server.simulator.floor import Audience, Floor, Listener
 from ibkr_gateway_server.simulator.hours import TradingHours
 from ibkr_gateway_server.simulator.instruments import Catalogue, ContractQuery
-from ibkr_gateway_server.simulator.link import Link
 from ibkr_gateway_server.simulator.listings import FIXED, Listing
 from ibkr_gateway_server.simulator.market import QUOTES_PER_S, Market, Tape
 from ibkr_gateway_server.simulator.opening import opening_ledgers
@@ -52,8 +51,7 @@ class Gateway:
     ) -> None:
         self.seed = seed
         self.behaviour = behaviour or Behaviour()
-        self.faults = Faults(seed)
-        self.link = Link()
+        self.faults = Faults()
         self.trading_hours = TradingHours(always=self.behaviour.always_open)
         self.market = Market(seed, self.trading_hours, tape)
         for listing in FIXED:
@@ -102,10 +100,6 @@ class Gateway:
         if self._is_moved:
             self._is_moved = False
             self._exchange.look()
-
-    def later(self, delay_s: float, act: Callable[[], None]) -> None:
-        """Do this so many seconds from now."""
-        self._agenda.later(delay_s, act)
 
     def look_again(self) -> None:
         """The market has been moved by hand: look at every working order."""

@@ -9,20 +9,19 @@ from __future__ import annotations
 
 import re
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from enum import Enum
 
 from ibkr_gateway_server.simulator.behaviour import MIN_CLIENT_VERSION
 from ibkr_gateway_server.simulator.codec import messages, orders
-from ibkr_gateway_server.simulator.faults import HANDSHAKE, OnRequest, Rule
+from ibkr_gateway_server.simulator.faults import Fault
 from ibkr_gateway_server.simulator.feeds import Feeds
 from ibkr_gateway_server.simulator.gateway import Gateway
 from ibkr_gateway_server.simulator.listings import Listing
 from ibkr_gateway_server.simulator.orders import Execution, Order
-from ibkr_gateway_server.simulator.outbox import Outbox
 from ibkr_gateway_server.simulator.requests import HANDLERS
 from ibkr_gateway_server.simulator.requests.accounts import tell_position
-from ibkr_gateway_server.simulator.wire import Fields, FrameReader, ProtocolError, UnreadableRequest, split
+from ibkr_gateway_server.simulator.wire import Fields, FrameReader, ProtocolError, UnreadableRequest, frame, split
 
 _VERSIONS = re.compile(rb"v(\d{1,4})(?:\.\.(\d{1,4}))?(?: .*)?", re.DOTALL)
 
@@ -63,10 +62,8 @@ class Session:
         self._counts = counts if counts is not None else Counter()
         self._arrivals: deque[float] = deque(maxlen=MESSAGES_PER_SECOND + 1)
         self._reader = FrameReader()
-        self._outbox = Outbox(gateway.faults, gateway.later)
-        # Callbacks of orders that wait until the link to IBKR is back.
-        self._untold: list[list[str]] = []
-        self._frozen_until = 0.0
+        self._pieces: list[bytes] = []
+        self._piece: list[bytes] = []
         self.is_aborted = False
 
     @property
@@ -80,24 +77,21 @@ class Session:
             return
         self.gateway.advance(now)
         self._reader.feed(data)
-        self._read_on()
+        try:
+            self._read()
+        except ProtocolError:
+            self.close()
 
     def advance(self) -> None:
         """Send what is new since the last look: ticks, bars, P&L."""
-        self._read_on()
-        if self.stage is Stage.RUNNING:
-            link = self.gateway.link
-            self.send(*self.feeds.changes(self.gateway.market, self.gateway.now, market_data=link.has_market_data))
+        if self.stage is not Stage.RUNNING:
+            return
+        self.send(*self.feeds.changes(self.gateway.market, self.gateway.now))
 
     def take(self) -> list[bytes]:
         """Bytes to send; each piece goes out by itself."""
-        if self.is_frozen:
-            return []
-        pieces = self._outbox.take(self.gateway.behaviour.chunk_bytes)
-        if self._outbox.breaks:
-            self.abort()
-        elif self._outbox.ends:
-            self.close()
+        self._cut()
+        pieces, self._pieces = self._pieces, []
         return pieces
 
     def close(self) -> None:
@@ -110,22 +104,15 @@ class Session:
         """End it as a crash does: nothing more goes out."""
         self.close()
         self.is_aborted = True
-        self._outbox.clear()
-
-    @property
-    def is_frozen(self) -> bool:
-        """True while it neither reads nor writes, as behind a cable that has been pulled."""
-        return self.gateway.now < self._frozen_until
-
-    def freeze(self, seconds: float) -> None:
-        """Neither read nor write for so long."""
-        self._frozen_until = self.gateway.now + seconds
+        self._piece, self._pieces = [], []
 
     def send(self, *messages_: Iterable[str]) -> None:
         """Queue messages; all of one look go out in one piece."""
+        faults = self.gateway.faults
         for message in messages_:
             fields = list(message)
-            self._outbox.put(fields, int(fields[0]), self.gateway.now)
+            if not faults.loses(fields[0]):
+                self._piece.append(frame(fields))
 
     def error(self, req_id: int, code: int, text: str) -> None:
         """Send an error or a notice."""
@@ -136,26 +123,18 @@ class Session:
         if self.stage is Stage.RUNNING:
             self.error(-1, code, text)
 
-    def tell_waiting(self) -> None:
-        """The link to IBKR is back: tell what has happened to orders meanwhile."""
-        waiting, self._untold = self._untold, []
-        self.send(*waiting)
-
-    def _read_on(self) -> None:
-        """Read what has arrived. What is malformed ends the connection."""
-        if self.is_closed or self.is_frozen:
-            return
-        try:
-            self._read()
-        except ProtocolError:
-            self.close()
+    def _cut(self) -> None:
+        """What is said from here on goes out by itself."""
+        if self._piece:
+            self._pieces.append(b"".join(self._piece))
+            self._piece = []
 
     def _read(self) -> None:
         if self.stage is Stage.HELLO and not self._hello():
             return
         for payload in self._reader.payloads():
             self._payload(payload)
-            if self.is_closed or self.is_frozen:
+            if self.is_closed:
                 break
 
     def _hello(self) -> bool:
@@ -179,58 +158,29 @@ class Session:
         versions = _VERSIONS.fullmatch(payload)
         if versions is None:
             raise ProtocolError("no version range")
-        rule = self.gateway.faults.request(HANDSHAKE, -1, self.gateway.now)
-        if rule is not None and self._goes_wrong(rule, lambda: self._agree_to(versions)):
-            return
-        self._agree_to(versions)
-
-    def _agree_to(self, versions: re.Match[bytes]) -> None:
         version = min(int(versions[2] or versions[1]), self.gateway.behaviour.max_version)
         if version < MIN_CLIENT_VERSION or version < int(versions[1]):
             self.close()
             return
-        self.version = self._outbox.version = version
+        self.version = version
         self.stage = Stage.AGREED
         # This reply goes out alone: a client that reads it discards whatever came with it.
-        self._outbox.put([str(version), messages.connection_time(self.gateway.now)], HANDSHAKE, self.gateway.now)
-        self._outbox.cut()
+        self.send([str(version), messages.connection_time(self.gateway.now)])
+        self._cut()
 
     def _message(self, fields: list[str]) -> None:
         if not fields or len(fields[0]) > 9 or not (fields[0].isascii() and fields[0].isdigit()):
             raise ProtocolError("no message id")
         message_id = int(fields[0])
         self._counts[message_id] += 1
-        gateway = self.gateway
-        rule = gateway.faults.request(message_id, self.client_id, gateway.now)
-        if self._is_too_fast():
-            return
-        if rule is not None and self._goes_wrong(rule, lambda: self._late(message_id, fields), fields):
-            return
-        if gateway.link.answers(message_id):
-            self._answer(message_id, Fields(fields[1:]))
-        if rule is not None and rule.effect is OnRequest.DISCONNECT_AFTER:
+        fault = self.gateway.faults.take(message_id)
+        if fault is Fault.DISCONNECT_BEFORE:
             self.abort()
-
-    def _late(self, message_id: int, fields: list[str]) -> None:
-        """What a request does after a delay, if the connection lasts until then."""
-        if not self.is_closed:
-            self._answer(message_id, Fields(fields[1:]))
-
-    def _goes_wrong(self, rule: Rule, act: Callable[[], None], fields: Sequence[str] = ()) -> bool:
-        """Whether a fault keeps a request from taking effect now."""
-        if rule.effect is OnRequest.DISCONNECT_AFTER:
-            return False
-        if rule.effect is OnRequest.DISCONNECT_BEFORE:
+        if fault in (Fault.LOSE, Fault.DISCONNECT_BEFORE) or self._is_too_fast():
+            return
+        self._answer(message_id, Fields(fields[1:]))
+        if fault is Fault.DISCONNECT_AFTER:
             self.abort()
-        elif rule.effect is OnRequest.DELAY:
-            self.gateway.later(rule.delay_s, act)
-        elif rule.effect is OnRequest.FREEZE:
-            self.freeze(rule.delay_s or float("inf"))
-        elif rule.effect is OnRequest.REFUSE:
-            self.error(_id_of(fields), rule.code, rule.text)
-            if fields and fields[0] == str(START_API):
-                self.close()
-        return True
 
     def _answer(self, message_id: int, fields: Fields) -> None:
         handler = HANDLERS.get(message_id)
@@ -267,7 +217,7 @@ class Session:
             self.error(-1, 326, "Unable to connect as the client id is already in use. Retry with a unique client id.")
             self.close()
             return
-        self.client_id = self._outbox.client_id = client_id
+        self.client_id = client_id
         self.stage = Stage.RUNNING
         self.gateway.sessions.append(self)
         self._repeat_open_orders()
@@ -286,52 +236,30 @@ class Session:
 
     def order_bound(self, order: Order) -> None:
         """orderBound: an order that was placed by hand has an id from now on."""
-        self.tell(orders.order_bound(order))
+        self.send(orders.order_bound(order))
 
     def order_opened(self, order: Order) -> None:
         """openOrder alone."""
-        self.tell(orders.open_order(self.version, order))
+        self.send(orders.open_order(self.version, order))
 
     def order_changed(self, order: Order) -> None:
         """openOrder and orderStatus."""
-        self.tell(orders.open_order(self.version, order), orders.order_status(order))
+        self.send(orders.open_order(self.version, order), orders.order_status(order))
 
     def status_changed(self, order: Order) -> None:
         """orderStatus alone. A cancelled order's carries the id of the client that cancelled it."""
-        self.tell(orders.order_status(order, order.cancelled_by))
+        self.send(orders.order_status(order, order.cancelled_by))
 
     def executed(self, execution: Execution) -> None:
         """execDetails under no request."""
-        self.tell(orders.exec_details(self.version, -1, execution))
+        self.send(orders.exec_details(self.version, -1, execution))
 
     def commission_reported(self, execution: Execution) -> None:
         """commissionReport."""
         currency = execution.order.listing.currency
         report = (execution.execution_id, execution.commission, currency, execution.realized_pnl)
-        self.tell(messages.commission_report(*report))
-
-    def order_error(self, order_id: int, code: int, text: str) -> None:
-        """An error or a warning about an order."""
-        self.tell(messages.error(self.version, order_id, code, text, self.gateway.now))
-
-    def tell(self, *messages_: list[str]) -> None:
-        """Send callbacks of orders, or keep them until the link to IBKR is back."""
-        if self.gateway.link.holds_orders:
-            self._untold += messages_
-        else:
-            self.send(*messages_)
+        self.send(messages.commission_report(*report))
 
     def position_changed(self, account: str, listing: Listing) -> None:
         """A position after a fill, to those who follow positions."""
         tell_position(self, account, listing)
-
-
-# Requests that have a version before their id.
-_VERSIONED = frozenset({1, 2, 7, 9, 10, 11, 21, 23, 25, 50, 51, 54, 55, 56, 57, 62, 63, 74, 75, 76, 77})
-
-
-def _id_of(fields: Sequence[str]) -> int:
-    """The id that a request's error is told under; -1 where it has none."""
-    place = 2 if fields and int(fields[0]) in _VERSIONED else 1
-    text = fields[place] if len(fields) > place else ""
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 11 else -1

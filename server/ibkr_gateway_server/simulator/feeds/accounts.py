@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
 
 from ibkr_gateway_server.simulator.account_values import Row
 from ibkr_gateway_server.simulator.codec import contracts, messages
@@ -54,7 +53,6 @@ class _Sent:
 class Balances:
     """One reqAccountSummary or reqAccountUpdatesMulti: `rows` gives an account's, `spell` a row's message."""
 
-    is_market_data: ClassVar[bool] = False
     req_id: int
     ledgers: Ledgers
     rows: Callable[[], Iterator[tuple[str, list[Row]]]]
@@ -82,7 +80,6 @@ class UpdatesMulti(Balances):
 class AccountUpdates:
     """reqAccountUpdates, of one account at a time: values, portfolio, time."""
 
-    is_market_data: ClassVar[bool] = False
     ledger: Ledger
     valuation: Valuation
     rows: Callable[[Ledger], list[Row]]
@@ -115,7 +112,6 @@ class AccountUpdates:
 class Positions:
     """reqPositions (no request id, every account) or one reqPositionsMulti: all of them, then what a fill changes."""
 
-    is_market_data: ClassVar[bool] = False
     ledgers: Ledgers
     req_id: int = -1
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
 
 from ibkr_gateway_server.simulator import history
 from ibkr_gateway_server.simulator.codec import messages
@@ -34,7 +33,6 @@ class BarDate:
 class RealTimeBars:
     """One reqRealTimeBars: a bar of five seconds when it has ended, while the market is open or in regular hours."""
 
-    is_market_data: ClassVar[bool] = True
     req_id: int
     listing: Listing
     shown: str
@@ -65,7 +63,6 @@ class RealTimeBars:
 class LiveBars:
     """A historical request that keeps up to date: its growing bar, and each one once more when it has ended."""
 
-    is_market_data: ClassVar[bool] = True
     req_id: int
     listing: Listing
     size: str

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import ClassVar
 
 from ibkr_gateway_server.simulator.codec.ticks import (
     ASK_SIDE,
@@ -36,7 +35,6 @@ class Depth:
     """One book. Rows are changed in place, and added and taken away at the tail: so that clients that shift rows at
     an insert and those that do not agree."""
 
-    is_market_data: ClassVar[bool] = True
     req_id: int
     listing: Listing
     rows: int

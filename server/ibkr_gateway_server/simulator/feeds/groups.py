@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
 
 from ibkr_gateway_server.simulator.market import Market
 
@@ -15,7 +14,6 @@ GROUPS = (1, 2, 3, 4, 5, 6, 7)
 class GroupEvents:
     """One subscribeToGroupEvents, and what the group shows."""
 
-    is_market_data: ClassVar[bool] = False
     req_id: int
     group: int
     shown: str = "none"

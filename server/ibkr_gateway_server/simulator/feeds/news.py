@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
 
 from ibkr_gateway_server.simulator import news
 from ibkr_gateway_server.simulator.codec import reference
@@ -24,7 +23,6 @@ class Headlines:
     An empty set of providers means all of them.
     """
 
-    is_market_data: ClassVar[bool] = True
     req_id: int
     seed: int
     listings: tuple[Listing, ...]
@@ -53,7 +51,6 @@ class Headlines:
 class Bulletins:
     """reqNewsBulletins: a client has one such subscription, without an id."""
 
-    is_market_data: ClassVar[bool] = False
     told_until: float
     req_id: int = -1
 

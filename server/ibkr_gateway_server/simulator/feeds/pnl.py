@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import ClassVar
 
 from ibkr_gateway_server.simulator.codec import messages
 from ibkr_gateway_server.simulator.ledger import Ledger
@@ -20,7 +19,6 @@ class Pnl:
     """One reqPnL. Pairs of currencies are part of it, as in TWS while its virtual FX section is expanded: a gateway has
     no such section, so this is a guess."""
 
-    is_market_data: ClassVar[bool] = False
     req_id: int
     ledger: Ledger
     valuation: Valuation

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
 
 from ibkr_gateway_server.simulator import venues
 from ibkr_gateway_server.simulator.codec import messages
@@ -54,7 +53,6 @@ class Quotes:
     last prices of a closed market, if it wants them.
     """
 
-    is_market_data: ClassVar[bool] = True
     req_id: int
     listing: Listing
     is_delayed: bool

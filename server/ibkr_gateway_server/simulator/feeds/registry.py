@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Iterator
-from typing import ClassVar, Protocol, TypeVar, cast
+from typing import Protocol, TypeVar, cast
 
 from ibkr_gateway_server.simulator.market import Market
 
@@ -13,8 +13,6 @@ class Feed(Protocol):
     """What goes on after a request: it knows what it has sent, and says what is new at the next look."""
 
     req_id: int
-    is_market_data: ClassVar[bool]
-    """Whether it stops when market data does."""
 
     def changes(self, market: Market, now: float, /) -> Iterator[list[str]]:
         """Messages that are due."""
@@ -60,17 +58,9 @@ class Feeds:
         """When feeds of a kind were lately started: for requests whose pace is limited, which keep it."""
         return self._recent[kind]
 
-    def drop_market_data(self) -> None:
-        """End everything but what is told of accounts: it has been lost."""
+    def changes(self, market: Market, now: float) -> Iterator[list[str]]:
+        """What is new in all of them, in the order in which they were asked for."""
         for (kind, req_id), feed in list(self._feeds.items()):
-            if feed.is_market_data:
-                self.stop(kind, req_id)
-
-    def changes(self, market: Market, now: float, *, market_data: bool = True) -> Iterator[list[str]]:
-        """What is new in all of them, or in those of accounts alone, in the order in which they were asked for."""
-        for (kind, req_id), feed in list(self._feeds.items()):
-            if feed.is_market_data and not market_data:
-                continue
             yield from feed.changes(market, now)
             if self._ends and (end := self._ends.get((kind, req_id))) is not None and now >= end[0]:
                 yield end[1]

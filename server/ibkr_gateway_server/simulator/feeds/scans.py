@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from ibkr_gateway_server.simulator.codec import messages, reference
 from ibkr_gateway_server.simulator.instruments import Catalogue
@@ -21,7 +20,6 @@ NOTHING = "Historical Market Data Service query message:no items retrieved"
 class Scanning:
     """A scan's rows, told again when they are others."""
 
-    is_market_data: ClassVar[bool] = True
     req_id: int
     scan: Scan
     catalogue: Catalogue

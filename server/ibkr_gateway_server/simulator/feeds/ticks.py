@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
 
 from ibkr_gateway_server.simulator.codec import ticks
 from ibkr_gateway_server.simulator.listings import Listing
@@ -19,7 +18,6 @@ MOST_S = 60.0
 class TickByTick:
     """Every tick of one kind since the last look."""
 
-    is_market_data: ClassVar[bool] = True
     req_id: int
     listing: Listing
     news: News

@@ -161,10 +161,10 @@ def tell_position(session: Session, account: str, listing: Listing) -> None:
     holding = session.gateway.ledgers[account].holdings[listing.con_id]
     for feed in (*session.feeds.of(Positions), *session.feeds.of(PositionsMulti)):
         if account in feed.ledgers:
-            session.tell(feed.row(account, holding))
+            session.send(feed.row(account, holding))
     for updates in session.feeds.of(AccountUpdates):
         if updates.ledger.account == account:
-            session.tell(*updates.of_position(holding))
+            session.send(*updates.of_position(holding))
 
 
 def _start(session: Session, feed: Balances, end: list[str]) -> None:

@@ -21,11 +21,11 @@ def managed_accounts(session: Session, _fields: Fields) -> None:
 
 
 def current_time(session: Session, _fields: Fields) -> None:
-    session.send(messages.current_time(session.gateway.now + session.gateway.behaviour.clock_skew_s))
+    session.send(messages.current_time(session.gateway.now))
 
 
 def current_time_in_millis(session: Session, _fields: Fields) -> None:
-    session.send(messages.current_time_in_millis(session.gateway.now + session.gateway.behaviour.clock_skew_s))
+    session.send(messages.current_time_in_millis(session.gateway.now))
 
 
 def accept(_session: Session, _fields: Fields) -> None:
