@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import re
 from dataclasses import replace
 
 import pytest
@@ -116,12 +115,6 @@ def test_an_option_has_its_model(talk: Talk) -> None:
     assert computed["10"][0] < computed["11"][0]
 
 
-def test_trades_are_told_as_text_to_who_asks_for_them(talk: Talk) -> None:
-    subscribe(talk, generic="233", **AAPL)
-    (trade,) = [fields for fields in talk.messages() if fields[0] == "46" and fields[3] == "48"]
-    assert len(trade[4].split(";")) == 6
-
-
 def test_data_without_a_subscription_is_refused_and_delayed_on_request(talk: Talk) -> None:
     subscribe(talk, **IBM)
     (refusal,) = talk.messages()
@@ -162,18 +155,6 @@ def test_an_id_in_use_and_a_line_too_many_are_refused(talk: Talk) -> None:
     assert [fields[2] for fields in talk.messages()] == ["322", "101"]
 
 
-def test_five_second_bars_follow_each_other(talk: Talk) -> None:
-    talk.ask("50", "3", ID, *contract(**AAPL), "5", "TRADES", "0", "")
-    talk.wait(21.0, step=0.25)
-    bars = talk.heard("50")
-    starts = [int(fields[3]) for fields in bars]
-    assert len(bars) == 4
-    assert starts == list(range(starts[0], starts[0] + 20, 5))
-    for fields in bars:
-        begin, high, low, close = (float(field) for field in fields[4:8])
-        assert low <= min(begin, close) <= max(begin, close) <= high
-
-
 def test_venues_behind_the_best_prices_are_letters_of_the_venues_that_the_parameters_name(talk: Talk) -> None:
     subscribe(talk, **AAPL)
     messages = talk.messages()
@@ -181,99 +162,6 @@ def test_venues_behind_the_best_prices_are_letters_of_the_venues_that_the_parame
     (components,) = talk.heard("82")
     letters = {fields[4] for fields in messages if fields[0] == "46" and fields[3] in ("32", "33", "84")}
     assert letters <= set(components[5::3])
-
-
-# What each generic tick brings of a contract that has all of it.
-BROUGHT = {
-    "100": {"29", "30"},
-    "101": {"27", "28"},
-    "104": {"23"},
-    "105": {"87"},
-    "106": {"24"},
-    "165": {"15", "16", "17", "18", "19", "20", "21"},
-    "221": {"37"},
-    "232": {"37"},
-    "233": {"48"},
-    "236": {"46", "89"},
-    "293": {"54"},
-    "294": {"55"},
-    "295": {"56"},
-    "318": {"57"},
-    "375": {"77"},
-    "411": {"58"},
-    "456": {"59"},
-    "576": {"94", "95"},
-    "577": {"96"},
-    "578": {"92", "93"},
-    "595": {"63", "64", "65"},
-    "614": {"98", "99"},
-    "619": {"79"},
-    "623": {"97"},
-}
-
-
-@pytest.mark.parametrize("generic", BROUGHT)
-def test_a_generic_tick_brings_its_figures(talk: Talk, generic: str) -> None:
-    spy = {"con_id": 756733, "exchange": "SMART"}
-    subscribe(talk, "1", **spy)
-    plain = {fields[3] for fields in talk.messages() if fields[0] in ("1", "2", "45", "46")}
-    subscribe(talk, "2", generic=generic, **spy)
-    told = [fields for fields in talk.messages() if fields[0] in ("1", "2", "45", "46")]
-    assert {fields[3] for fields in told} - plain == BROUGHT[generic]
-    values = [fields[4] for fields in told if fields[3] in BROUGHT[generic] and ";" not in fields[4]]
-    assert all(float(value.split(",")[0] or 1) > 0 for value in values)
-
-
-def test_extremes_of_longer_spans_enclose_those_of_shorter_ones_and_the_price(talk: Talk) -> None:
-    subscribe(talk, generic="165", **AAPL)
-    price = {fields[3]: float(fields[4]) for fields in talk.messages() if fields[0] == "1"}
-    assert price["19"] <= price["17"] <= price["15"] <= price["4"] <= price["16"] <= price["18"] <= price["20"]
-
-
-@pytest.mark.parametrize(
-    ("given", "generic"),
-    [
-        (AAPL, "999"),
-        (AAPL, "233,nonsense"),
-        (AAPL, "162"),
-        (AAPL, "mdoff,292:"),
-        ({"con_id": 12087792, "exchange": "IDEALPRO"}, "233"),
-        ({"con_id": 416904, "exchange": "CBOE"}, "236"),
-    ],
-)
-def test_a_generic_tick_that_a_contract_does_not_have_is_refused_with_the_legal_ones(
-    talk: Talk, given: dict[str, object], generic: str
-) -> None:
-    subscribe(talk, generic=generic, **given)
-    (refusal,) = talk.messages()
-    assert refusal[1:3] == [ID, "321"]
-    assert f"Incorrect generic tick list of {generic}.  Legal ones for (" in refusal[3]
-
-
-def test_a_fund_alone_has_a_net_asset_value_and_an_index_a_future_above_it(talk: Talk) -> None:
-    subscribe(talk, "1", generic="577", **AAPL)
-    assert not [fields for fields in talk.messages() if fields[0] == "1" and fields[3] == "96"]
-    subscribe(talk, "2", generic="162", con_id=416904, exchange="CBOE")
-    (premium,) = [fields for fields in talk.messages() if fields[0] == "45" and fields[3] == "31"]
-    assert float(premium[4]) > 0
-
-
-def test_fundamental_ratios_are_refused_and_the_other_ticks_come(talk: Talk) -> None:
-    subscribe(talk, generic="258,233", **AAPL)
-    messages = talk.messages()
-    assert [fields[2] for fields in messages if fields[0] == "4"] == ["10358"]
-    assert [fields for fields in messages if fields[0] == "46" and fields[3] == "48"]
-
-
-def test_of_an_unsubscribed_contract_ticks_that_need_no_subscription_come(talk: Talk) -> None:
-    subscribe(talk, generic="233,236", **IBM)
-    messages = talk.messages()
-    (notice,) = [fields for fields in messages if fields[0] == "4"]
-    assert notice[2] == "10090"
-    assert notice[3].endswith("IBM NYSE/TOP/ALL")
-    assert {fields[3] for fields in messages if fields[0] in ("1", "2", "45", "46")} == {"46", "89"}
-    talk.ask("2", "2", ID)
-    assert talk.messages() == []
 
 
 def test_a_regulatory_snapshot_needs_no_subscription(talk: Talk) -> None:
@@ -359,60 +247,6 @@ def test_a_competing_session_takes_the_live_lines_away_and_leaves_the_delayed_on
     assert {fields[2] for fields in messages if fields[0] == "1"} == {"2"}
 
 
-@pytest.mark.parametrize(
-    ("given", "shown", "code"),
-    [
-        (AAPL, "NONSENSE", "321"),
-        (IBM, "TRADES", "420"),
-        (IBM, "MIDPOINT", "10089"),
-        ({"con_id": 12087792, "exchange": "IDEALPRO"}, "TRADES", "420"),
-        ({"con_id": 416904, "exchange": "CBOE"}, "MIDPOINT", "420"),
-    ],
-)
-def test_five_second_bars_that_cannot_be_are_refused(
-    talk: Talk, given: dict[str, object], shown: str, code: str
-) -> None:
-    talk.ask("50", "3", ID, *contract(**given), "5", shown, "0", "")
-    assert [fields[1:3] for fields in talk.messages()] == [[ID, code]]
-
-
-def test_five_second_bars_come_while_the_market_is_open_or_in_regular_hours_alone() -> None:
-    before_opening = NOW - 6 * 3600 - 60
-    talk = Talk(Gateway(7, ("DU1234567",), before_opening, Behaviour(always_open=False)), now=before_opening)
-    talk.messages()
-    for req_id, regular in (("1", 0), ("2", 1)):
-        talk.ask("50", "3", req_id, *contract(**AAPL), "5", "TRADES", regular, "")
-    talk.wait(7 * 3600, step=300.0)
-    starts: dict[str, list[int]] = {"1": [], "2": []}
-    for fields in talk.heard("50"):
-        starts[fields[2]].append(int(fields[3]))
-    # From four in the morning in New York on, and from half past nine.
-    assert starts["1"][0] == NOW - 6 * 3600
-    assert starts["2"][0] == NOW - 1800
-    assert starts["1"][-1] == starts["2"][-1]
-    assert [later - start for start, later in itertools.pairwise(starts["1"])] == [5] * (len(starts["1"]) - 1)
-
-
-def test_a_clock_that_jumps_does_not_bring_a_day_of_bars(talk: Talk) -> None:
-    talk.ask("50", "3", "1", *contract(**AAPL), "5", "TRADES", "0", "")
-    talk.wait(86400.0, step=86400.0)
-    assert 0 < len(talk.heard("50")) <= 721
-
-
-def test_with_pacing_the_sixty_first_bars_of_ten_minutes_are_refused() -> None:
-    talk = Talk(Gateway(7, ("DU1234567",), NOW, Behaviour(enforces_pacing=True)))
-    talk.messages()
-    for number in range(61):
-        talk.ask("50", "3", number, *contract(**AAPL), "5", "TRADES", "0", "")
-        talk.ask("51", "1", number)
-        talk.wait(1.0, step=1.0)
-    (refusal,) = talk.messages()
-    assert refusal[1:3] == ["60", "420"]
-    talk.wait(600.0, step=100.0)
-    talk.ask("50", "3", "1", *contract(**AAPL), "5", "TRADES", "0", "")
-    assert talk.messages() == []
-
-
 def test_of_a_bond_yields_are_told_that_fall_as_its_price_rises(talk: Talk) -> None:
     subscribe(talk, con_id=900_000_002, exchange="SMART")
     price = {fields[3]: float(fields[4]) for fields in talk.messages() if fields[0] == "1"}
@@ -432,24 +266,3 @@ def test_a_fund_has_a_price_and_neither_quote_nor_volume(talk: Talk) -> None:
     messages = talk.messages()
     assert {fields[3] for fields in messages if fields[0] == "1"} == {"4", "6", "7", "9", "14"}
     assert not [fields for fields in messages if fields[0] == "2"]
-
-
-def test_every_kind_of_contract_takes_every_generic_tick_that_its_list_says_is_legal(talk: Talk) -> None:
-    kinds = {listing.sec_type: listing for listing in talk.gateway.catalogue if listing.is_subscribed}
-    assert kinds.keys() == {"STK", "FUT", "OPT", "IND", "CASH", "BOND", "FUND"}
-    for number, listing in enumerate(kinds.values()):
-        asked: dict[str, object] = {"con_id": listing.con_id, "exchange": listing.exchange}
-        subscribe(talk, str(number), generic="0", **asked)
-        legal = ",".join(re.findall(r"(\d+)(?:/\d+)?\(", talk.messages()[0][3].partition("are: ")[2]))
-        subscribe(talk, str(number), generic=legal, **asked)
-        assert [fields[2] for fields in talk.heard("4") if fields[2] != "10358"] == []
-    talk.wait(120.0, step=30.0)
-
-
-def test_a_bust_ends_bars_that_go_on(talk: Talk) -> None:
-    talk.ask("50", "3", "1", *contract(**AAPL), "5", "TRADES", "0", "")
-    talk.ask("20", "2", *contract(**AAPL), "0", "", "1 min", "600 S", 0, "TRADES", 1, 1, "")
-    talk.messages()
-    market_data.bust(talk.session)
-    talk.wait(20.0, step=1.0)
-    assert [fields[:3] for fields in talk.messages()] == [["4", "1", "10225"], ["4", "2", "10225"]]
