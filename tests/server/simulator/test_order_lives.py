@@ -452,3 +452,30 @@ def test_some_gateways_say_that_they_set_the_time_in_force(presets: bool) -> Non
     assert [fields[2] for fields in told if fields[0] == "4"] == (["10349"] if presets else [])
     assert {fields[18] for fields in told if fields[0] == "5"} == {"DAY"}
     assert [order.status for order in talk.gateway.open_orders()] == ["Submitted"]
+
+
+def test_an_order_that_is_listed_and_cancelled_before_its_acknowledgement_stays_pending(talk: Talk) -> None:
+    talk.place(1, order_type="LMT", limit="10", tif="IOC")
+    talk.ask("5", "1")
+    talk.ask("4", "1", *CANCEL)
+    talk.wait(0.3)
+    assert [status for _, status, _ in statuses(talk)] == [
+        "PreSubmitted",
+        "PendingCancel",
+        "PendingCancel",
+        "Cancelled",
+    ]
+
+
+def test_a_changed_order_that_ends_before_the_change_is_told_is_told_with_it(talk: Talk) -> None:
+    talk.place(1, order_type="LMT", limit="10", transmit=0)
+    talk.place(2, action="SELL", order_type="LMT", limit="900", parent=1)
+    talk.wait(0.3)
+    talk.ask("4", "1", *CANCEL)
+    talk.wait(0.018)
+    talk.messages()
+    talk.place(2, action="SELL", order_type="LMT", limit="900", parent=1, quantity=7)
+    talk.wait(0.004)
+    told = [fields for fields in talk.heard("3", "5") if fields[1] == "2"]
+    assert [fields[0] for fields in told] == ["5", "3"]
+    assert (told[0][14], told[1][2:5]) == ("7", ["Cancelled", "0", "7"])
