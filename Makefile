@@ -6,9 +6,11 @@ INTERPRETER := $(shell for python in $(PYTHON); do $$python -c '$(PROBE)' 2>/dev
 VENV := .venv
 BIN := $(VENV)/bin
 OTHER := .venv-ib-insync
+CLIENTS := ib_async ib_insync
 # An install is done again when what it is made from changes, not when a file's time does.
 MADE := $(shell echo '$(CURDIR) $(INTERPRETER)' | cksum | cut -d ' ' -f 1)
 STAMP := $(MADE)-$(shell cat pyproject.toml constraints.txt | cksum | cut -d ' ' -f 1)
+COMPAT := $(foreach client,$(CLIENTS),.venv-compat-$(client)/.done-$(MADE)-$(shell cat compat/requirements/$(client).txt constraints.txt | cksum | cut -d ' ' -f 1))
 # uv where it is installed, since it is faster; pip otherwise. Nothing is compiled: neither extensions, for which a new
 # machine has no compiler, nor bytecode, most of which is never imported (measured: 16 s instead of 22).
 UV := $(shell command -v uv)
@@ -21,7 +23,7 @@ PIP = $(BIN)/python -m pip install -q --disable-pip-version-check --no-compile -
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: demo test lint proto bench ib-insync help
+.PHONY: demo test lint proto bench ib-insync compat help
 
 demo: $(VENV)/.run-$(STAMP)  ## show everything once, on the simulator
 	$(BIN)/ibkr-gateway demo
@@ -46,8 +48,11 @@ proto: $(VENV)/.dev-$(STAMP)  ## write the stubs and errors.json again
 bench: $(VENV)/.dev-$(STAMP)  ## measure, side by side; QUICK=1 in two minutes and without writing docs/performance.md
 	$(BIN)/python -m benchmarks $(if $(QUICK),--quick)
 
-ib-insync: $(OTHER)/.done-$(STAMP)  ## the broker's tests on ib_insync 0.9.86, in an environment of its own
-	$(OTHER)/bin/python -m pytest -q -p no:cacheprovider tests/server/broker
+ib-insync: $(OTHER)/.done-$(STAMP)  ## the broker's and the simulator's tests on ib_insync 0.9.86, in an environment of its own
+	$(OTHER)/bin/python -m pytest -q -p no:cacheprovider tests/server/broker tests/server/simulator/test_with_clients.py
+
+compat: $(VENV)/.dev-$(STAMP) $(COMPAT)  ## unmodified ib_async and ib_insync talk to the simulator; JSON=FILE
+	$(BIN)/python -m compat $(if $(JSON),--json $(JSON))
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -77,4 +82,12 @@ $(OTHER)/.done-$(STAMP): tools/other_library.py
 	$(INTERPRETER) tools/other_library.py > $(OTHER)/requirements.txt
 	$(PIP) -r $(OTHER)/requirements.txt
 	$(PIP) --no-deps -e .
+	@touch $@
+
+# Each client as its users have it: nothing of this project is installed beside it.
+$(COMPAT): BIN = $(@D)/bin
+$(COMPAT):
+	@rm -rf $(@D)
+	$(MAKE_VENV) $(@D)
+	$(PIP) -r compat/requirements/$(@D:.venv-compat-%=%).txt
 	@touch $@

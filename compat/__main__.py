@@ -1,0 +1,127 @@
+"""`python -m compat`: every client holds the conversation; a table of steps and clients; exit code 1 when one fails."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from compat.record import FAILED, LEFT_OUT, PASSED
+from compat.steps import STEPS
+
+ROOT = Path(__file__).parents[1]
+# Ten seconds of its clock in one, so that five-second bars come twice a second.
+SIMULATOR = (str(Path(sys.executable).with_name("ibkr-gateway")), "simulate", "--port", "0", "--seed", "7")
+HASTE = ("--speed", "10", "--tick-interval", "0.05")
+CLOSED = (sys.executable, "-m", "compat.closed_market")
+LIMIT_S = 300
+MARKS = {PASSED: "✓", LEFT_OUT: "–", FAILED: "✗"}
+
+
+@dataclass(frozen=True)
+class Client:
+    """One client: its environment, its driver, and the highest server version that it is offered."""
+
+    name: str
+    environment: str
+    driver: str
+    server_version: int = 200
+
+
+CLIENTS = (
+    Client("ib_async", "ib_async", "compat.ib_library"),
+    Client("ib_insync", "ib_insync", "compat.ib_library"),
+)
+
+
+@contextmanager
+def served(command: Sequence[str]) -> Iterator[int]:
+    """A simulator as a process of its own. Yields its port."""
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        match = re.search(r":(\d+)\s*$", line)
+        if match is None:
+            raise RuntimeError(f"the simulator did not start: {line!r}")
+        yield int(match[1])
+    finally:
+        process.terminate()
+        process.communicate(timeout=20)
+
+
+def hold(client: Client) -> dict[str, Any]:
+    """One client's conversation with simulators of its own, and what became of each step."""
+    python = ROOT / f".venv-compat-{client.environment}" / "bin" / "python"
+    version = ("--server-version", str(client.server_version))
+    began = time.monotonic()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        served((*SIMULATOR, *HASTE, *version)) as port,
+        served(CLOSED) as closed_port,
+    ):
+        report = Path(folder) / "report.json"
+        command = [str(python), "-m", client.driver, str(port), str(closed_port), str(report)]
+        # Nothing of this environment is seen in the client's own.
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=LIMIT_S)
+        if done.returncode or not report.exists():
+            raise RuntimeError(f"{client.name} ended with {done.returncode}:\n{done.stderr[-3000:]}")
+        found: dict[str, Any] = json.loads(report.read_text())
+        if [result["step"] for result in found["results"]] != list(STEPS):
+            raise RuntimeError(f"{client.name} has not gone through all steps")
+        if done.stderr:
+            raise RuntimeError(f"{client.name} wrote to its standard error:\n{done.stderr[-3000:]}")
+    return {**found, "name": client.name, "seconds": round(time.monotonic() - began, 1)}
+
+
+def table(reports: Sequence[dict[str, Any]]) -> str:
+    """Steps by clients, and the reasons for whatever has not passed."""
+    width = max(map(len, STEPS))
+    names = [report["name"] for report in reports]
+    lines = [" " * width + "  " + "  ".join(names)]
+    notes: dict[str, list[str]] = {}
+    for row, step in enumerate(STEPS):
+        results = [report["results"][row] for report in reports]
+        marks = (MARKS[result["outcome"]].center(len(name)) for name, result in zip(names, results, strict=True))
+        lines.append(f"{step:<{width}}  {'  '.join(marks)}".rstrip())
+        for name, result in zip(names, results, strict=True):
+            if result["outcome"] != PASSED:
+                note = f"{MARKS[result['outcome']]} {step}: {result['reason']}"
+                notes.setdefault(note, []).append(name)
+    lines += ["", *(f"{note} ({', '.join(whose)})" for note, whose in notes.items())]
+    for report in reports:
+        outcomes = [result["outcome"] for result in report["results"]]
+        counts = ", ".join(f"{outcomes.count(kind)} {kind}" for kind in (PASSED, FAILED, LEFT_OUT))
+        lines.append(f"{report['name']} ({report['client']} {report['version']}): {counts}; {report['seconds']} s")
+    return "\n".join(lines)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Hold the conversations, two at a time. Returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m compat", description=__doc__)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there too")
+    parser.add_argument("--only", choices=[client.name for client in CLIENTS], help="this client alone")
+    arguments = parser.parse_args(argv)
+    clients = [client for client in CLIENTS if arguments.only in (None, client.name)]
+    with ThreadPoolExecutor(2) as pool:
+        reports = list(pool.map(hold, clients))
+    print(table(reports))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(reports, indent=1) + "\n")
+    return int(any(result["outcome"] == FAILED for report in reports for result in report["results"]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
