@@ -11,21 +11,21 @@ from collections.abc import Callable, Collection
 from dataclasses import replace
 from functools import partial
 
-from ibkr_gateway_server.simulator import history, hours, matching
+from ibkr_gateway_server.simulator import matching
 from ibkr_gateway_server.simulator.acceptance import (
     PRESET_TIF,
     UNAFFORDABLE,
     OrderRefused,
     affordable,
     not_cancellable,
-    off_hours,
 )
 from ibkr_gateway_server.simulator.fills import Fills
 from ibkr_gateway_server.simulator.floor import Floor
 from ibkr_gateway_server.simulator.groups import Groups
+from ibkr_gateway_server.simulator.holding import end_of, hold_until_open, reasons_to_hold
 from ibkr_gateway_server.simulator.listings import Listing
 from ibkr_gateway_server.simulator.market import QUOTES_PER_S
-from ibkr_gateway_server.simulator.orders import AT_CLOSE, IMMEDIATE, PEGGED, TRAILING, Order, Terms
+from ibkr_gateway_server.simulator.orders import IMMEDIATE, PEGGED, TRAILING, Order, Terms
 from ibkr_gateway_server.simulator.reach import next_reach
 
 # Rows of the book that an order may take in one quote.
@@ -104,53 +104,17 @@ class Exchange:
         self._floor.agenda.later(delay_s, run)
 
     def _hold(self, order: Order) -> None:
-        """What the order waits for: its parent, a price, shares to sell, a time."""
-        floor, terms = self._floor, order.terms
-        reasons = ["child"] if order.parent is not None and order.parent.status != "Filled" else []
-        reasons += ["trigger"] if order.waits_for_trigger else []
-        reasons += ["locate"] if self._must_locate(order) else []
-        order.why_held = ",".join(reasons)
-        if terms.order_type in TRAILING:
-            # Where it begins to trail from is told with its first word.
-            matching.trail(order, floor.market.prices(order.listing, self._now))
+        """Find out what the order waits for, and how long it lives."""
+        floor = self._floor
+        order.why_held = reasons_to_hold(floor, order)
         order.is_working = order.is_resting = False
         order.peg = None
-        if terms.order_type in AT_CLOSE:
-            order.held_until = hours.next_close(order.listing, self._now)
-        elif terms.tif == "OPG":
-            order.held_until = hours.next_opening(order.listing, self._now)
-        else:
-            begin = self._time_of(terms.good_after_time) if terms.good_after_time else self._now
-            opening = floor.hours.next_open(order.listing, max(begin, self._now), outside_rth=terms.outside_rth)
-            order.held_until = opening if opening > self._now else 0.0
-            if not floor.hours.is_open(order.listing, self._now, outside_rth=terms.outside_rth):
-                order.notices.append((399, off_hours(terms, order.listing, opening)))
-        if (end := self._end_of(order)) is not None:
+        if order.terms.order_type in TRAILING:
+            # Where it begins to trail from is told with its first word.
+            matching.trail(order, floor.market.prices(order.listing, self._now))
+        hold_until_open(floor, order)
+        if (end := end_of(floor, order)) is not None:
             self._plan(end - self._now, self._expired, order)
-
-    def _must_locate(self, order: Order) -> bool:
-        """Whether it sells short what is hard to borrow."""
-        if order.is_buy or order.is_located or order.listing.symbol not in self._floor.behaviour.hard_to_borrow:
-            return False
-        held = self._floor.ledgers[order.terms.account].holdings.get(order.listing.con_id)
-        return order.remaining > (held.quantity if held else 0.0)
-
-    def _end_of(self, order: Order) -> float | None:
-        """When its time in force is over; None: not by itself."""
-        terms = order.terms
-        if terms.tif == "GTD":
-            return self._time_of(terms.good_till_date)
-        if terms.tif == "DAY" and not order.is_auction:
-            begin = max(order.held_until, self._now)
-            return self._floor.hours.day_end(order.listing, begin, outside_rth=terms.outside_rth)
-        return None
-
-    def _time_of(self, text: str) -> float:
-        """A time in an order's terms; one that cannot be read is now."""
-        try:
-            return history.end_of(text, float("inf"))
-        except history.BadRequest:
-            return self._now
 
     def _reject(self, order: Order, reason: str) -> None:
         self._end(order, "Inactive", "")
@@ -178,7 +142,7 @@ class Exchange:
             return
         if order.is_cancel_asked:
             self._ask_exchange(order)
-        elif order.why_held == "locate":
+        elif "locate" in order.why_held:
             floor.audience.error(order, 404, "Order held while securities are located.")
             self._plan(floor.behaviour.locate_s, self._located, order)
         elif not order.why_held:
@@ -230,7 +194,7 @@ class Exchange:
         order.is_exercise = True
         self._floor.blotter.activate(order)
         self._plan(self._floor.behaviour.acknowledge_s, self._exercise_taken, order)
-        if (end := self._end_of(order)) is not None:
+        if (end := end_of(self._floor, order)) is not None:
             self._plan(end - self._now, self._expired, order)
 
     def _exercise_taken(self, order: Order) -> None:
@@ -308,6 +272,8 @@ class Exchange:
         for child in self._floor.blotter.children_of(order):
             if not child.is_staged:
                 child.revision += 1
+                # A trailing stop trails from here.
+                child.stop_level = None
                 self._hold(child)
                 self._plan(self._floor.behaviour.exchange_s, self._acknowledged, child)
 

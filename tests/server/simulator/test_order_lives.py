@@ -435,6 +435,26 @@ def test_shares_that_are_hard_to_borrow_are_located_first(last: float) -> None:
     assert statuses(talk)[-1] == ("1", "Filled", "")
 
 
+def test_a_stop_that_sells_short_is_located_while_it_waits(talk: Talk) -> None:
+    gateway = Gateway(7, ("DU1234567",), NOW, Behaviour(hard_to_borrow=frozenset({"TSLA"}), locate_s=2.0))
+    talk = Talk(gateway)
+    talk.messages()
+    talk.place(1, symbol="TSLA", action="SELL", order_type="STP", aux="10", quantity=1000)
+    talk.wait(1.0)
+    assert statuses(talk)[-1] == ("1", "PreSubmitted", "trigger,locate")
+    talk.wait(1.5)
+    assert statuses(talk)[-1] == ("1", "PreSubmitted", "trigger")
+
+
+def test_a_trailing_exit_trails_from_its_entrys_fill(talk: Talk, last: float) -> None:
+    talk.place(1, order_type="LMT", limit=f"{last - 5:.2f}", transmit=0)
+    talk.place(2, action="SELL", order_type="TRAIL", aux="2.00", parent=1)
+    talk.wait(0.3)
+    move(talk, last - 6)
+    stop = talk.gateway.orders[1, 2].stop_level
+    assert stop == pytest.approx(last - 8, abs=0.2)
+
+
 def test_what_the_account_may_not_trade_is_refused(last: float) -> None:
     talk = Talk(Gateway(7, ("DU1234567",), NOW, Behaviour(not_allowed=frozenset({"TSLA"}))))
     talk.messages()
