@@ -7,11 +7,13 @@ import asyncio
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
 
 from ibkr_gateway_server.simulator.behaviour import MAX_SERVER_VERSION, MIN_CLIENT_VERSION, Behaviour
 from ibkr_gateway_server.simulator.listener import DEFAULT_ACCOUNT, DEFAULT_SEED, TICK_INTERVAL_S, Simulator
 from ibkr_gateway_server.simulator.listings import CURRENCIES
+from ibkr_gateway_server.simulator.scenario import Scenario, WrongScenario, read
 
 # sysexits.h: the command was used wrongly; the service is not available, as when its port is taken.
 EX_USAGE = 64
@@ -31,8 +33,10 @@ def main(argv: list[str] | None = None) -> int:
     parser = _Parser(
         prog="ibkr-gateway simulate",
         description="A simulated IB Gateway: any TWS API client can connect to it. No account is needed.",
-        epilog="Its market never closes. The same seed gives the same prices in every run. "
-        "Exit codes: 0 ended by SIGTERM or SIGINT, 64 wrong arguments, 69 cannot listen.",
+        epilog="Its market never closes, unless a scenario says so. The same seed gives the same prices in every run. "
+        "A scenario is a TOML file of what goes wrong and when: lost links, farms, acknowledgements, connections; see "
+        "docs/scenarios.md and examples/scenarios. What it says of the gateway comes before the options here. "
+        "Exit codes: 0 ended by SIGTERM or SIGINT, 64 wrong arguments or a wrong scenario, 69 cannot listen.",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument(
@@ -53,7 +57,13 @@ def main(argv: list[str] | None = None) -> int:
         help="seconds between ticks (default: %(default)s)",
     )
     parser.add_argument(
-        "--speed", type=_positive, default=1.0, help="how fast its clock runs, 2 for twice (default: %(default)s)"
+        "--speed",
+        type=_positive,
+        default=1.0,
+        help="how fast its clock runs: 60 for an hour a minute, up to 1000 (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--scenario", type=_scenario, metavar="FILE", help="let these events happen, in seconds of its clock"
     )
     parser.add_argument(
         "--enforce-pacing", action="store_true", help="end connections that send more than 50 messages in a second"
@@ -83,6 +93,16 @@ def _account(text: str) -> tuple[str, str]:
     return number, currency or "USD"
 
 
+def _scenario(text: str) -> Scenario:
+    """A file's scenario."""
+    try:
+        return read(Path(text))
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{text}: {error.strerror}") from None
+    except WrongScenario as wrong:
+        raise argparse.ArgumentTypeError(f"{text}: {wrong}") from None
+
+
 def _positive(text: str) -> float:
     """A number above 0."""
     return _bounded(text, lambda number: 0 < number < float("inf"), "is not a number above 0")
@@ -108,6 +128,12 @@ async def _serve(arguments: argparse.Namespace) -> int:
         speed=arguments.speed,
         behaviour=Behaviour(enforces_pacing=arguments.enforce_pacing, base_currencies=accounts),
     )
+    if arguments.scenario is not None:
+        try:
+            simulator.play(arguments.scenario)
+        except WrongScenario as wrong:
+            print(f"the scenario cannot be played: {wrong}", file=sys.stderr)
+            return EX_USAGE
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

@@ -7,7 +7,7 @@ gateway would tell. What it does follows from its seed, the time it starts at, a
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -28,6 +28,7 @@ from ibkr_gateway_server.simulator.listings import FIXED, Listing
 from ibkr_gateway_server.simulator.market import QUOTES_PER_S, Market, Tape
 from ibkr_gateway_server.simulator.opening import opening_ledgers
 from ibkr_gateway_server.simulator.orders import Execution, Order, Terms
+from ibkr_gateway_server.simulator.pacing import HistoryPace
 from ibkr_gateway_server.simulator.valuation import Valuation
 
 # Orders whose price follows the market are looked at with every quote; when so much time passes at once that there are
@@ -51,7 +52,8 @@ class Gateway:
     ) -> None:
         self.seed = seed
         self.behaviour = behaviour or Behaviour()
-        self.faults = Faults()
+        self.faults = Faults(seed)
+        self.history_pace = HistoryPace()
         self.trading_hours = TradingHours(always=self.behaviour.always_open)
         self.market = Market(seed, self.trading_hours, tape)
         for listing in FIXED:
@@ -100,6 +102,10 @@ class Gateway:
         if self._is_moved:
             self._is_moved = False
             self._exchange.look()
+
+    def later(self, delay_s: float, act: Callable[[], None]) -> None:
+        """Do this so many seconds from now."""
+        self._agenda.later(delay_s, act)
 
     def look_again(self) -> None:
         """The market has been moved by hand: look at every working order."""

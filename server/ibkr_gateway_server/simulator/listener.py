@@ -12,9 +12,11 @@ from dataclasses import dataclass, replace
 from typing import cast
 
 from ibkr_gateway_server.simulator.behaviour import MAX_SERVER_VERSION, Behaviour
-from ibkr_gateway_server.simulator.faults import Faults
+from ibkr_gateway_server.simulator.faults import Fault, Faults, Rule
+from ibkr_gateway_server.simulator.faults.acts import inject
 from ibkr_gateway_server.simulator.gateway import Gateway
 from ibkr_gateway_server.simulator.instruments import ContractQuery
+from ibkr_gateway_server.simulator.scenario import Scenario
 from ibkr_gateway_server.simulator.session import Session
 
 DEFAULT_SEED = 7
@@ -22,6 +24,8 @@ DEFAULT_ACCOUNT = "DU1234567"
 # A live gateway sends a line's changes about four times a second.
 TICK_INTERVAL_S = 0.25
 PLACE_ORDER = 3
+# As far as contracts are listed and holidays known.
+MAX_JUMP_S = 366 * 86400.0
 
 # A client that does not read is let go before what waits for it fills the memory.
 MAX_UNSENT_BYTES = 32 * 1024 * 1024
@@ -46,6 +50,8 @@ class State:
     simulated_time: float
     connection_count: int
     order_frame_count: int
+    waiting_fault_count: int
+    link_is_lost: bool
 
 
 class Simulator:
@@ -66,22 +72,32 @@ class Simulator:
         speed: float = 1.0,
         behaviour: Behaviour | None = None,
     ) -> None:
-        begin = clock()
-        self._clock = clock if speed == 1.0 else lambda: begin + (clock() - begin) * speed
+        self._begin = clock()
+        self._real_clock = clock
         self._speed = speed
+        # How far the clock has been moved by hand.
+        self._moved_s = 0.0
         self._tick_interval_s = tick_interval_s
         behaviour = replace(behaviour or Behaviour(), max_version=server_version)
-        self.gateway = Gateway(seed, accounts, begin, behaviour)
+        self._accounts = tuple(accounts)
+        self.gateway = Gateway(seed, accounts, self._begin, behaviour)
         self._counts: Counter[int] = Counter()
         self._connections: set[_Connection] = set()
         self._wake = asyncio.Event()
+        self._door: _Door | None = None
+
+    def _clock(self) -> float:
+        """The simulated time, in epoch seconds."""
+        if self._speed == 1.0:
+            return self._real_clock() + self._moved_s
+        return self._begin + (self._real_clock() - self._begin) * self._speed + self._moved_s
 
     @asynccontextmanager
     async def listen(self, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[Address]:
         """Serve until the context ends. Raises OSError when the port is taken."""
-        loop = asyncio.get_running_loop()
-        server = await loop.create_server(lambda: _Connection(self), host, port)
-        address = Address(*server.sockets[0].getsockname()[:2])
+        door = _Door(self, host, port)
+        address = await door.open()
+        self._door = door
         ticking = asyncio.create_task(self._tick())
         # Clients must not wait for a gateway whose time has stopped; the failure itself is raised at the end.
         ticking.add_done_callback(lambda _: self.drop_connections())
@@ -89,11 +105,11 @@ class Simulator:
             yield address
         finally:
             ticking.cancel()
-            server.close()
+            door.close()
             with suppress(asyncio.CancelledError):
                 await ticking
             self.drop_connections()
-            await server.wait_closed()
+            await door.wait_closed()
 
     @property
     def faults(self) -> Faults:
@@ -117,6 +133,61 @@ class Simulator:
         self.gateway.look_again()
         self._wake.set()
 
+    def inject(self, rule: Rule) -> None:
+        """Let this go wrong: at once, or when what it is about comes."""
+        self.gateway.advance(self._clock())
+        if rule.fault is Fault.DISCONNECT:
+            self.drop_connections()
+        else:
+            inject(self.gateway, rule)
+        self.flush()
+
+    def play(self, scenario: Scenario) -> None:
+        """Let a scenario's events happen from now on; one that describes a gateway begins with a fresh one, and every
+        connection is dropped. Raises WrongScenario, and changes nothing then."""
+        given = scenario.gateway
+        fresh = None
+        if given is not None:
+            behaviour = given.applied_to(self.gateway.behaviour)
+            now = self._clock() if given.start is None else given.start
+            seed = self.gateway.seed if given.seed is None else given.seed
+            fresh = Gateway(seed, given.accounts or self._accounts, now, behaviour)
+        scenario.check(fresh or self.gateway)
+        if given is not None and fresh is not None:
+            self._moved_s += fresh.now - self._clock()
+            self._accounts = given.accounts or self._accounts
+            self._begin_anew(fresh)
+        self.gateway.advance(self._clock())
+        scenario.begin(self.gateway, self._jump)
+        self._wake.set()
+
+    def reset(self, seed: int | None = None) -> None:
+        """A fresh gateway: no orders, no positions but the opening ones, nothing that goes wrong; every connection is
+        dropped. The time goes on."""
+        seed = self.gateway.seed if seed is None else seed
+        self._begin_anew(Gateway(seed, self._accounts, self._clock(), self.gateway.behaviour))
+
+    def advance_clock(self, seconds: float) -> float:
+        """Let so many seconds pass at once. Returns the simulated time. Raises ValueError for less than none."""
+        if not 0 <= seconds <= MAX_JUMP_S:
+            raise ValueError(f"{seconds:g} is not from 0 to {MAX_JUMP_S:g} seconds")
+        self._jump(seconds)
+        self.gateway.advance(self._clock())
+        for connection in self._connections:
+            connection.session.advance()
+        self.flush()
+        return self._clock()
+
+    def _jump(self, seconds: float) -> None:
+        self._moved_s += seconds
+        self._wake.set()
+
+    def _begin_anew(self, gateway: Gateway) -> None:
+        self.drop_connections()
+        self._counts.clear()
+        self.gateway = gateway
+        self._wake.set()
+
     def notify(self, code: int, text: str) -> None:
         """Send every client a notice that belongs to no request, as 1100 for a lost link to IBKR."""
         for connection in self._connections:
@@ -134,7 +205,9 @@ class Simulator:
 
     def state(self) -> State:
         """What the simulator has seen and holds."""
-        return State(self.gateway.seed, self._clock(), len(self._connections), self._counts[PLACE_ORDER])
+        faults = self.gateway.faults
+        counted = (len(self._connections), self._counts[PLACE_ORDER], faults.waiting_count)
+        return State(self.gateway.seed, self._clock(), *counted, faults.outage.link_is_lost)
 
     def flush(self) -> None:
         """Write what every session has to say, one piece per write."""
@@ -155,6 +228,10 @@ class Simulator:
                 async with asyncio.timeout(max(wait_s, 0.0)):
                     await self._wake.wait()
             self._wake.clear()
+            if self._door is not None:
+                await self._door.follow(
+                    self.gateway.faults.lasting(Fault.REFUSE_CONNECTIONS, self._clock()) is not None
+                )
             self.gateway.advance(self._clock())
             if loop.time() >= look_at:
                 look_at = loop.time() + self._tick_interval_s
@@ -162,6 +239,40 @@ class Simulator:
                     connection.session.advance()
             for connection in list(self._connections):
                 connection.write_out()
+
+
+class _Door:
+    """Where connections come in: open, unless a fault keeps it shut."""
+
+    def __init__(self, simulator: Simulator, host: str, port: int) -> None:
+        self._simulator = simulator
+        self._address = Address(host, port)
+        self._server: asyncio.Server | None = None
+
+    async def open(self) -> Address:
+        """Listen; a free port is kept. Raises OSError when the port is taken."""
+        loop = asyncio.get_running_loop()
+        address = self._address
+        self._server = await loop.create_server(lambda: _Connection(self._simulator), address.host, address.port)
+        self._address = Address(*self._server.sockets[0].getsockname()[:2])
+        return self._address
+
+    async def follow(self, is_shut: bool) -> None:
+        """Be shut or open. A port that somebody else has taken meanwhile is tried again at the next look."""
+        if is_shut:
+            self.close()
+        elif self._server is None:
+            with suppress(OSError):
+                await self.open()
+
+    def close(self) -> None:
+        """Listen no more; connections go on."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+
+    async def wait_closed(self) -> None:
+        """Closed is closed: connections are dropped before."""
 
 
 class _Connection(asyncio.Protocol):
@@ -189,6 +300,8 @@ class _Connection(asyncio.Protocol):
     def write_out(self) -> None:
         if self._transport is None or self._transport.is_closing():
             return
+        if self.session.is_half_open and self._transport.is_reading():
+            self._transport.pause_reading()
         for piece in self.session.take():
             self._transport.write(piece)
         if self.session.is_aborted or self._transport.get_write_buffer_size() > MAX_UNSENT_BYTES:

@@ -10,7 +10,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
-from ibkr_gateway_server.simulator import Simulator
+from ibkr_gateway_server.simulator import Fault, Rule, Simulator
+from ibkr_gateway_server.simulator.virtual_time import run_virtually
 from ibkr_gateway_server.simulator.wire import FrameReader, frame, split
 
 from tests.conftest import eventually
@@ -160,3 +161,128 @@ async def test_frames_are_counted_by_their_kind() -> None:
     assert simulator.frames_received(49) == 3
     assert simulator.frames_received(71) == 1
     assert simulator.state().order_frame_count == 0
+
+
+def virtual_now() -> float:
+    return NOW + asyncio.get_running_loop().time()
+
+
+async def test_nobody_listens_for_a_while_and_then_again_on_the_same_port() -> None:
+    simulator = Simulator(tick_interval_s=0.01)
+    async with simulator.listen() as address, asyncio.timeout(20):
+        simulator.inject(Rule(Fault.REFUSE_CONNECTIONS))
+
+        async def is_open() -> bool:
+            try:
+                _, writer = await asyncio.open_connection(address.host, address.port)
+            except ConnectionError:
+                return False
+            writer.close()
+            return True
+
+        while await is_open():
+            await asyncio.sleep(0)
+        simulator.faults.clear()
+        while not await is_open():
+            await asyncio.sleep(0)
+
+
+def test_connections_are_refused_for_as_long_as_it_was_said() -> None:
+    async def seconds_until_open() -> float:
+        simulator = Simulator(clock=virtual_now)
+        async with simulator.listen(port=4002) as address:
+            await asyncio.sleep(0)
+            simulator.inject(Rule(Fault.REFUSE_CONNECTIONS, duration_s=30.0))
+            await asyncio.sleep(0.1)
+            while True:
+                try:
+                    _, writer = await asyncio.open_connection(address.host, address.port)
+                except ConnectionRefusedError:
+                    await asyncio.sleep(0.1)
+                else:
+                    writer.close()
+                    await asyncio.sleep(1)
+                    return asyncio.get_running_loop().time()
+
+    assert 31.0 <= run_virtually(seconds_until_open()) < 32.0
+
+
+async def test_a_half_open_connection_takes_no_bytes_and_is_not_closed() -> None:
+    clock = Clock()
+    simulator = Simulator(tick_interval_s=0.01, clock=clock)
+    async with connected(simulator) as (reader, writer):
+        await heard(reader, "9", FrameReader())
+        simulator.inject(Rule(Fault.HALF_OPEN, duration_s=10.0))
+        writer.write(frame(["49", "1"]))
+        clock.now += 9.0
+        (connection,) = simulator._connections
+        await eventually(lambda: not connection._transport.is_reading())  # type: ignore[union-attr]
+        assert simulator.state().connection_count == 1
+        clock.now += 2.0
+        with pytest.raises(ConnectionError):
+            await heard(reader, "never", FrameReader())
+
+
+async def test_an_injected_loss_is_seen_in_the_state_and_by_clients() -> None:
+    simulator = Simulator()
+    async with connected(simulator) as (reader, _):
+        frames = FrameReader()
+        await heard(reader, "9", frames)
+        simulator.inject(Rule(Fault.LINK_LOST))
+        simulator.inject(Rule(Fault.LOSE, message_id=3))
+        while (await heard(reader, "4", frames))[2] != "1100":
+            pass
+        assert simulator.state().link_is_lost
+        assert simulator.state().waiting_fault_count == 1
+
+
+async def test_a_reset_begins_anew_without_connections_orders_and_faults() -> None:
+    simulator = Simulator(seed=3)
+    async with connected(simulator) as (reader, writer):
+        frames = FrameReader()
+        await heard(reader, "9", frames)
+        writer.write(frame(["8", "1", "1000"]))
+        await heard(reader, "9", frames)
+        simulator.inject(Rule(Fault.LINK_LOST))
+        simulator.reset(4)
+        with pytest.raises(ConnectionError):
+            await heard(reader, "never", frames)
+    state = simulator.state()
+    assert (state.seed, state.link_is_lost, state.waiting_fault_count) == (4, False, 0)
+    assert simulator.frames_received(8) == 0
+    async with connected(simulator) as (reader, _):
+        assert await heard(reader, "9", FrameReader()) == ["9", "1", "1"]
+
+
+async def test_the_clock_can_be_moved_and_what_was_due_happens() -> None:
+    clock = Clock()
+    simulator = Simulator(clock=clock)
+    async with connected(simulator) as (reader, writer):
+        frames = FrameReader()
+        await heard(reader, "9", frames)
+        simulator.inject(Rule(Fault.LATE, message_id=49, delay_s=3600.0))
+        writer.write(frame(["49", "1"]))
+        await eventually(lambda: simulator.frames_received(49) == 1)
+        assert simulator.advance_clock(3601.0) == NOW + 3601.0
+        assert await heard(reader, "49", frames) == ["49", "1", str(int(NOW) + 3600)]
+    with pytest.raises(ValueError, match="is not from 0"):
+        simulator.advance_clock(-1.0)
+
+
+def test_a_thousand_times_faster_than_time_everything_still_happens() -> None:
+    async def main() -> tuple[float, set[str]]:
+        simulator = Simulator(clock=virtual_now, speed=1000.0)
+        async with connected(simulator) as (reader, writer):
+            frames = FrameReader()
+            await heard(reader, "9", frames)
+            writer.write(frame(["1", "11", "5", "265598", *[""] * 6, "SMART", *[""] * 4, "0", "", "0", "0", ""]))
+            writer.write(frame(["61", "1"]))
+            seen: set[str] = set()
+            while simulator.state().simulated_time < NOW + 15_000:
+                frames.feed(await reader.read(65536))
+                seen |= {split(payload)[0] for payload in frames.payloads()}
+            return asyncio.get_running_loop().time(), seen
+
+    took_s, seen = run_virtually(main())
+    assert 14.5 < took_s < 16.0
+    assert {"1", "2", "62"} <= seen

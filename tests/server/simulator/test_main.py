@@ -45,6 +45,7 @@ def test_a_port_in_use_is_named_with_exit_code_69() -> None:
         ["--server-version", "201"],
         ["--speed", "0"],
         ["--account", "DU1:XAU"],
+        ["--scenario", "/nowhere/at/all.toml"],
     ],
 )
 def test_wrong_arguments_are_named_with_exit_code_64(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -59,3 +60,34 @@ def test_help_explains_every_option() -> None:
     assert done.returncode == 0
     assert "--seed" in done.stdout
     assert "Any TWS API client" in done.stdout or "any TWS API client" in done.stdout
+
+
+def test_a_wrong_scenario_is_named_by_its_place_with_exit_code_64(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "wrong.toml"
+    path.write_text('name = "x"\n\n[[event]]\nat = 1\nfault = "link_list"\n')
+    with pytest.raises(SystemExit) as ended:
+        main(["--scenario", str(path)])
+    assert ended.value.code == 64
+    told = capsys.readouterr().err
+    assert f"{path}: event 1 (line 3): fault: 'link_list' is none of lose, " in told
+
+
+def test_a_scenario_that_names_what_is_not_listed_ends_with_64(tmp_path: Path) -> None:
+    path = tmp_path / "unlisted.toml"
+    path.write_text('[[event]]\nat = 1\nquote = "NOSUCH"\nbid = 1\n')
+    command = [sys.executable, "-m", MODULE, "--port", "0", "--scenario", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20)
+    assert done.returncode == 64
+    assert "event 1 (line 1): NOSUCH STK is not listed" in done.stderr
+
+
+def test_a_scenario_happens_while_it_runs(tmp_path: Path) -> None:
+    path = tmp_path / "short.toml"
+    path.write_text('[[event]]\nat = 0\nfault = "server_version"\nvalue = 176\n')
+    with program(MODULE, "--port", "0", "--scenario", str(path), cwd=tmp_path) as (_, address):
+        host, _, port = address.rpartition(":")
+        with socket.create_connection((host, int(port)), timeout=5) as connection:
+            connection.sendall(b"API\0\x00\x00\x00\x09v100..200")
+            assert connection.recv(100)[4:8] == b"176\0"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Protocol, TypeVar, cast
 
 from ibkr_gateway_server.simulator.market import Market
@@ -58,9 +58,19 @@ class Feeds:
         """When feeds of a kind were lately started: for requests whose pace is limited, which keep it."""
         return self._recent[kind]
 
-    def changes(self, market: Market, now: float) -> Iterator[list[str]]:
-        """What is new in all of them, in the order in which they were asked for."""
+    def changes(
+        self,
+        market: Market,
+        now: float,
+        silences: Callable[[type[Feed]], bool] | None = None,
+        passing: Collection[type[Feed]] = (),
+    ) -> Iterator[list[str]]:
+        """What is new in all of them, in the order in which they were asked for. Kinds that something silences say
+        nothing; what those that are passing would have said is gone."""
         for (kind, req_id), feed in list(self._feeds.items()):
+            if silences is not None and silences(kind):
+                deque(feed.changes(market, now) if kind in passing else (), maxlen=0)
+                continue
             yield from feed.changes(market, now)
             if self._ends and (end := self._ends.get((kind, req_id))) is not None and now >= end[0]:
                 yield end[1]
