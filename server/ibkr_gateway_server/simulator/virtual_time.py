@@ -11,6 +11,7 @@ real sockets are not waited for.
 from __future__ import annotations
 
 import asyncio
+import math
 import selectors
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, TypeVar
@@ -36,7 +37,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     def __init__(self, *, latency_s: float = 0.0) -> None:
         self._virtual_time = 0.0
         super().__init__(_Selector(self))
-        self._clock_resolution = 0.0
+        self._clock_resolution = math.ulp(1.0)
         self.latency_s = latency_s
         self._listening: dict[int, Listening] = {}
         self._free_port = FIRST_FREE_PORT
@@ -48,6 +49,9 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     def jump(self, seconds: float) -> None:
         """Let time pass."""
         self._virtual_time += seconds
+        # A timer of this very moment is due: were the resolution less than the last digit of the time, it would never
+        # be, and the loop would look for it for ever.
+        self._clock_resolution = math.ulp(self._virtual_time)
 
     async def create_server(  # type: ignore[override]  # in memory, so without the options of sockets
         self, protocol_factory: Callable[[], asyncio.BaseProtocol], host: Any = None, port: Any = None, **_options: Any

@@ -202,8 +202,9 @@ def test_a_scenario_with_a_gateway_begins_with_a_fresh_one_at_its_time() -> None
             with pytest.raises(ConnectionError):
                 await reader.readexactly(1)
             writer.close()
+            await asyncio.sleep(1)
             assert simulator.state().seed == 5
-            assert abs(simulator.state().simulated_time - 1795496400.0) < 1
+            assert abs(simulator.state().simulated_time - 1795496400.0) < 2
             assert list(simulator.gateway.ledgers) == ["DU9"]
 
     run_virtually(main())
@@ -226,4 +227,4 @@ def test_time_can_jump_in_a_scenario() -> None:
             await asyncio.sleep(20)
             return simulator.state().simulated_time
 
-    assert run_virtually(main()) == NOW + 20 + 3600
+    assert run_virtually(main()) == pytest.approx(NOW + 20 + 3600, abs=0.01)

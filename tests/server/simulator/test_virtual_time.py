@@ -56,6 +56,20 @@ def test_a_timer_is_never_early_and_hardly_late() -> None:
     assert all(0 < late < 1e-3 for late in run_virtually(main()))
 
 
+def test_a_timer_of_this_very_moment_runs_however_late_it_is() -> None:
+    async def main() -> int:
+        loop, done = asyncio.get_running_loop(), 0
+        for _ in range(3):
+            ran = asyncio.Event()
+            loop.call_later(0.0, ran.set)
+            await ran.wait()
+            done += 1
+            await asyncio.sleep(86400.0 * 200)
+        return done
+
+    assert run_virtually(main()) == 3
+
+
 def test_a_program_that_waits_for_what_never_comes_is_told_so() -> None:
     async def main() -> None:
         await asyncio.Event().wait()
