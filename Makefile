@@ -6,7 +6,7 @@ INTERPRETER := $(shell for python in $(PYTHON); do $$python -c '$(PROBE)' 2>/dev
 VENV := .venv
 BIN := $(VENV)/bin
 OTHER := .venv-ib-insync
-CLIENTS := ib_async ib_insync
+CLIENTS := ib_async ib_insync ibapi
 # An install is done again when what it is made from changes, not when a file's time does.
 MADE := $(shell echo '$(CURDIR) $(INTERPRETER)' | cksum | cut -d ' ' -f 1)
 STAMP := $(MADE)-$(shell cat pyproject.toml constraints.txt | cksum | cut -d ' ' -f 1)
@@ -51,7 +51,7 @@ bench: $(VENV)/.dev-$(STAMP)  ## measure, side by side; QUICK=1 in two minutes a
 ib-insync: $(OTHER)/.done-$(STAMP)  ## the broker's and the simulator's tests on ib_insync 0.9.86, in an environment of its own
 	$(OTHER)/bin/python -m pytest -q -p no:cacheprovider tests/server/broker tests/server/simulator/test_with_clients.py
 
-compat: $(VENV)/.dev-$(STAMP) $(COMPAT)  ## unmodified ib_async and ib_insync talk to the simulator; JSON=FILE
+compat: $(VENV)/.dev-$(STAMP) $(COMPAT)  ## unmodified ib_async, ib_insync and IBKR's ibapi talk to the simulator; JSON=FILE
 	$(BIN)/python -m compat $(if $(JSON),--json $(JSON))
 
 help:  ## this list

@@ -42,6 +42,8 @@ class Client:
 CLIENTS = (
     Client("ib_async", "ib_async", "compat.ib_library"),
     Client("ib_insync", "ib_insync", "compat.ib_library"),
+    Client("ibapi", "ibapi", "compat.official"),
+    Client("ibapi at 176", "ibapi", "compat.official", 176),
 )
 
 
@@ -72,7 +74,15 @@ def hold(client: Client) -> dict[str, Any]:
         served(CLOSED) as closed_port,
     ):
         report = Path(folder) / "report.json"
-        command = [str(python), "-m", client.driver, str(port), str(closed_port), str(report)]
+        command = [
+            str(python),
+            "-m",
+            client.driver,
+            str(port),
+            str(closed_port),
+            str(report),
+            str(client.server_version),
+        ]
         # Nothing of this environment is seen in the client's own.
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=LIMIT_S)

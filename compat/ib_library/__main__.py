@@ -35,6 +35,8 @@ async def main() -> None:
     parser.add_argument("port", type=int)
     parser.add_argument("closed_port", type=int)
     parser.add_argument("report")
+    # Each library's own highest version is below what it is offered.
+    parser.add_argument("server_version", type=int)
     arguments = parser.parse_args()
     script.check()
     recorder = Recorder()

@@ -35,6 +35,7 @@ class Talk:
         self.ib: Any = library.IB()
         self.watcher: Any = library.IB()
         self.ib.errorEvent += self._errored
+        self.watcher.errorEvent += self._errored
         self.aapl = library.Stock("AAPL", "SMART", "USD", conId=265598, primaryExchange="NASDAQ", localSymbol="AAPL")
         self.ibm = library.Stock("IBM", "SMART", "USD", conId=8314, primaryExchange="NYSE", localSymbol="IBM")
         self.filled: Any = None
