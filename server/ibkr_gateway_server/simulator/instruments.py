@@ -7,7 +7,7 @@ contract has the same id in every process and on every day.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from typing import NamedTuple
@@ -53,6 +53,8 @@ class Catalogue:
     today: date
     spot: Callable[[Listing], float] = field(default=lambda stock: ROOTS[stock.root].level * stock.scale, repr=False)
     _by_id: dict[int, Listing] = field(default_factory=dict, repr=False)
+    # By symbol (a bond's CUSIP as well) and kind, which most requests give.
+    _by_name: dict[tuple[str, str], list[Listing]] = field(default_factory=dict, init=False, repr=False)
     # Today as expiries are spelled: every request's contract is compared with it, many times.
     _today: str = field(default="", init=False, repr=False)
 
@@ -68,9 +70,19 @@ class Catalogue:
         expired since the day before."""
         before, self.today, self._today = self.today, today, today.strftime("%Y%m%d")
         for listing in (*FIXED, *self._futures(), *self._options()):
-            self._by_id.setdefault(listing.con_id, listing)
+            if listing.con_id not in self._by_id:
+                self.add(listing)
         gone = (listing for listing in self._by_id.values() if self.has_expired(listing))
         return [listing for listing in gone if listing.expiry >= before.strftime("%Y%m%d")]
+
+    def add(self, listing: Listing) -> None:
+        """List this as well, in place of what has its id."""
+        self._by_id[listing.con_id] = listing
+        for name in (listing.symbol, listing.bond.cusip if listing.bond else ""):
+            if name:
+                others = self._by_name.get((name, listing.sec_type), ())
+                kept = [other for other in others if other.con_id != listing.con_id]
+                self._by_name[name, listing.sec_type] = [*kept, listing]
 
     def has_expired(self, listing: Listing) -> bool:
         """Whether its last trading day is over."""
@@ -82,8 +94,17 @@ class Catalogue:
 
     def match(self, query: ContractQuery, *, include_expired: bool = False) -> list[Listing]:
         """Every contract that a request's contract fits, in the catalogue's order."""
-        listed = self._by_id.values() if include_expired else self
-        return [listing for listing in listed if query.fits(listing)]
+        listed = (listing for listing in self._candidates(query) if query.fits(listing))
+        return [listing for listing in listed if include_expired or not self.has_expired(listing)]
+
+    def _candidates(self, query: ContractQuery) -> Iterable[Listing]:
+        """What may fit, without looking at everything where a name or a number is given."""
+        if query.con_id:
+            found = self._by_id.get(query.con_id)
+            return () if found is None else (found,)
+        if query.symbol and query.sec_type and not query.isin:
+            return self._by_name.get((query.symbol, query.sec_type), ())
+        return self._by_id.values()
 
     def search(self, pattern: str) -> list[Listing]:
         """Stocks, indices and pairs whose symbol begins with the pattern or whose name contains it."""

@@ -142,7 +142,7 @@ async def test_two_futures_under_one_symbol_are_ambiguous_and_a_trading_class_de
     catalogue = broker.simulator.gateway.catalogue
     big, *_ = [listing for listing in catalogue if listing.symbol == "ES" and listing.sec_type == "FUT"]
     small = dataclasses.replace(big, con_id=999, multiplier="5", trading_class="ESX", local_symbol="ESXZ6")
-    catalogue._by_id[small.con_id] = small
+    catalogue.add(small)
     with pytest.raises(ContractAmbiguous) as refused:
         await broker.contracts.resolve(Instrument(symbol="ES", security_type=FUT))
     assert "999" in refused.value.candidates

@@ -174,7 +174,7 @@ def test_a_regulatory_snapshot_needs_no_subscription(talk: Talk) -> None:
 
 def test_delayed_option_computations_have_delayed_numbers(talk: Talk) -> None:
     option = next(iter(talk.gateway.catalogue.options_of(265598)))
-    talk.gateway.catalogue._by_id[option.con_id] = replace(option, is_subscribed=False)
+    talk.gateway.catalogue.add(replace(option, is_subscribed=False))
     talk.ask("59", "1", "3")
     subscribe(talk, con_id=option.con_id, exchange="SMART")
     assert {fields[2] for fields in talk.messages() if fields[0] == "21"} == {"80", "81", "82", "83"}
