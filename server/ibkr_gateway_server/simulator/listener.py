@@ -9,14 +9,14 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import Any, cast
 
 from ibkr_gateway_server.simulator.behaviour import MAX_SERVER_VERSION, Behaviour
-from ibkr_gateway_server.simulator.faults import Fault, Faults, Rule
+from ibkr_gateway_server.simulator.faults import Fault, Faults, Rule, WrongRule
 from ibkr_gateway_server.simulator.faults.acts import inject
 from ibkr_gateway_server.simulator.gateway import Gateway
 from ibkr_gateway_server.simulator.instruments import ContractQuery
-from ibkr_gateway_server.simulator.scenario import Scenario
+from ibkr_gateway_server.simulator.scenario import Scenario, WrongScenario, parse
 from ibkr_gateway_server.simulator.session import Session
 
 DEFAULT_SEED = 7
@@ -141,6 +141,28 @@ class Simulator:
         else:
             inject(self.gateway, rule)
         self.flush()
+
+    def inject_by_name(self, fault: str, *, times: int | None = None, **details: Any) -> tuple[str, str] | None:
+        """A fault as it comes from outside: `times` 0 means whenever it can. Returns what is wrong with it, and why;
+        None when it is injected."""
+        try:
+            kind = Fault[fault]
+        except KeyError:
+            return "fault", f"{fault} is no fault of the simulator"
+        try:
+            rule = Rule(kind, times=1 if times is None else times or None, **details)
+        except WrongRule as wrong:
+            return wrong.key, wrong.why
+        self.inject(rule)
+        return None
+
+    def play_text(self, text: str) -> str:
+        """Play a scenario's text. Returns what is wrong with it; "" when it has begun."""
+        try:
+            self.play(parse(text))
+        except WrongScenario as wrong:
+            return str(wrong)
+        return ""
 
     def play(self, scenario: Scenario) -> None:
         """Let a scenario's events happen from now on; one that describes a gateway begins with a fresh one, and every

@@ -36,6 +36,7 @@ from ibkr_gateway.v1 import orders_service_pb2 as orders_pb
 from ibkr_gateway.v1 import reference_data_service_pb2 as reference_pb
 from ibkr_gateway.v1 import simulation_service_pb2 as simulation_pb
 from ibkr_gateway_server.domain.bars import BarSize, DurationUnit
+from ibkr_gateway_server.simulator import Fault as SimulatedFault
 
 from tests.conftest import Gateway, MakeGateway, eventually
 
@@ -415,6 +416,57 @@ async def test_the_simulator_is_moved_through_the_contract(gateway: Gateway) -> 
         await simulation.SetQuote(simulation_pb.SetQuoteRequest(instrument=stock("MSFT"), last_price=-1.0))
     with pytest.raises(NotFound):
         await simulation.SetQuote(simulation_pb.SetQuoteRequest(instrument=stock("NOSUCH"), last_price=1.0))
+
+
+async def test_the_contract_has_every_fault_of_the_simulator() -> None:
+    named = {name.removeprefix("FAULT_") for name in simulation_pb.Fault.keys()}  # noqa: SIM118 - not a dict
+    assert named - {"UNSPECIFIED"} == {fault.name for fault in SimulatedFault}
+
+
+async def test_faults_are_injected_through_the_contract_and_wrong_ones_named(gateway: Gateway) -> None:
+    simulation = gateway.client.simulation
+    request = simulation_pb.InjectFaultRequest(fault=simulation_pb.FAULT_LOSE, message_id=3, times=0, probability=0.5)
+    request.duration.FromSeconds(3600)
+    await simulation.InjectFault(request)
+    await simulation.InjectFault(simulation_pb.InjectFaultRequest(fault=simulation_pb.FAULT_LINK_LOST))
+    state = await simulation.GetState(simulation_pb.GetStateRequest())
+    assert (state.waiting_fault_count, state.is_link_lost) == (1, True)
+    for wrong, field in (
+        (simulation_pb.InjectFaultRequest(), "fault"),
+        (simulation_pb.InjectFaultRequest(fault=999), "fault"),  # type: ignore[arg-type]  # a newer client's
+        (simulation_pb.InjectFaultRequest(fault=simulation_pb.FAULT_LOSE, times=-1), "times"),
+        (simulation_pb.InjectFaultRequest(fault=simulation_pb.FAULT_LOSE, message_id=0), "message_id"),
+        (simulation_pb.InjectFaultRequest(fault=simulation_pb.FAULT_CORRUPT_FIELD), "field_number"),
+        (simulation_pb.InjectFaultRequest(fault=simulation_pb.FAULT_LATE), "delay"),
+    ):
+        with pytest.raises(InvalidRequest) as refused:
+            await simulation.InjectFault(wrong)
+        assert field in str(refused.value)
+
+
+async def test_a_scenario_a_moved_clock_and_a_reset_come_through_the_contract(gateway: Gateway) -> None:
+    simulation = gateway.client.simulation
+    text = "[[event]]\nat = 600\nfault = 'link_lost'\n"
+    await simulation.SetScenario(simulation_pb.SetScenarioRequest(scenario=text))
+    before = await simulation.GetState(simulation_pb.GetStateRequest())
+    request = simulation_pb.AdvanceClockRequest()
+    request.duration.FromSeconds(601)
+    moved = await simulation.AdvanceClock(request)
+    assert moved.simulated_time.ToSeconds() >= before.simulated_time.ToSeconds() + 601
+    assert (await simulation.GetState(simulation_pb.GetStateRequest())).is_link_lost
+    await simulation.Reset(simulation_pb.ResetRequest(seed=12))
+    state = await simulation.GetState(simulation_pb.GetStateRequest())
+    assert (state.seed, state.is_link_lost) == (12, False)
+    await eventually(lambda: gateway.running.session.epoch == 2)
+    with pytest.raises(InvalidRequest, match="line 1"):
+        await simulation.SetScenario(simulation_pb.SetScenarioRequest(scenario="[[event]]\nat = -1\n"))
+    with pytest.raises(InvalidRequest):
+        await simulation.SetScenario(simulation_pb.SetScenarioRequest())
+    request.duration.FromSeconds(-1)
+    with pytest.raises(InvalidRequest):
+        await simulation.AdvanceClock(request)
+    with pytest.raises(InvalidRequest):
+        await simulation.AdvanceClock(simulation_pb.AdvanceClockRequest())
 
 
 async def test_every_answer_names_its_call_and_the_simulation(gateway: Gateway) -> None:

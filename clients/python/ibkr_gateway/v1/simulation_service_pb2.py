@@ -27,15 +27,15 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from ibkr_gateway.v1 import common_pb2 as ibkr__gateway_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(ibkr_gateway/v1/simulation_service.proto\x12\x0fibkr_gateway.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cibkr_gateway/v1/common.proto\"\xb6\x01\n\x0fSetQuoteRequest\x12/\n\ninstrument\x18\x01 \x01(\x0b\x32\x1b.ibkr_gateway.v1.Instrument\x12\x16\n\tbid_price\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x16\n\task_price\x18\x03 \x01(\x01H\x01\x88\x01\x01\x12\x17\n\nlast_price\x18\x04 \x01(\x01H\x02\x88\x01\x01\x42\x0c\n\n_bid_priceB\x0c\n\n_ask_priceB\r\n\x0b_last_price\"\x12\n\x10SetQuoteResponse\"&\n\x12SetScenarioRequest\x12\x10\n\x08scenario\x18\x01 \x01(\t\"\x15\n\x13SetScenarioResponse\";\n\x12InjectFaultRequest\x12%\n\x05\x66\x61ult\x18\x01 \x01(\x0e\x32\x16.ibkr_gateway.v1.Fault\"\x15\n\x13InjectFaultResponse\"B\n\x13\x41\x64vanceClockRequest\x12+\n\x08\x64uration\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"J\n\x14\x41\x64vanceClockResponse\x12\x32\n\x0esimulated_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x11\n\x0fGetStateRequest\"\x89\x01\n\x10GetStateResponse\x12\x0c\n\x04seed\x18\x01 \x01(\x03\x12\x32\n\x0esimulated_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x10\x63onnection_count\x18\x03 \x01(\x05\x12\x19\n\x11order_frame_count\x18\x04 \x01(\x03\"*\n\x0cResetRequest\x12\x11\n\x04seed\x18\x01 \x01(\x03H\x00\x88\x01\x01\x42\x07\n\x05_seed\"\x0f\n\rResetResponse*4\n\x05\x46\x61ult\x12\x15\n\x11\x46\x41ULT_UNSPECIFIED\x10\x00\x12\x14\n\x10\x46\x41ULT_DISCONNECT\x10\x01\x32\x8e\x04\n\x11SimulationService\x12O\n\x08SetQuote\x12 .ibkr_gateway.v1.SetQuoteRequest\x1a!.ibkr_gateway.v1.SetQuoteResponse\x12X\n\x0bSetScenario\x12#.ibkr_gateway.v1.SetScenarioRequest\x1a$.ibkr_gateway.v1.SetScenarioResponse\x12X\n\x0bInjectFault\x12#.ibkr_gateway.v1.InjectFaultRequest\x1a$.ibkr_gateway.v1.InjectFaultResponse\x12[\n\x0c\x41\x64vanceClock\x12$.ibkr_gateway.v1.AdvanceClockRequest\x1a%.ibkr_gateway.v1.AdvanceClockResponse\x12O\n\x08GetState\x12 .ibkr_gateway.v1.GetStateRequest\x1a!.ibkr_gateway.v1.GetStateResponse\x12\x46\n\x05Reset\x12\x1d.ibkr_gateway.v1.ResetRequest\x1a\x1e.ibkr_gateway.v1.ResetResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(ibkr_gateway/v1/simulation_service.proto\x12\x0fibkr_gateway.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cibkr_gateway/v1/common.proto\"\xb6\x01\n\x0fSetQuoteRequest\x12/\n\ninstrument\x18\x01 \x01(\x0b\x32\x1b.ibkr_gateway.v1.Instrument\x12\x16\n\tbid_price\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x16\n\task_price\x18\x03 \x01(\x01H\x01\x88\x01\x01\x12\x17\n\nlast_price\x18\x04 \x01(\x01H\x02\x88\x01\x01\x42\x0c\n\n_bid_priceB\x0c\n\n_ask_priceB\r\n\x0b_last_price\"\x12\n\x10SetQuoteResponse\"&\n\x12SetScenarioRequest\x12\x10\n\x08scenario\x18\x01 \x01(\t\"\x15\n\x13SetScenarioResponse\"\xd9\x02\n\x12InjectFaultRequest\x12%\n\x05\x66\x61ult\x18\x01 \x01(\x0e\x32\x16.ibkr_gateway.v1.Fault\x12\x17\n\nmessage_id\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x12\n\x05times\x18\x03 \x01(\x05H\x01\x88\x01\x01\x12\x18\n\x0bprobability\x18\x04 \x01(\x01H\x02\x88\x01\x01\x12+\n\x08\x64uration\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x05\x64\x65lay\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0c\n\x04\x63ode\x18\x07 \x01(\x05\x12\x0c\n\x04text\x18\x08 \x01(\t\x12\x19\n\x0c\x66ield_number\x18\t \x01(\x05H\x03\x88\x01\x01\x12\r\n\x05value\x18\n \x01(\tB\r\n\x0b_message_idB\x08\n\x06_timesB\x0e\n\x0c_probabilityB\x0f\n\r_field_number\"\x15\n\x13InjectFaultResponse\"B\n\x13\x41\x64vanceClockRequest\x12+\n\x08\x64uration\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"J\n\x14\x41\x64vanceClockResponse\x12\x32\n\x0esimulated_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x11\n\x0fGetStateRequest\"\xbc\x01\n\x10GetStateResponse\x12\x0c\n\x04seed\x18\x01 \x01(\x03\x12\x32\n\x0esimulated_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x10\x63onnection_count\x18\x03 \x01(\x05\x12\x19\n\x11order_frame_count\x18\x04 \x01(\x03\x12\x1b\n\x13waiting_fault_count\x18\x05 \x01(\x05\x12\x14\n\x0cis_link_lost\x18\x06 \x01(\x08\"*\n\x0cResetRequest\x12\x11\n\x04seed\x18\x01 \x01(\x03H\x00\x88\x01\x01\x42\x07\n\x05_seed\"\x0f\n\rResetResponse*\xc8\x08\n\x05\x46\x61ult\x12\x15\n\x11\x46\x41ULT_UNSPECIFIED\x10\x00\x12\x14\n\x10\x46\x41ULT_DISCONNECT\x10\x01\x12\x0e\n\nFAULT_LOSE\x10\x02\x12\x1b\n\x17\x46\x41ULT_DISCONNECT_BEFORE\x10\x03\x12\x1a\n\x16\x46\x41ULT_DISCONNECT_AFTER\x10\x04\x12\x15\n\x11\x46\x41ULT_CLOSE_AFTER\x10\x05\x12\x0e\n\nFAULT_LATE\x10\x06\x12\x10\n\x0c\x46\x41ULT_REFUSE\x10\x07\x12\x0e\n\nFAULT_WARN\x10\x08\x12\x13\n\x0f\x46\x41ULT_READ_ONLY\x10\t\x12\x12\n\x0e\x46\x41ULT_TOO_FAST\x10\n\x12\x14\n\x10\x46\x41ULT_LOSE_REPLY\x10\x0b\x12\x15\n\x11\x46\x41ULT_DELAY_REPLY\x10\x0c\x12\x19\n\x15\x46\x41ULT_DUPLICATE_REPLY\x10\r\x12\x17\n\x13\x46\x41ULT_REORDER_REPLY\x10\x0e\x12\x17\n\x13\x46\x41ULT_CORRUPT_FIELD\x10\x0f\x12\x12\n\x0e\x46\x41ULT_SENTINEL\x10\x10\x12\x19\n\x15\x46\x41ULT_PRECEDE_UNKNOWN\x10\x11\x12\x14\n\x10\x46\x41ULT_BAD_LENGTH\x10\x12\x12\x19\n\x15\x46\x41ULT_RESET_MID_FRAME\x10\x13\x12\x18\n\x14\x46\x41ULT_DUPLICATE_BARS\x10\x14\x12\x18\n\x14\x46\x41ULT_UNORDERED_BARS\x10\x15\x12\x12\n\x0e\x46\x41ULT_BAD_DATE\x10\x16\x12\x12\n\x0e\x46\x41ULT_ORDER_ID\x10\x17\x12\x12\n\x0e\x46\x41ULT_ACCOUNTS\x10\x18\x12\x1c\n\x18\x46\x41ULT_REFUSE_CONNECTIONS\x10\x19\x12\x15\n\x11\x46\x41ULT_NEVER_GREET\x10\x1a\x12\x13\n\x0f\x46\x41ULT_HALF_OPEN\x10\x1b\x12\x0f\n\x0b\x46\x41ULT_SPLIT\x10\x1c\x12\x0f\n\x0b\x46\x41ULT_MERGE\x10\x1d\x12\x18\n\x14\x46\x41ULT_SERVER_VERSION\x10\x1e\x12\x1a\n\x16\x46\x41ULT_CLIENT_ID_IN_USE\x10\x1f\x12\x0f\n\x0b\x46\x41ULT_CLOSE\x10 \x12\x13\n\x0f\x46\x41ULT_LINK_LOST\x10!\x12\x1c\n\x18\x46\x41ULT_SERVER_LINK_BROKEN\x10\"\x12\x17\n\x13\x46\x41ULT_LINK_RESTORED\x10#\x12!\n\x1d\x46\x41ULT_LINK_RESTORED_DATA_LOST\x10$\x12\x15\n\x11\x46\x41ULT_FARM_BROKEN\x10%\x12\x17\n\x13\x46\x41ULT_FARM_INACTIVE\x10&\x12\x19\n\x15\x46\x41ULT_FARM_CONNECTING\x10\'\x12\x11\n\rFAULT_FARM_OK\x10(\x12\x16\n\x12\x46\x41ULT_PORT_CHANGED\x10)\x12\x1b\n\x17\x46\x41ULT_COMPETING_SESSION\x10*\x12\x15\n\x11\x46\x41ULT_DEPTH_RESET\x10+\x12\x0e\n\nFAULT_BUST\x10,\x12\x1b\n\x17\x46\x41ULT_LIVE_UPDATES_LOST\x10-\x12\x14\n\x10\x46\x41ULT_CLOCK_SKEW\x10.2\x8e\x04\n\x11SimulationService\x12O\n\x08SetQuote\x12 .ibkr_gateway.v1.SetQuoteRequest\x1a!.ibkr_gateway.v1.SetQuoteResponse\x12X\n\x0bSetScenario\x12#.ibkr_gateway.v1.SetScenarioRequest\x1a$.ibkr_gateway.v1.SetScenarioResponse\x12X\n\x0bInjectFault\x12#.ibkr_gateway.v1.InjectFaultRequest\x1a$.ibkr_gateway.v1.InjectFaultResponse\x12[\n\x0c\x41\x64vanceClock\x12$.ibkr_gateway.v1.AdvanceClockRequest\x1a%.ibkr_gateway.v1.AdvanceClockResponse\x12O\n\x08GetState\x12 .ibkr_gateway.v1.GetStateRequest\x1a!.ibkr_gateway.v1.GetStateResponse\x12\x46\n\x05Reset\x12\x1d.ibkr_gateway.v1.ResetRequest\x1a\x1e.ibkr_gateway.v1.ResetResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'ibkr_gateway.v1.simulation_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_FAULT']._serialized_start=872
-  _globals['_FAULT']._serialized_end=924
+  _globals['_FAULT']._serialized_start=1211
+  _globals['_FAULT']._serialized_end=2307
   _globals['_SETQUOTEREQUEST']._serialized_start=157
   _globals['_SETQUOTEREQUEST']._serialized_end=339
   _globals['_SETQUOTERESPONSE']._serialized_start=341
@@ -44,22 +44,22 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SETSCENARIOREQUEST']._serialized_end=399
   _globals['_SETSCENARIORESPONSE']._serialized_start=401
   _globals['_SETSCENARIORESPONSE']._serialized_end=422
-  _globals['_INJECTFAULTREQUEST']._serialized_start=424
-  _globals['_INJECTFAULTREQUEST']._serialized_end=483
-  _globals['_INJECTFAULTRESPONSE']._serialized_start=485
-  _globals['_INJECTFAULTRESPONSE']._serialized_end=506
-  _globals['_ADVANCECLOCKREQUEST']._serialized_start=508
-  _globals['_ADVANCECLOCKREQUEST']._serialized_end=574
-  _globals['_ADVANCECLOCKRESPONSE']._serialized_start=576
-  _globals['_ADVANCECLOCKRESPONSE']._serialized_end=650
-  _globals['_GETSTATEREQUEST']._serialized_start=652
-  _globals['_GETSTATEREQUEST']._serialized_end=669
-  _globals['_GETSTATERESPONSE']._serialized_start=672
-  _globals['_GETSTATERESPONSE']._serialized_end=809
-  _globals['_RESETREQUEST']._serialized_start=811
-  _globals['_RESETREQUEST']._serialized_end=853
-  _globals['_RESETRESPONSE']._serialized_start=855
-  _globals['_RESETRESPONSE']._serialized_end=870
-  _globals['_SIMULATIONSERVICE']._serialized_start=927
-  _globals['_SIMULATIONSERVICE']._serialized_end=1453
+  _globals['_INJECTFAULTREQUEST']._serialized_start=425
+  _globals['_INJECTFAULTREQUEST']._serialized_end=770
+  _globals['_INJECTFAULTRESPONSE']._serialized_start=772
+  _globals['_INJECTFAULTRESPONSE']._serialized_end=793
+  _globals['_ADVANCECLOCKREQUEST']._serialized_start=795
+  _globals['_ADVANCECLOCKREQUEST']._serialized_end=861
+  _globals['_ADVANCECLOCKRESPONSE']._serialized_start=863
+  _globals['_ADVANCECLOCKRESPONSE']._serialized_end=937
+  _globals['_GETSTATEREQUEST']._serialized_start=939
+  _globals['_GETSTATEREQUEST']._serialized_end=956
+  _globals['_GETSTATERESPONSE']._serialized_start=959
+  _globals['_GETSTATERESPONSE']._serialized_end=1147
+  _globals['_RESETREQUEST']._serialized_start=1149
+  _globals['_RESETREQUEST']._serialized_end=1191
+  _globals['_RESETRESPONSE']._serialized_start=1193
+  _globals['_RESETRESPONSE']._serialized_end=1208
+  _globals['_SIMULATIONSERVICE']._serialized_start=2310
+  _globals['_SIMULATIONSERVICE']._serialized_end=2836
 # @@protoc_insertion_point(module_scope)

@@ -29,7 +29,97 @@ class _FaultEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Fault.ValueType
     FAULT_UNSPECIFIED: _Fault.ValueType  # 0
     """Refused in requests."""
     FAULT_DISCONNECT: _Fault.ValueType  # 1
-    """Every TCP connection is aborted."""
+    """At once: every TCP connection is aborted."""
+    FAULT_LOSE: _Fault.ValueType  # 2
+    """A client's message (message_id): it is read and forgotten: no effect, no reply."""
+    FAULT_DISCONNECT_BEFORE: _Fault.ValueType  # 3
+    """A client's message (message_id): the connection breaks before it takes effect."""
+    FAULT_DISCONNECT_AFTER: _Fault.ValueType  # 4
+    """A client's message (message_id): it takes effect, and the connection breaks before any reply."""
+    FAULT_CLOSE_AFTER: _Fault.ValueType  # 5
+    """A client's message (message_id): it takes effect, and the connection ends after what is said to it at once."""
+    FAULT_LATE: _Fault.ValueType  # 6
+    """A client's message (message_id): it takes effect delay seconds later."""
+    FAULT_REFUSE: _Fault.ValueType  # 7
+    """A client's message (message_id): it has no effect and is answered with the error code and text."""
+    FAULT_WARN: _Fault.ValueType  # 8
+    """A client's message (message_id): it takes effect and is answered with the error code and text as well."""
+    FAULT_READ_ONLY: _Fault.ValueType  # 9
+    """A client's message (message_id): orders and cancels are refused with 321, as by a read-only API."""
+    FAULT_TOO_FAST: _Fault.ValueType  # 10
+    """A client's message (message_id): the client is told that it is too fast (100), and let go."""
+    FAULT_LOSE_REPLY: _Fault.ValueType  # 11
+    """A message of the gateway (message_id): it is not sent."""
+    FAULT_DELAY_REPLY: _Fault.ValueType  # 12
+    """A message of the gateway (message_id): it is sent delay seconds later."""
+    FAULT_DUPLICATE_REPLY: _Fault.ValueType  # 13
+    """A message of the gateway (message_id): it is sent twice."""
+    FAULT_REORDER_REPLY: _Fault.ValueType  # 14
+    """A message of the gateway (message_id): it is sent after the next one."""
+    FAULT_CORRUPT_FIELD: _Fault.ValueType  # 15
+    """A message of the gateway (message_id): its field number field (0 is the message id) holds value."""
+    FAULT_SENTINEL: _Fault.ValueType  # 16
+    """A message of the gateway (message_id): its figures hold value: nan, -1, max_double, max_int, empty or ?."""
+    FAULT_PRECEDE_UNKNOWN: _Fault.ValueType  # 17
+    """A message of the gateway (message_id): a message with an id that nobody knows is sent before it."""
+    FAULT_BAD_LENGTH: _Fault.ValueType  # 18
+    """A message of the gateway (message_id): its length prefix is value: 0, -1 or 0x7fffffff."""
+    FAULT_RESET_MID_FRAME: _Fault.ValueType  # 19
+    """A message of the gateway (message_id): half of it is sent, and the connection breaks."""
+    FAULT_DUPLICATE_BARS: _Fault.ValueType  # 20
+    """A message of the gateway (message_id): every bar in it is there twice."""
+    FAULT_UNORDERED_BARS: _Fault.ValueType  # 21
+    """A message of the gateway (message_id): its bars are in the wrong order."""
+    FAULT_BAD_DATE: _Fault.ValueType  # 22
+    """A message of the gateway (message_id): its first bar has no readable date."""
+    FAULT_ORDER_ID: _Fault.ValueType  # 23
+    """A message of the gateway (message_id): nextValidId says value."""
+    FAULT_ACCOUNTS: _Fault.ValueType  # 24
+    """A message of the gateway (message_id): managedAccounts says value."""
+    FAULT_REFUSE_CONNECTIONS: _Fault.ValueType  # 25
+    """A connection: for duration seconds nobody listens."""
+    FAULT_NEVER_GREET: _Fault.ValueType  # 26
+    """A connection: a connection is taken, and nothing is ever said."""
+    FAULT_HALF_OPEN: _Fault.ValueType  # 27
+    """A connection: connections neither read nor write for duration seconds, and break then."""
+    FAULT_SPLIT: _Fault.ValueType  # 28
+    """A connection: bytes go out in pieces of value bytes."""
+    FAULT_MERGE: _Fault.ValueType  # 29
+    """A connection: everything that is to be said goes out in one piece."""
+    FAULT_SERVER_VERSION: _Fault.ValueType  # 30
+    """A connection: the version value is agreed to, whatever the client offers."""
+    FAULT_CLIENT_ID_IN_USE: _Fault.ValueType  # 31
+    """A connection: the start is refused with 326."""
+    FAULT_CLOSE: _Fault.ValueType  # 32
+    """At once: every connection ends after what has been said."""
+    FAULT_LINK_LOST: _Fault.ValueType  # 33
+    """At once: 1100: the gateway has lost IBKR, for duration seconds; 1102 then, or 1101 with the value data_lost."""
+    FAULT_SERVER_LINK_BROKEN: _Fault.ValueType  # 34
+    """At once: 2110: as 1100."""
+    FAULT_LINK_RESTORED: _Fault.ValueType  # 35
+    """At once: 1102: it is back, and data goes on."""
+    FAULT_LINK_RESTORED_DATA_LOST: _Fault.ValueType  # 36
+    """At once: 1101: it is back, and market data has to be asked for again."""
+    FAULT_FARM_BROKEN: _Fault.ValueType  # 37
+    """At once: 2103, 2105 or 2157: the farm value (market, history, contracts) is down, and its data silent."""
+    FAULT_FARM_INACTIVE: _Fault.ValueType  # 38
+    """At once: 2108 or 2107: the farm value (market, history) sleeps until it is asked."""
+    FAULT_FARM_CONNECTING: _Fault.ValueType  # 39
+    """At once: 2119: the market data farm is connecting, and silent."""
+    FAULT_FARM_OK: _Fault.ValueType  # 40
+    """At once: 2104, 2106 or 2158: the farm value is back."""
+    FAULT_PORT_CHANGED: _Fault.ValueType  # 41
+    """At once: 1300 with the port value, and every connection ends."""
+    FAULT_COMPETING_SESSION: _Fault.ValueType  # 42
+    """At once: 10197: live market data goes to another login."""
+    FAULT_DEPTH_RESET: _Fault.ValueType  # 43
+    """At once: 317: every book begins anew."""
+    FAULT_BUST: _Fault.ValueType  # 44
+    """At once: 10225: bars that go on are ended."""
+    FAULT_LIVE_UPDATES_LOST: _Fault.ValueType  # 45
+    """At once: 10182: bars that go on are ended."""
+    FAULT_CLOCK_SKEW: _Fault.ValueType  # 46
+    """At once: the gateway's clock is told value seconds off."""
 
 class Fault(_Fault, metaclass=_FaultEnumTypeWrapper):
     """What can go wrong."""
@@ -37,7 +127,97 @@ class Fault(_Fault, metaclass=_FaultEnumTypeWrapper):
 FAULT_UNSPECIFIED: Fault.ValueType  # 0
 """Refused in requests."""
 FAULT_DISCONNECT: Fault.ValueType  # 1
-"""Every TCP connection is aborted."""
+"""At once: every TCP connection is aborted."""
+FAULT_LOSE: Fault.ValueType  # 2
+"""A client's message (message_id): it is read and forgotten: no effect, no reply."""
+FAULT_DISCONNECT_BEFORE: Fault.ValueType  # 3
+"""A client's message (message_id): the connection breaks before it takes effect."""
+FAULT_DISCONNECT_AFTER: Fault.ValueType  # 4
+"""A client's message (message_id): it takes effect, and the connection breaks before any reply."""
+FAULT_CLOSE_AFTER: Fault.ValueType  # 5
+"""A client's message (message_id): it takes effect, and the connection ends after what is said to it at once."""
+FAULT_LATE: Fault.ValueType  # 6
+"""A client's message (message_id): it takes effect delay seconds later."""
+FAULT_REFUSE: Fault.ValueType  # 7
+"""A client's message (message_id): it has no effect and is answered with the error code and text."""
+FAULT_WARN: Fault.ValueType  # 8
+"""A client's message (message_id): it takes effect and is answered with the error code and text as well."""
+FAULT_READ_ONLY: Fault.ValueType  # 9
+"""A client's message (message_id): orders and cancels are refused with 321, as by a read-only API."""
+FAULT_TOO_FAST: Fault.ValueType  # 10
+"""A client's message (message_id): the client is told that it is too fast (100), and let go."""
+FAULT_LOSE_REPLY: Fault.ValueType  # 11
+"""A message of the gateway (message_id): it is not sent."""
+FAULT_DELAY_REPLY: Fault.ValueType  # 12
+"""A message of the gateway (message_id): it is sent delay seconds later."""
+FAULT_DUPLICATE_REPLY: Fault.ValueType  # 13
+"""A message of the gateway (message_id): it is sent twice."""
+FAULT_REORDER_REPLY: Fault.ValueType  # 14
+"""A message of the gateway (message_id): it is sent after the next one."""
+FAULT_CORRUPT_FIELD: Fault.ValueType  # 15
+"""A message of the gateway (message_id): its field number field (0 is the message id) holds value."""
+FAULT_SENTINEL: Fault.ValueType  # 16
+"""A message of the gateway (message_id): its figures hold value: nan, -1, max_double, max_int, empty or ?."""
+FAULT_PRECEDE_UNKNOWN: Fault.ValueType  # 17
+"""A message of the gateway (message_id): a message with an id that nobody knows is sent before it."""
+FAULT_BAD_LENGTH: Fault.ValueType  # 18
+"""A message of the gateway (message_id): its length prefix is value: 0, -1 or 0x7fffffff."""
+FAULT_RESET_MID_FRAME: Fault.ValueType  # 19
+"""A message of the gateway (message_id): half of it is sent, and the connection breaks."""
+FAULT_DUPLICATE_BARS: Fault.ValueType  # 20
+"""A message of the gateway (message_id): every bar in it is there twice."""
+FAULT_UNORDERED_BARS: Fault.ValueType  # 21
+"""A message of the gateway (message_id): its bars are in the wrong order."""
+FAULT_BAD_DATE: Fault.ValueType  # 22
+"""A message of the gateway (message_id): its first bar has no readable date."""
+FAULT_ORDER_ID: Fault.ValueType  # 23
+"""A message of the gateway (message_id): nextValidId says value."""
+FAULT_ACCOUNTS: Fault.ValueType  # 24
+"""A message of the gateway (message_id): managedAccounts says value."""
+FAULT_REFUSE_CONNECTIONS: Fault.ValueType  # 25
+"""A connection: for duration seconds nobody listens."""
+FAULT_NEVER_GREET: Fault.ValueType  # 26
+"""A connection: a connection is taken, and nothing is ever said."""
+FAULT_HALF_OPEN: Fault.ValueType  # 27
+"""A connection: connections neither read nor write for duration seconds, and break then."""
+FAULT_SPLIT: Fault.ValueType  # 28
+"""A connection: bytes go out in pieces of value bytes."""
+FAULT_MERGE: Fault.ValueType  # 29
+"""A connection: everything that is to be said goes out in one piece."""
+FAULT_SERVER_VERSION: Fault.ValueType  # 30
+"""A connection: the version value is agreed to, whatever the client offers."""
+FAULT_CLIENT_ID_IN_USE: Fault.ValueType  # 31
+"""A connection: the start is refused with 326."""
+FAULT_CLOSE: Fault.ValueType  # 32
+"""At once: every connection ends after what has been said."""
+FAULT_LINK_LOST: Fault.ValueType  # 33
+"""At once: 1100: the gateway has lost IBKR, for duration seconds; 1102 then, or 1101 with the value data_lost."""
+FAULT_SERVER_LINK_BROKEN: Fault.ValueType  # 34
+"""At once: 2110: as 1100."""
+FAULT_LINK_RESTORED: Fault.ValueType  # 35
+"""At once: 1102: it is back, and data goes on."""
+FAULT_LINK_RESTORED_DATA_LOST: Fault.ValueType  # 36
+"""At once: 1101: it is back, and market data has to be asked for again."""
+FAULT_FARM_BROKEN: Fault.ValueType  # 37
+"""At once: 2103, 2105 or 2157: the farm value (market, history, contracts) is down, and its data silent."""
+FAULT_FARM_INACTIVE: Fault.ValueType  # 38
+"""At once: 2108 or 2107: the farm value (market, history) sleeps until it is asked."""
+FAULT_FARM_CONNECTING: Fault.ValueType  # 39
+"""At once: 2119: the market data farm is connecting, and silent."""
+FAULT_FARM_OK: Fault.ValueType  # 40
+"""At once: 2104, 2106 or 2158: the farm value is back."""
+FAULT_PORT_CHANGED: Fault.ValueType  # 41
+"""At once: 1300 with the port value, and every connection ends."""
+FAULT_COMPETING_SESSION: Fault.ValueType  # 42
+"""At once: 10197: live market data goes to another login."""
+FAULT_DEPTH_RESET: Fault.ValueType  # 43
+"""At once: 317: every book begins anew."""
+FAULT_BUST: Fault.ValueType  # 44
+"""At once: 10225: bars that go on are ended."""
+FAULT_LIVE_UPDATES_LOST: Fault.ValueType  # 45
+"""At once: 10182: bars that go on are ended."""
+FAULT_CLOCK_SKEW: Fault.ValueType  # 46
+"""At once: the gateway's clock is told value seconds off."""
 Global___Fault: _TypeAlias = Fault  # noqa: Y015
 
 @_typing.final
@@ -106,13 +286,13 @@ Global___SetQuoteResponse: _TypeAlias = SetQuoteResponse  # noqa: Y015
 
 @_typing.final
 class SetScenarioRequest(_message.Message):
-    """Loads a scenario."""
+    """Plays a scenario."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     SCENARIO_FIELD_NUMBER: _builtins.int
     scenario: _builtins.str
-    """Its text."""
+    """Its text, in TOML: docs/scenarios.md."""
     def __init__(
         self,
         *,
@@ -128,7 +308,7 @@ Global___SetScenarioRequest: _TypeAlias = SetScenarioRequest  # noqa: Y015
 
 @_typing.final
 class SetScenarioResponse(_message.Message):
-    """It is loaded."""
+    """It has begun."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -150,24 +330,81 @@ class InjectFaultRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     FAULT_FIELD_NUMBER: _builtins.int
+    MESSAGE_ID_FIELD_NUMBER: _builtins.int
+    TIMES_FIELD_NUMBER: _builtins.int
+    PROBABILITY_FIELD_NUMBER: _builtins.int
+    DURATION_FIELD_NUMBER: _builtins.int
+    DELAY_FIELD_NUMBER: _builtins.int
+    CODE_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    FIELD_NUMBER_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
     fault: Global___Fault.ValueType
     """What."""
+    message_id: _builtins.int
+    """The kind of message it strikes, by its id in the TWS protocol (3: placeOrder from clients, orderStatus from the
+    gateway). Absent: any, or those that the fault is about.
+    """
+    times: _builtins.int
+    """How often it strikes; 0: whenever it can. Absent: once."""
+    probability: _builtins.float
+    """How likely it strikes each time, above 0 and at most 1; the simulator's seed decides. Absent: 1."""
+    code: _builtins.int
+    """The error of FAULT_REFUSE and FAULT_WARN. IB: errorCode."""
+    text: _builtins.str
+    """Its text. Empty: the one that gateways send with the code."""
+    field_number: _builtins.int
+    """The field of FAULT_CORRUPT_FIELD and FAULT_SENTINEL; 0 is the message id."""
+    value: _builtins.str
+    """What the fault says it holds: a version, a port, a farm, a sentinel."""
+    @_builtins.property
+    def duration(self) -> _duration_pb2.Duration:
+        """How long it lasts at most, on the simulator's clock. Absent: until it is used up."""
+
+    @_builtins.property
+    def delay(self) -> _duration_pb2.Duration:
+        """How late, for FAULT_LATE and FAULT_DELAY_REPLY."""
+
     def __init__(
         self,
         *,
         fault: Global___Fault.ValueType = ...,
+        message_id: _builtins.int | None = ...,
+        times: _builtins.int | None = ...,
+        probability: _builtins.float | None = ...,
+        duration: _duration_pb2.Duration | None = ...,
+        delay: _duration_pb2.Duration | None = ...,
+        code: _builtins.int = ...,
+        text: _builtins.str = ...,
+        field_number: _builtins.int | None = ...,
+        value: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_field_number", b"_field_number", "_message_id", b"_message_id", "_probability", b"_probability", "_times", b"_times", "delay", b"delay", "duration", b"duration", "field_number", b"field_number", "message_id", b"message_id", "probability", b"probability", "times", b"times"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fault", b"fault"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_field_number", b"_field_number", "_message_id", b"_message_id", "_probability", b"_probability", "_times", b"_times", "code", b"code", "delay", b"delay", "duration", b"duration", "fault", b"fault", "field_number", b"field_number", "message_id", b"message_id", "probability", b"probability", "text", b"text", "times", b"times", "value", b"value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__field_number: _TypeAlias = _typing.Literal["field_number"]  # noqa: Y015
+    _WhichOneofArgType__field_number: _TypeAlias = _typing.Literal["_field_number", b"_field_number"]  # noqa: Y015
+    _WhichOneofReturnType__message_id: _TypeAlias = _typing.Literal["message_id"]  # noqa: Y015
+    _WhichOneofArgType__message_id: _TypeAlias = _typing.Literal["_message_id", b"_message_id"]  # noqa: Y015
+    _WhichOneofReturnType__probability: _TypeAlias = _typing.Literal["probability"]  # noqa: Y015
+    _WhichOneofArgType__probability: _TypeAlias = _typing.Literal["_probability", b"_probability"]  # noqa: Y015
+    _WhichOneofReturnType__times: _TypeAlias = _typing.Literal["times"]  # noqa: Y015
+    _WhichOneofArgType__times: _TypeAlias = _typing.Literal["_times", b"_times"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__field_number) -> _WhichOneofReturnType__field_number | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__message_id) -> _WhichOneofReturnType__message_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__probability) -> _WhichOneofReturnType__probability | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__times) -> _WhichOneofReturnType__times | None: ...
 
 Global___InjectFaultRequest: _TypeAlias = InjectFaultRequest  # noqa: Y015
 
 @_typing.final
 class InjectFaultResponse(_message.Message):
-    """It has."""
+    """It does, or will."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -191,7 +428,7 @@ class AdvanceClockRequest(_message.Message):
     DURATION_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def duration(self) -> _duration_pb2.Duration:
-        """How far."""
+        """How far, from 0 to 366 days."""
 
     def __init__(
         self,
@@ -257,12 +494,18 @@ class GetStateResponse(_message.Message):
     SIMULATED_TIME_FIELD_NUMBER: _builtins.int
     CONNECTION_COUNT_FIELD_NUMBER: _builtins.int
     ORDER_FRAME_COUNT_FIELD_NUMBER: _builtins.int
+    WAITING_FAULT_COUNT_FIELD_NUMBER: _builtins.int
+    IS_LINK_LOST_FIELD_NUMBER: _builtins.int
     seed: _builtins.int
     """The seed of everything random in it."""
     connection_count: _builtins.int
     """Clients connected to it."""
     order_frame_count: _builtins.int
-    """Order frames it has received since its start (message 3 of the TWS protocol)."""
+    """Order frames it has received since its start or reset (message 3 of the TWS protocol)."""
+    waiting_fault_count: _builtins.int
+    """Faults that have not been used up."""
+    is_link_lost: _builtins.bool
+    """True while its link to IBKR is lost, as after 1100."""
     @_builtins.property
     def simulated_time(self) -> _timestamp_pb2.Timestamp:
         """Its time now."""
@@ -274,10 +517,12 @@ class GetStateResponse(_message.Message):
         simulated_time: _timestamp_pb2.Timestamp | None = ...,
         connection_count: _builtins.int = ...,
         order_frame_count: _builtins.int = ...,
+        waiting_fault_count: _builtins.int = ...,
+        is_link_lost: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["simulated_time", b"simulated_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["connection_count", b"connection_count", "order_frame_count", b"order_frame_count", "seed", b"seed", "simulated_time", b"simulated_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["connection_count", b"connection_count", "is_link_lost", b"is_link_lost", "order_frame_count", b"order_frame_count", "seed", b"seed", "simulated_time", b"simulated_time", "waiting_fault_count", b"waiting_fault_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -79,21 +79,22 @@ class SimulationServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def SetScenario(self, request, context):
-        """Loads a scenario. Not served yet: NOT_IMPLEMENTED.
+        """Plays a scenario from now on; one that describes a gateway begins with a fresh one, and every connection is dropped.
+        A wrong scenario changes nothing. Reasons: FIELD_INVALID.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def InjectFault(self, request, context):
-        """Makes something go wrong. Not served yet but for FAULT_DISCONNECT: NOT_IMPLEMENTED.
+        """Makes something go wrong: at once, or when what it is about comes. Reasons: FIELD_INVALID.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def AdvanceClock(self, request, context):
-        """Moves the simulator's clock. Not served yet: NOT_IMPLEMENTED.
+        """Lets time pass at once on the simulator's clock; what is due meanwhile happens. Reasons: FIELD_INVALID.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -107,7 +108,8 @@ class SimulationServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Reset(self, request, context):
-        """Back to the start of the seed. Not served yet: NOT_IMPLEMENTED.
+        """A fresh gateway: no orders, the opening positions, nothing that goes wrong. Every connection is dropped; the time goes
+        on. Reasons: FIELD_INVALID.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -36,15 +36,19 @@ class SimulationServiceStub:
     SetQuote: _grpc.UnaryUnaryMultiCallable[_simulation_service_pb2.SetQuoteRequest, _simulation_service_pb2.SetQuoteResponse]
     """Sets an instrument's prices; they move on from there. Reasons: FIELD_INVALID, CONTRACT_NOT_FOUND."""
     SetScenario: _grpc.UnaryUnaryMultiCallable[_simulation_service_pb2.SetScenarioRequest, _simulation_service_pb2.SetScenarioResponse]
-    """Loads a scenario. Not served yet: NOT_IMPLEMENTED."""
+    """Plays a scenario from now on; one that describes a gateway begins with a fresh one, and every connection is dropped.
+    A wrong scenario changes nothing. Reasons: FIELD_INVALID.
+    """
     InjectFault: _grpc.UnaryUnaryMultiCallable[_simulation_service_pb2.InjectFaultRequest, _simulation_service_pb2.InjectFaultResponse]
-    """Makes something go wrong. Not served yet but for FAULT_DISCONNECT: NOT_IMPLEMENTED."""
+    """Makes something go wrong: at once, or when what it is about comes. Reasons: FIELD_INVALID."""
     AdvanceClock: _grpc.UnaryUnaryMultiCallable[_simulation_service_pb2.AdvanceClockRequest, _simulation_service_pb2.AdvanceClockResponse]
-    """Moves the simulator's clock. Not served yet: NOT_IMPLEMENTED."""
+    """Lets time pass at once on the simulator's clock; what is due meanwhile happens. Reasons: FIELD_INVALID."""
     GetState: _grpc.UnaryUnaryMultiCallable[_simulation_service_pb2.GetStateRequest, _simulation_service_pb2.GetStateResponse]
     """What the simulator has seen and holds."""
     Reset: _grpc.UnaryUnaryMultiCallable[_simulation_service_pb2.ResetRequest, _simulation_service_pb2.ResetResponse]
-    """Back to the start of the seed. Not served yet: NOT_IMPLEMENTED."""
+    """A fresh gateway: no orders, the opening positions, nothing that goes wrong. Every connection is dropped; the time goes
+    on. Reasons: FIELD_INVALID.
+    """
 
 @_typing.type_check_only
 class SimulationServiceAsyncStub(SimulationServiceStub):
@@ -54,15 +58,19 @@ class SimulationServiceAsyncStub(SimulationServiceStub):
     SetQuote: _aio.UnaryUnaryMultiCallable[_simulation_service_pb2.SetQuoteRequest, _simulation_service_pb2.SetQuoteResponse]  # type: ignore[assignment]
     """Sets an instrument's prices; they move on from there. Reasons: FIELD_INVALID, CONTRACT_NOT_FOUND."""
     SetScenario: _aio.UnaryUnaryMultiCallable[_simulation_service_pb2.SetScenarioRequest, _simulation_service_pb2.SetScenarioResponse]  # type: ignore[assignment]
-    """Loads a scenario. Not served yet: NOT_IMPLEMENTED."""
+    """Plays a scenario from now on; one that describes a gateway begins with a fresh one, and every connection is dropped.
+    A wrong scenario changes nothing. Reasons: FIELD_INVALID.
+    """
     InjectFault: _aio.UnaryUnaryMultiCallable[_simulation_service_pb2.InjectFaultRequest, _simulation_service_pb2.InjectFaultResponse]  # type: ignore[assignment]
-    """Makes something go wrong. Not served yet but for FAULT_DISCONNECT: NOT_IMPLEMENTED."""
+    """Makes something go wrong: at once, or when what it is about comes. Reasons: FIELD_INVALID."""
     AdvanceClock: _aio.UnaryUnaryMultiCallable[_simulation_service_pb2.AdvanceClockRequest, _simulation_service_pb2.AdvanceClockResponse]  # type: ignore[assignment]
-    """Moves the simulator's clock. Not served yet: NOT_IMPLEMENTED."""
+    """Lets time pass at once on the simulator's clock; what is due meanwhile happens. Reasons: FIELD_INVALID."""
     GetState: _aio.UnaryUnaryMultiCallable[_simulation_service_pb2.GetStateRequest, _simulation_service_pb2.GetStateResponse]  # type: ignore[assignment]
     """What the simulator has seen and holds."""
     Reset: _aio.UnaryUnaryMultiCallable[_simulation_service_pb2.ResetRequest, _simulation_service_pb2.ResetResponse]  # type: ignore[assignment]
-    """Back to the start of the seed. Not served yet: NOT_IMPLEMENTED."""
+    """A fresh gateway: no orders, the opening positions, nothing that goes wrong. Every connection is dropped; the time goes
+    on. Reasons: FIELD_INVALID.
+    """
 
 class SimulationServiceServicer(metaclass=_abc_1.ABCMeta):
     """Control of the simulated IB Gateway. None of it exists on a gateway that speaks to IBKR. Scope: admin."""
@@ -81,7 +89,9 @@ class SimulationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _simulation_service_pb2.SetScenarioRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_simulation_service_pb2.SetScenarioResponse, _abc.Awaitable[_simulation_service_pb2.SetScenarioResponse]]:
-        """Loads a scenario. Not served yet: NOT_IMPLEMENTED."""
+        """Plays a scenario from now on; one that describes a gateway begins with a fresh one, and every connection is dropped.
+        A wrong scenario changes nothing. Reasons: FIELD_INVALID.
+        """
 
     @_abc_1.abstractmethod
     def InjectFault(
@@ -89,7 +99,7 @@ class SimulationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _simulation_service_pb2.InjectFaultRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_simulation_service_pb2.InjectFaultResponse, _abc.Awaitable[_simulation_service_pb2.InjectFaultResponse]]:
-        """Makes something go wrong. Not served yet but for FAULT_DISCONNECT: NOT_IMPLEMENTED."""
+        """Makes something go wrong: at once, or when what it is about comes. Reasons: FIELD_INVALID."""
 
     @_abc_1.abstractmethod
     def AdvanceClock(
@@ -97,7 +107,7 @@ class SimulationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _simulation_service_pb2.AdvanceClockRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_simulation_service_pb2.AdvanceClockResponse, _abc.Awaitable[_simulation_service_pb2.AdvanceClockResponse]]:
-        """Moves the simulator's clock. Not served yet: NOT_IMPLEMENTED."""
+        """Lets time pass at once on the simulator's clock; what is due meanwhile happens. Reasons: FIELD_INVALID."""
 
     @_abc_1.abstractmethod
     def GetState(
@@ -113,6 +123,8 @@ class SimulationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _simulation_service_pb2.ResetRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_simulation_service_pb2.ResetResponse, _abc.Awaitable[_simulation_service_pb2.ResetResponse]]:
-        """Back to the start of the seed. Not served yet: NOT_IMPLEMENTED."""
+        """A fresh gateway: no orders, the opening positions, nothing that goes wrong. Every connection is dropped; the time goes
+        on. Reasons: FIELD_INVALID.
+        """
 
 def add_SimulationServiceServicer_to_server(servicer: SimulationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
