@@ -57,6 +57,17 @@ def test_a_generic_tick_brings_its_figures(talk: Talk, generic: str) -> None:
     assert all(float(value.split(",")[0] or 1) > 0 for value in values)
 
 
+def test_marks_follow_the_price_and_slow_figures_come_once_a_minute(talk: Talk) -> None:
+    subscribe(talk, generic="221,295", **AAPL)
+    talk.messages()
+    talk.wait(59.0, step=0.25)
+    messages = talk.messages()
+    assert len([fields for fields in messages if fields[0] == "1" and fields[3] == "37"]) > 20
+    assert not [fields for fields in messages if fields[0] == "45"]
+    talk.wait(2.0, step=0.25)
+    assert [fields[3] for fields in talk.heard("45")] == ["56"]
+
+
 def test_extremes_of_longer_spans_enclose_those_of_shorter_ones_and_the_price(talk: Talk) -> None:
     subscribe(talk, generic="165", **AAPL)
     price = {fields[3]: float(fields[4]) for fields in talk.messages() if fields[0] == "1"}

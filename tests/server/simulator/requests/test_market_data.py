@@ -56,6 +56,11 @@ def test_a_cancelled_line_is_silent_and_a_second_cancel_is_an_error(talk: Talk) 
     assert talk.messages()[0][1:4] == [ID, "300", f"Can't find EId with tickerId:{ID}"]
 
 
+def test_a_hedged_contract_is_read_to_its_end(talk: Talk) -> None:
+    talk.ask("1", "11", ID, *contract(**AAPL), 1, 265598, 0.5, 250.0, "999", 0, 0, "")
+    assert "generic tick list of 999" in talk.messages()[0][3]
+
+
 def test_a_snapshot_ends_and_holds_no_line(talk: Talk) -> None:
     subscribe(talk, snapshot=1, **AAPL)
     assert talk.messages()[-1] == ["57", "1", ID]

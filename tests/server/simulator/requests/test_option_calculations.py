@@ -74,7 +74,7 @@ def refusal(talk: Talk, option: Listing, **asked: int) -> tuple[str, str]:
 
 
 def hold(talk: Talk, option: Listing, *, count: int, gain: float) -> None:
-    """Let the account hold calls that are so far in the money."""
+    """Let the account hold options whose underlying is so far above the strike."""
     talk.gateway.ledgers["DU1234567"].holdings[option.con_id] = Holding(option, Decimal(count))
     stock = talk.gateway.catalogue.by_id(265598)
     assert stock is not None
@@ -96,6 +96,18 @@ def test_an_exercise_is_refused_with_its_cause(talk: Talk, call: Listing) -> Non
     stock = talk.gateway.catalogue.by_id(265598)
     assert stock is not None
     assert refusal(talk, stock)[0] == "321"
+
+
+def test_a_put_is_in_the_money_below_its_strike(talk: Talk, call: Listing) -> None:
+    (put,) = [
+        option
+        for option in talk.gateway.catalogue.options_of(265598)
+        if (option.right, option.expiry, option.strike) == ("P", call.expiry, call.strike)
+    ]
+    hold(talk, put, count=1, gain=20)
+    assert refusal(talk, put) == ("322", OUT)
+    hold(talk, put, count=1, gain=-20)
+    assert refusal(talk, put, action=2) == ("322", IN)
 
 
 def test_an_exercise_waits_like_an_order_and_fails_when_it_is_cancelled(talk: Talk, call: Listing) -> None:
