@@ -102,6 +102,15 @@ def test_a_fund_alone_has_a_net_asset_value_and_an_index_a_future_above_it(talk:
     assert float(premium[4]) > 0
 
 
+def test_a_fund_is_worth_about_its_price_and_a_future_has_open_interest(talk: Talk) -> None:
+    subscribe(talk, "1", generic="576,577,578,614,623", con_id=756733, exchange="SMART")
+    price = {fields[3]: float(fields[4]) for fields in talk.messages() if fields[0] == "1"}
+    for tick in ("92", "93", "94", "95", "96", "97", "98", "99"):
+        assert price[tick] == pytest.approx(price["4"], rel=0.01)
+    subscribe(talk, "2", generic="588", symbol="MES", sec_type="FUT", exchange="CME", expiry="202612")
+    assert [fields[3] for fields in talk.messages() if fields[0] == "2" and fields[3] == "86"] == ["86"]
+
+
 def test_fundamental_ratios_are_refused_and_the_other_ticks_come(talk: Talk) -> None:
     subscribe(talk, generic="258,233", **AAPL)
     messages = talk.messages()

@@ -62,8 +62,12 @@ def test_rows_are_as_many_as_asked_for_and_within_the_limits(talk: Talk) -> None
     }
     scan(talk, 2, location="STK.US", above=200, below=400)
     assert set(symbols(talk)) == {symbol for symbol, price in prices.items() if 200 <= price <= 400}
-    scan(talk, 3, location="STK.US", filters="priceAbove=300;changePercBelow=1000;someOther=1;")
-    assert set(symbols(talk)) == {symbol for symbol, price in prices.items() if price >= 300}
+    scan(talk, 3, location="STK.US", filters="priceAbove=200;priceBelow=300;someOther=1;")
+    assert set(symbols(talk)) == {symbol for symbol, price in prices.items() if 200 <= price <= 300}
+    gains = changes(talk)
+    middle = sorted(gains.values())[len(gains) // 2]
+    scan(talk, 4, location="STK.US", filters=f"changePercAbove={100 * (middle - 1) - 1e-9}")
+    assert set(symbols(talk)) == {symbol for symbol, gain in gains.items() if gain >= middle}
 
 
 def test_locations_and_instruments_are_told_apart(talk: Talk) -> None:
