@@ -1,10 +1,18 @@
-"""Requests with one field wrong, or cut short: the gateway answers or closes, and always goes on for others."""
+"""Wrong greetings, bytes that are no frames, requests with wrong fields, and any of it while things go wrong: the
+gateway answers or closes, and always goes on for others."""
 
 from __future__ import annotations
 
+import struct
+
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ibkr_gateway_server.simulator.faults import Fault, Rule, WrongRule
+from ibkr_gateway_server.simulator.faults.acts import inject
 from ibkr_gateway_server.simulator.gateway import Gateway
+from ibkr_gateway_server.simulator.session import Session
+from ibkr_gateway_server.simulator.wire import frame
 
 from tests.server.simulator.conftest import NOW, Talk, place_order_fields
 from tests.server.simulator.requests.test_contracts import contract
@@ -111,3 +119,196 @@ def test_a_request_that_ends_early_never_breaks_the_gateway(request: list[object
     talk.messages()
     talk.ask("49", "1")
     assert talk.heard("49") != []
+
+
+def goes_on_for_others(talk: Talk) -> bool:
+    """Whether another client of the same gateway is answered."""
+    other = Talk(talk.gateway, client_id=99, now=talk.now)
+    other.messages()
+    other.ask("49", "1")
+    return other.heard("49") != []
+
+
+# Greetings.
+
+TLS_HELLO = bytes.fromhex("16030100c8010000c40303") + bytes(range(200))
+
+
+def greeted(data: bytes) -> Session:
+    session = Session(Gateway(7, ("DU1234567",), NOW))
+    session.receive(data, NOW)
+    return session
+
+
+def framed(text: str) -> bytes:
+    return b"API\0" + struct.pack(">I", len(text.encode())) + text.encode()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"GET / HTTP/1.1\r\nHost: localhost:4002\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        TLS_HELLO,
+        b"SSH-2.0-OpenSSH_9.6\r\n",
+        b"api\0\x00\x00\x00\x09v100..200",
+        b"APIX\x00\x00\x00\x09v100..200",
+        b"\0" * 64,
+        framed("v"),
+        framed("100..200"),
+        framed("v100.200"),
+        framed("v100..200..300"),
+        framed("v-1..200"),
+        framed("v200..100"),
+        framed("v\u0661\u0662\u0663..200"),
+        framed("v100..99999"),
+        framed("v100..200\0"),
+        b"API\0\x00\x00\x00\x00",
+        b"API\0\xff\xff\xff\xff",
+        b"API\0\x7f\xff\xff\xff",
+    ],
+)
+def test_who_does_not_speak_the_protocol_is_let_go_without_a_word(data: bytes) -> None:
+    session = greeted(data)
+    assert session.is_closed
+    assert session.take() == []
+
+
+@pytest.mark.parametrize("data", [b"", b"A", b"API", b"API\0", b"API\0\x00", framed("v100..200")[:-1]])
+def test_a_greeting_that_is_not_whole_is_waited_for(data: bytes) -> None:
+    session = greeted(data)
+    assert not session.is_closed
+    assert session.take() == []
+    session.receive(framed("v100..200")[len(data) :], NOW)
+    assert session.take()[0][4:8] == b"200\0"
+
+
+@pytest.mark.parametrize("options", ["", " ", " +PACEAPI", " some=thing;other=1;"])
+def test_options_after_the_versions_are_taken(options: str) -> None:
+    assert greeted(framed(f"v100..176{options}")).take()[0][4:8] == b"176\0"
+
+
+@pytest.mark.parametrize("capabilities", [["71", "2", "1"], ["71", "2", "1", ""], ["71", "2", "1", "+X;Y", "more"]])
+def test_a_start_has_capabilities_or_not(capabilities: list[str]) -> None:
+    session = greeted(framed("v100..200"))
+    session.take()
+    session.receive(frame(capabilities), NOW)
+    assert b"".join(session.take())[4:7] == b"15\0"
+
+
+def test_what_is_asked_before_the_start_is_not_answered_and_the_start_still_works(gateway: Gateway) -> None:
+    session = Session(gateway)
+    session.receive(framed("v100..200"), NOW)
+    session.take()
+    for fields in (["49", "1"], ["61", "1"], ["3", "1", *map(str, place_order_fields(200))], ["9999"]):
+        session.receive(frame(fields), NOW)
+    assert session.take() == []
+    assert gateway.orders == {}
+    session.receive(frame(["71", "2", "1", ""]), NOW)
+    assert b"".join(session.take())[4:7] == b"15\0"
+
+
+def test_a_second_start_changes_nothing(talk: Talk) -> None:
+    talk.ask("71", "2", "5", "")
+    assert talk.messages() == []
+    assert talk.session.client_id == 1
+    talk.ask("49", "1")
+    assert talk.heard("49") != []
+
+
+@pytest.mark.parametrize("client_id", ["x", "", "1e99", "nan"])
+def test_a_start_with_an_odd_client_id_breaks_nothing(gateway: Gateway, client_id: str) -> None:
+    odd = Talk(gateway)
+    odd.session.close()
+    session = Session(gateway)
+    session.receive(framed("v100..200") + frame(["71", "2", client_id, ""]), NOW)
+    session.take()
+    assert goes_on_for_others(odd)
+
+
+# Bytes.
+
+
+@given(st.lists(st.binary(max_size=60), max_size=6), st.booleans())
+@settings(max_examples=150, deadline=None)
+def test_random_bytes_in_a_conversation_never_break_the_gateway(pieces: list[bytes], are_framed: bool) -> None:
+    talk = Talk(Gateway(7, ("DU1234567",), NOW))
+    for piece in pieces:
+        talk.session.receive(struct.pack(">I", len(piece)) + piece if are_framed else piece, talk.now)
+    talk.wait(0.3, step=0.3)
+    talk.messages()
+    assert goes_on_for_others(talk)
+
+
+@given(st.lists(st.sampled_from(REQUESTS), min_size=1, max_size=4), st.data())
+@settings(max_examples=150, deadline=None)
+def test_good_requests_with_spoiled_bytes_never_break_the_gateway(
+    requests: list[list[object]], data: st.DataObject
+) -> None:
+    sent = bytearray(b"".join(frame(str(field) for field in request) for request in requests))
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, len(sent) - 1))
+        how = data.draw(st.sampled_from(["flip", "cut", "double", "insert"]))
+        if how == "flip":
+            sent[at] ^= 1 << data.draw(st.integers(0, 7))
+        elif how == "cut" and len(sent) > 8:
+            del sent[at : at + data.draw(st.integers(1, 8))]
+        elif how == "double":
+            sent[at:at] = sent[at : at + 16]
+        else:
+            sent[at:at] = data.draw(st.binary(min_size=1, max_size=4))
+        if not sent:
+            break
+    talk = Talk(Gateway(7, ("DU1234567",), NOW))
+    begin = 0
+    while begin < len(sent):
+        end = begin + data.draw(st.integers(1, 200))
+        talk.session.receive(bytes(sent[begin:end]), talk.now)
+        begin = end
+    talk.wait(0.3, step=0.3)
+    talk.messages()
+    assert goes_on_for_others(talk)
+
+
+# While things go wrong.
+
+RULES = st.builds(
+    dict,
+    fault=st.sampled_from(Fault),
+    message_id=st.one_of(st.none(), st.integers(1, 110)),
+    times=st.one_of(st.none(), st.integers(1, 3)),
+    probability=st.sampled_from([0.5, 1.0]),
+    duration_s=st.one_of(st.none(), st.floats(0.01, 5.0)),
+    delay_s=st.sampled_from([0.0, 0.05, 1.0]),
+    code=st.sampled_from([0, 162, 321, 99999]),
+    field=st.one_of(st.none(), st.integers(0, 200)),
+    value=st.sampled_from(
+        ["", "0", "-1", "7", "nan", "market", "history", "contracts", "data_lost", "empty", "max_int"]
+    ),
+)
+
+
+@given(st.lists(RULES, min_size=1, max_size=4), st.lists(st.sampled_from(REQUESTS), max_size=6))
+@settings(max_examples=200, deadline=None)
+def test_no_fault_whatever_is_asked_meanwhile_breaks_the_gateway(
+    given_rules: list[dict[str, object]], requests: list[list[object]]
+) -> None:
+    gateway = Gateway(7, ("DU1234567",), NOW)
+    talk = Talk(gateway)
+    for number, request in enumerate(requests or [["49", "1"]]):
+        if number < len(given_rules):
+            try:
+                rule = Rule(**given_rules[number])  # type: ignore[arg-type]  # any of them
+            except WrongRule:
+                continue
+            inject(gateway, rule)
+        talk.ask(*request)
+        talk.session.take()
+        talk.wait(0.5, step=0.25)
+    # Some faults last until they are cleared, and the link is lost until it is back.
+    gateway.faults.clear()
+    inject(gateway, Rule(Fault.LINK_RESTORED))
+    talk.wait(6.0, step=3.0)
+    talk.session.take()
+    talk.session.abort()
+    assert goes_on_for_others(talk)
