@@ -13,6 +13,8 @@ from typing import NoReturn
 from ibkr_gateway_server.simulator.behaviour import MAX_SERVER_VERSION, MIN_CLIENT_VERSION, Behaviour
 from ibkr_gateway_server.simulator.listener import DEFAULT_ACCOUNT, DEFAULT_SEED, TICK_INTERVAL_S, Simulator
 from ibkr_gateway_server.simulator.listings import CURRENCIES
+from ibkr_gateway_server.simulator.market import BadTape, Tape
+from ibkr_gateway_server.simulator.market.tape import moment
 from ibkr_gateway_server.simulator.scenario import Scenario, WrongScenario, read
 
 # sysexits.h: the command was used wrongly; the service is not available, as when its port is taken.
@@ -33,7 +35,8 @@ def main(argv: list[str] | None = None) -> int:
     parser = _Parser(
         prog="ibkr-gateway simulate",
         description="A simulated IB Gateway: any TWS API client can connect to it. No account is needed.",
-        epilog="Its market never closes, unless a scenario says so. The same seed gives the same prices in every run. "
+        epilog="Its market never closes, unless --hours or a scenario says so. The same seed gives the same prices in "
+        "every run. "
         "A scenario is a TOML file of what goes wrong and when: lost links, farms, acknowledgements, connections; see "
         "docs/scenarios.md and examples/scenarios. What it says of the gateway comes before the options here. "
         "Exit codes: 0 ended by SIGTERM or SIGINT, 64 wrong arguments or a wrong scenario, 69 cannot listen.",
@@ -76,6 +79,25 @@ def main(argv: list[str] | None = None) -> int:
         metavar=f"{MIN_CLIENT_VERSION}..{MAX_SERVER_VERSION}",
         help="highest protocol version to agree to (default: %(default)s)",
     )
+    parser.add_argument(
+        "--hours",
+        choices=("always", "exchange"),
+        default="always",
+        help="when the market is open: always, or when the exchanges are, with their holidays (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--start",
+        type=_moment,
+        metavar="TIME",
+        help="the time at which it begins, as 2026-11-23T14:30:00Z (default: now)",
+    )
+    parser.add_argument(
+        "--tape",
+        type=_tape,
+        metavar="FILE",
+        help="quotes and trades that take the place of the seed's: CSV of time,symbol,bid,ask,last and, if you like, "
+        "bid_size,ask_size,last_size; the clock begins at its first row, unless --start says otherwise",
+    )
     arguments = parser.parse_args(argv)
     return asyncio.run(_serve(arguments))
 
@@ -103,6 +125,27 @@ def _scenario(text: str) -> Scenario:
         raise argparse.ArgumentTypeError(f"{text}: {wrong}") from None
 
 
+def _moment(text: str) -> float:
+    """A time with a zone, or epoch seconds."""
+    try:
+        return moment(text)
+    except ValueError as wrong:
+        raise argparse.ArgumentTypeError(str(wrong)) from None
+
+
+def _tape(text: str) -> Tape:
+    """A file's tape."""
+    try:
+        with Path(text).open(encoding="utf-8", newline="") as file:
+            return Tape.read(file)
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{text}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise argparse.ArgumentTypeError(f"{text}: it is not UTF-8 text") from None
+    except BadTape as wrong:
+        raise argparse.ArgumentTypeError(f"{text}: {wrong}") from None
+
+
 def _positive(text: str) -> float:
     """A number above 0."""
     return _bounded(text, lambda number: 0 < number < float("inf"), "is not a number above 0")
@@ -126,8 +169,17 @@ async def _serve(arguments: argparse.Namespace) -> int:
         server_version=arguments.server_version,
         tick_interval_s=arguments.tick_interval,
         speed=arguments.speed,
-        behaviour=Behaviour(enforces_pacing=arguments.enforce_pacing, base_currencies=accounts),
+        behaviour=Behaviour(
+            enforces_pacing=arguments.enforce_pacing,
+            base_currencies=accounts,
+            always_open=arguments.hours == "always",
+        ),
+        start=arguments.start,
+        tape=arguments.tape,
     )
+    if arguments.tape is not None and (unknown := simulator.gateway.unlisted(arguments.tape)):
+        print(f"the tape has what is not listed: {', '.join(unknown)}", file=sys.stderr)
+        return EX_USAGE
     if arguments.scenario is not None:
         try:
             simulator.play(arguments.scenario)

@@ -145,6 +145,10 @@ class Gateway:
         """Every fill and correction, oldest first."""
         return self._blotter.executions
 
+    def unlisted(self, tape: Tape) -> list[str]:
+        """The symbols of a tape that nothing is listed under."""
+        return sorted(tape.tracks.keys() - {listing.local_symbol for listing in self.catalogue})
+
     def open_orders(self) -> list[Order]:
         """Orders that may still fill, oldest first."""
         return self._blotter.alive()

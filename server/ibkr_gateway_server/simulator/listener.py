@@ -16,6 +16,7 @@ from ibkr_gateway_server.simulator.faults import Fault, Faults, Rule, WrongRule
 from ibkr_gateway_server.simulator.faults.acts import inject
 from ibkr_gateway_server.simulator.gateway import Gateway
 from ibkr_gateway_server.simulator.instruments import ContractQuery
+from ibkr_gateway_server.simulator.market import Tape
 from ibkr_gateway_server.simulator.scenario import Scenario, WrongScenario, parse
 from ibkr_gateway_server.simulator.session import Session
 
@@ -58,7 +59,7 @@ class Simulator:
     """A simulated IB Gateway that can listen on TCP.
 
     `clock` gives epoch seconds; `speed` makes its seconds pass faster (2.0: twice) from now on. `tick_interval_s` is in
-    real seconds.
+    real seconds. With a `start`, in epoch seconds, the simulated time begins there, with a `tape` at its beginning.
     """
 
     def __init__(
@@ -71,16 +72,21 @@ class Simulator:
         *,
         speed: float = 1.0,
         behaviour: Behaviour | None = None,
+        start: float | None = None,
+        tape: Tape | None = None,
     ) -> None:
         self._begin = clock()
         self._real_clock = clock
         self._speed = speed
-        # How far the clock has been moved by hand.
-        self._moved_s = 0.0
+        self._tape = tape
+        if start is None:
+            start = tape.begin if tape is not None else self._begin
+        # How far the clock is from the real one, apart from its speed.
+        self._moved_s = start - self._begin
         self._tick_interval_s = tick_interval_s
         behaviour = replace(behaviour or Behaviour(), max_version=server_version)
         self._accounts = tuple(accounts)
-        self.gateway = Gateway(seed, accounts, self._begin, behaviour)
+        self.gateway = Gateway(seed, accounts, start, behaviour, tape)
         self._counts: Counter[int] = Counter()
         self._connections: set[_Connection] = set()
         self._wake = asyncio.Event()
@@ -173,7 +179,7 @@ class Simulator:
             behaviour = given.applied_to(self.gateway.behaviour)
             now = self._clock() if given.start is None else given.start
             seed = self.gateway.seed if given.seed is None else given.seed
-            fresh = Gateway(seed, given.accounts or self._accounts, now, behaviour)
+            fresh = Gateway(seed, given.accounts or self._accounts, now, behaviour, self._tape)
         scenario.check(fresh or self.gateway)
         if given is not None and fresh is not None:
             self._moved_s += fresh.now - self._clock()
@@ -187,7 +193,7 @@ class Simulator:
         """A fresh gateway: no orders, no positions but the opening ones, nothing that goes wrong; every connection is
         dropped. The time goes on."""
         seed = self.gateway.seed if seed is None else seed
-        self._begin_anew(Gateway(seed, self._accounts, self._clock(), self.gateway.behaviour))
+        self._begin_anew(Gateway(seed, self._accounts, self._clock(), self.gateway.behaviour, self._tape))
 
     def advance_clock(self, seconds: float) -> float:
         """Let so many seconds pass at once. Returns the simulated time. Raises ValueError for less than none."""

@@ -18,6 +18,8 @@ from datetime import datetime
 from ibkr_gateway_server.simulator.market.path import QUOTES_PER_S, Range
 
 _NEEDED = ("time", "symbol", "bid", "ask", "last")
+# Before and after, calendars and contracts make no sense.
+EARLIEST_S, LATEST_S = 1104537600.0, 4102444799.0
 _SIZES = ("bid_size", "ask_size", "last_size")
 
 
@@ -104,7 +106,10 @@ class Tape:
                 if not symbol:
                     raise ValueError("there is no symbol")
                 track = tracks.setdefault(symbol, Track())
-                track.add(_slot(record["time"] or ""), _row(record, track.rows[-1] if track.rows else None))
+                track.add(
+                    int(moment(record["time"] or "") * QUOTES_PER_S),
+                    _row(record, track.rows[-1] if track.rows else None),
+                )
             except ValueError as error:
                 raise BadTape(f"line {reader.line_num}: {error}") from None
         if not tracks:
@@ -112,20 +117,21 @@ class Tape:
         return cls(tracks)
 
 
-def _slot(text: str) -> int:
+def moment(text: str) -> float:
+    """A time as epoch seconds. Raises ValueError, which says how to write one."""
     try:
         seconds = float(text)
     except ValueError:
         try:
-            moment = datetime.fromisoformat(text.strip())
+            written = datetime.fromisoformat(text.strip())
         except ValueError:
             raise ValueError(f"{text!r} is not a time; write 2026-11-23T14:30:00Z or epoch seconds") from None
-        if moment.tzinfo is None:
+        if written.tzinfo is None:
             raise ValueError(f"{text!r} has no time zone; add Z or an offset") from None
-        seconds = moment.timestamp()
-    if not 0 <= seconds < 1e11:
-        raise ValueError(f"{text!r} is not a time between 1970 and 5138")
-    return int(seconds * QUOTES_PER_S)
+        seconds = written.timestamp()
+    if not EARLIEST_S <= seconds <= LATEST_S:
+        raise ValueError(f"{text!r} is not a time from 2005 to 2099")
+    return seconds
 
 
 def _row(record: dict[str, str], before: Row | None) -> Row:

@@ -90,12 +90,16 @@ def test_a_client_streams_the_tape() -> None:
         ("time,symbol,bid,ask,last\n", "line 2: there are no rows"),
         ("time,symbol,bid,ask,last\nnoon,AAPL,1,2,1\n", "line 2: 'noon' is not a time"),
         ("time,symbol,bid,ask,last\n2026-11-23T15:00:00,AAPL,1,2,1\n", "line 2: .* has no time zone"),
-        ("time,symbol,bid,ask,last\n0,,1,2,1\n", "line 2: there is no symbol"),
-        ("time,symbol,bid,ask,last\n0,AAPL,2,1,1\n", "line 2: the bid 2 is not below the ask 1"),
-        ("time,symbol,bid,ask,last\n0,AAPL,1,x,1\n", "line 2: ask 'x' is not a number"),
-        ("time,symbol,bid,ask,last\n0,AAPL,1,nan,1\n", "line 2: ask 'nan' is not above 0"),
-        ("time,symbol,bid,ask,last\n0,AAPL,1,2,\n", "line 2: the first row of a symbol needs a last"),
-        ("time,symbol,bid,ask,last\n5,AAPL,1,2,1\n4,AAPL,1,2,1\n", "line 3: rows of one symbol must be in the order"),
+        ("time,symbol,bid,ask,last\n0,AAPL,1,2,1\n", "line 2: '0' is not a time from 2005 to 2099"),
+        ("time,symbol,bid,ask,last\n1795446000,,1,2,1\n", "line 2: there is no symbol"),
+        ("time,symbol,bid,ask,last\n1795446000,AAPL,2,1,1\n", "line 2: the bid 2 is not below the ask 1"),
+        ("time,symbol,bid,ask,last\n1795446000,AAPL,1,x,1\n", "line 2: ask 'x' is not a number"),
+        ("time,symbol,bid,ask,last\n1795446000,AAPL,1,nan,1\n", "line 2: ask 'nan' is not above 0"),
+        ("time,symbol,bid,ask,last\n1795446000,AAPL,1,2,\n", "line 2: the first row of a symbol needs a last"),
+        (
+            "time,symbol,bid,ask,last\n1795446005,AAPL,1,2,1\n1795446004,AAPL,1,2,1\n",
+            "line 3: rows of one symbol must be in the order",
+        ),
     ],
 )
 def test_a_tape_that_cannot_be_played_is_refused_with_its_line(text: str, cause: str) -> None:
