@@ -69,7 +69,9 @@ def main(argv: list[str] | None = None) -> int:
         "--scenario", type=_scenario, metavar="FILE", help="let these events happen, in seconds of its clock"
     )
     parser.add_argument(
-        "--enforce-pacing", action="store_true", help="end connections that send more than 50 messages in a second"
+        "--enforce-pacing",
+        action="store_true",
+        help="end connections that send more than 50 messages in a second, and refuse bars that violate IBKR's pacing",
     )
     parser.add_argument(
         "--server-version",

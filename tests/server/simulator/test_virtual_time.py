@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import random
 import time
+from pathlib import Path
 
 import pytest
+from ibkr_gateway_server.broker.connection import BrokerAddress
+from ibkr_gateway_server.broker.pacing import Pacer
+from ibkr_gateway_server.broker.session import Session, SessionTimings
 from ibkr_gateway_server.simulator.listener import Simulator
+from ibkr_gateway_server.simulator.scenario import read
 from ibkr_gateway_server.simulator.virtual_time import Stuck, run_virtually
 
+from tests.server.broker.conftest import running_session
 from tests.server.simulator.conftest import NOW
+
+EXAMPLES = Path(__file__).parents[3] / "examples" / "scenarios"
 
 library = pytest.importorskip("ib_async")
 
@@ -166,3 +175,26 @@ def test_an_unmodified_client_has_the_same_hour_twice() -> None:
     one, other = (run_virtually(conversation(3600), latency_s=0.001) for _ in range(2))
     assert one == other
     assert one[1] > 0
+
+
+def test_the_servers_own_session_survives_a_night_in_memory_and_has_the_same_one_again() -> None:
+    async def night() -> tuple[str, int, list[str]]:
+        simulator = Simulator(seed=11, clock=now)
+        digest, lost = hashlib.sha256(), []
+        loop = asyncio.get_running_loop()
+        async with simulator.listen(port=4002) as address:
+            simulator.play(read(EXAMPLES / "nightly_reset.toml"))
+            where, pacer, jitter = BrokerAddress(address.host, address.port), Pacer(loop.time), random.Random(5)
+            session = Session(where, 1, pacer, SessionTimings(), jitter=jitter)
+            session.on_lost(lost.append)
+            async with running_session(session):
+                await session.wait_until_ready(60)
+                await asyncio.sleep(3600)
+                await session.wait_until_ready(60)
+                digest.update(repr((simulator.state(), session.epoch, session.status.state)).encode())
+                return digest.hexdigest(), session.epoch, list(lost)
+
+    one, other = (run_virtually(night(), latency_s=0.001) for _ in range(2))
+    assert one == other
+    # The link, then the connection.
+    assert one[1:] == (2, ["BROKER_LINK_DOWN", "BROKER_DISCONNECTED"])
