@@ -15,8 +15,8 @@ from compat.steps import STEPS
 MODULES = (reference, market_data, history, accounts, orders, refusals)
 
 
-async def converse(talk: Talk) -> None:
-    """All steps, one after the other, whatever becomes of one."""
+async def converse(talk: Talk, report: str) -> None:
+    """All steps, one after the other, whatever becomes of one; the report is whole after each."""
     for name in STEPS:
         step, failure = script[name], None
         talk.recorder.begin()
@@ -28,6 +28,7 @@ async def converse(talk: Talk) -> None:
         except Exception as error:
             failure = error
         talk.recorder.end(name, step, failure)
+        talk.recorder.write(report, client=library.__name__, version=library.__version__)
 
 
 async def main() -> None:
@@ -41,9 +42,7 @@ async def main() -> None:
     script.check()
     recorder = Recorder()
     logging.getLogger().addHandler(recorder)
-    talk = Talk(recorder, arguments.port, arguments.closed_port)
-    await converse(talk)
-    recorder.write(arguments.report, client=library.__name__, version=library.__version__)
+    await converse(Talk(recorder, arguments.port, arguments.closed_port), arguments.report)
 
 
 if __name__ == "__main__":

@@ -53,6 +53,11 @@ class Connection(EWrapper, EClient):
             self._thread.join(PATIENCE_S)
             assert not self._thread.is_alive(), "its thread has not ended"
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether its thread has ended: at a message that the library cannot read, it does."""
+        return self._thread is not None and not self._thread.is_alive()
+
     def told(self, callback: str, since: int = 0, **wanted: Any) -> list[SimpleNamespace]:
         """Events of a callback, from the `since`-th event on, whose arguments are these."""
         return [
@@ -128,6 +133,8 @@ class Talk:
         while time.monotonic() < end:
             if found := is_so():
                 return found
+            if self.api.is_lost:
+                raise ConnectionError(f"the client's thread has ended; waited for: {what}")
             time.sleep(0.005)
         raise TimeoutError(f"not within {PATIENCE_S:g} s: {what}")
 
