@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmarks.harness import ROOT, Benchmark, client, cores, simulator
 
-IB_INSYNC = ROOT / ".venv-ib-insync" / "bin" / "python"
+IB_INSYNC = ROOT / ".venv-compat-ib_insync" / "bin" / "python"
 
 # Every look is a quarter of a simulated second on, so that every line has something new to say, and looks follow each
 # other as fast as they can be made.

@@ -47,6 +47,7 @@ class _Day:
     high: float
     low: float
     close: float
+    traded_before: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,7 +324,8 @@ class Market:
             if slot > day.seen + 1:
                 _, high, low, _ = self._range(listing, day.seen + 1, slot + 1, TRADES)
             day.high, day.low, day.seen = max(day.high, high), min(day.low, low), slot
-        volume = self.volume(listing, day.begin, (slot + 1) / QUOTES_PER_S)
+        told = self._turnover.is_told_of(listing)
+        volume = self._turnover.until(listing, slot + 1) - day.traded_before if told else 0
         return Prices(*quote, *sizes, volume, day.open, day.high, day.low, day.close)
 
     def _last_open(self, listing: Listing, now: float) -> tuple[_Day, int]:
@@ -340,7 +342,8 @@ class Market:
         first, slot = _first_slot(begin), min(int(now * QUOTES_PER_S), _first_slot(end) - 1)
         so_far = self._range(listing, first, slot + 1, TRADES)
         close = self._quote(listing, _first_slot(last_close(listing, begin)) - 1).last
-        return _Day(begin, end, until, slot, so_far.open, so_far.high, so_far.low, close)
+        before = self._turnover.until(listing, first) if self._turnover.is_told_of(listing) else 0
+        return _Day(begin, end, until, slot, so_far.open, so_far.high, so_far.low, close, before)
 
 
 def _shown(quote: Quote, shown: str) -> float:

@@ -25,11 +25,14 @@ class Turnover:
 
     def between(self, listing: Listing, first: int, stop: int) -> int:
         """Units traded in the quarters of a second from `first` up to, not including, `stop`: in each at least one."""
-        return self._total(listing, stop) - self._total(listing, first)
+        return self.until(listing, stop) - self.until(listing, first)
 
-    def _total(self, listing: Listing, slot: int) -> int:
-        now = slot / QUOTES_PER_S
+    def until(self, listing: Listing, slot: int) -> int:
+        """Units traded since the beginning of time."""
         rate = _PER_S[listing.sec_type] * (1 + listing.con_id % 7)
+        if not rate:
+            return slot
+        now = slot / QUOTES_PER_S
         # Busier and quieter minutes; the amplitudes keep the sum from ever falling.
         busy = 16 * self._smooth(listing.con_id, 64, now) + 68 * self._smooth(listing.con_id, 1024, now)
         return int(rate * (now + busy)) + slot
