@@ -24,7 +24,8 @@ ROOT = Path(__file__).parents[1]
 # Ten seconds of its clock in one, so that five-second bars come twice a second.
 SIMULATOR = (str(Path(sys.executable).with_name("ibkr-gateway")), "simulate", "--port", "0", "--seed", "7")
 HASTE = ("--speed", "10", "--tick-interval", "0.05")
-CLOSED = (sys.executable, "-m", "compat.closed_market")
+# Another one where it is always Sunday: it shows an order that is held until the market opens.
+CLOSED = (*SIMULATOR, "--hours", "exchange", "--start", "2026-11-22T12:00:00Z")
 LIMIT_S = 180
 # Of a reason in the table; the JSON has all of it.
 LONGEST = 400
