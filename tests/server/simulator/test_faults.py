@@ -391,6 +391,12 @@ def test_a_broken_market_farm_silences_what_was_subscribed_until_it_is_back(talk
     assert min(int(fields[3]) for fields in ticks) >= int(NOW + 24)
 
 
+def test_a_farm_that_connects_is_there_when_its_time_is_over(gateway: Gateway, talk: Talk) -> None:
+    inject(gateway, Rule(Fault.FARM_CONNECTING, duration_s=2.0, value="whatever"))
+    talk.wait(3.0, step=0.25)
+    assert codes(talk) == ["2119", "2104"]
+
+
 def test_farms_may_sleep_and_answer_when_asked(talk: Talk) -> None:
     after(Fault.FARM_INACTIVE, talk, value="market")
     after(Fault.FARM_INACTIVE, talk, value="history")

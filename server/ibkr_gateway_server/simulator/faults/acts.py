@@ -105,7 +105,9 @@ def _end_of_link_loss(gateway: Gateway, rule: Rule) -> None:
 
 
 def _end_of_farm_trouble(gateway: Gateway, rule: Rule) -> None:
-    notify(gateway, *gateway.faults.outage.mend_farm(rule.value or "market"))
+    # One that is connecting is the market data farm, whatever value came with it.
+    farm = "market" if rule.fault is Fault.FARM_CONNECTING else rule.value
+    notify(gateway, *gateway.faults.outage.mend_farm(farm))
 
 
 def _end_of_skew(gateway: Gateway, _rule: Rule) -> None:
