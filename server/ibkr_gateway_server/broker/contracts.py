@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,7 +10,8 @@ from decimal import Decimal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from ibkr_gateway_server.broker import ib
-from ibkr_gateway_server.broker.connection import Connection
+from ibkr_gateway_server.broker.answers import DayAnswers
+from ibkr_gateway_server.broker.market_rules import MarketRules
 from ibkr_gateway_server.broker.numbers import decimal
 from ibkr_gateway_server.broker.pacing import Pacer, Priority
 from ibkr_gateway_server.broker.session import Session
@@ -63,9 +63,8 @@ class Contracts:
         self._session = session
         self._pacer = pacer
         self._today = today
-        self._details: dict[Instrument, asyncio.Task[tuple[ContractDetails, ...]]] = {}
-        self._details_day = today()
-        self._ladders: dict[int, PriceLadder] = {}
+        self._details: DayAnswers[Instrument, tuple[ContractDetails, ...]] = DayAnswers(today)
+        self.rules = MarketRules(session, pacer, today)
 
     async def resolve(self, instrument: Instrument) -> Instrument:
         """The one contract it names. Raises FieldsInvalid, ContractNotFound, ContractAmbiguous, Unavailable."""
@@ -88,17 +87,7 @@ class Contracts:
             instrument.violations(nested)
         found.raise_if_any()
         wanted = with_usual_places(instrument)
-        if self._details_day != self._today():
-            # Expiries pass and opening hours move on: yesterday's answers are of no use.
-            self._details, self._details_day = {}, self._today()
-        task = self._details.get(wanted)
-        if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
-            task = asyncio.ensure_future(self._ask(self._session.linked(), wanted))
-            # Its callers may all have left when it fails; that is not an error of the program.
-            task.add_done_callback(lambda done: done.cancelled() or done.exception())
-            self._details[wanted] = task
-        # Shielded: one caller's impatience must not fail the others who share the question.
-        return await asyncio.shield(task)
+        return await self._details.get(wanted, lambda: self._ask(wanted))
 
     async def futures(
         self, symbol: str, exchange: str = "", currency: str = ""
@@ -120,13 +109,12 @@ class Contracts:
         rule = rules.get(instrument.exchange) or next(iter(details.market_rule_ids), 0)
         if not rule:
             return PriceLadder(((Decimal(0), details.min_tick),))
-        if rule not in self._ladders:
-            self._ladders[rule] = await self._ask_rule(self._session.linked(), rule)
-        return self._ladders[rule]
+        return await self.rules.ladder(rule)
 
     # --- asking --------------------------------------------------------------------------------------------------
 
-    async def _ask(self, connection: Connection, wanted: Instrument) -> tuple[ContractDetails, ...]:
+    async def _ask(self, wanted: Instrument) -> tuple[ContractDetails, ...]:
+        connection = self._session.linked()
         timeout_s = self._session.timings.request_timeout_s
         await self._pacer.take(Priority.MARKET_DATA, timeout_s)
         rows = await connection.ask(
@@ -139,15 +127,6 @@ class Contracts:
         if not matches:
             raise ContractNotFound(wanted.symbol, str(wanted.security_type or ""))
         return tuple(sorted(matches, key=_order_of_listing))
-
-    async def _ask_rule(self, connection: Connection, rule: int) -> PriceLadder:
-        timeout_s = self._session.timings.request_timeout_s
-        await self._pacer.take(Priority.MARKET_DATA, timeout_s)
-        rows = await connection.ask_shared(
-            f"marketRule:{rule}", lambda: connection.client.reqMarketRule(rule), timeout_s=timeout_s
-        )
-        steps = [(decimal(row.lowEdge) or Decimal(0), decimal(row.increment) or Decimal("0.01")) for row in rows]
-        return PriceLadder(tuple(sorted(steps)))
 
     def _front_and_next(self, matches: tuple[ContractDetails, ...]) -> tuple[ContractDetails, ContractDetails | None]:
         roll = (self._today() + timedelta(days=ROLL_DAYS)).isoformat()

@@ -47,6 +47,19 @@ class ReferenceDataServicer:
             next_month=present.instrument(following) if following else None,
         )
 
+    async def GetMarketRule(self, request: pb.GetMarketRuleRequest, _call: Call) -> pb.GetMarketRuleResponse:
+        if request.market_rule_id <= 0:
+            found = Violations()
+            found.add("market_rule_id", "must be positive; ContractDetails.market_rule_ids has those of a contract")
+            found.raise_if_any()
+        ladder = await self._contracts.rules.ladder(request.market_rule_id)
+        return pb.GetMarketRuleResponse(
+            increments=[
+                pb.PriceIncrement(low_edge=present.decimal(edge) or "", increment=present.decimal(step) or "")
+                for edge, step in ladder.steps
+            ]
+        )
+
     async def _result(self, named: Instrument, call: Call) -> pb.ResolveResult:
         """One bad symbol spoils nothing: its result is its error."""
         try:

@@ -130,6 +130,18 @@ async def test_usage_names_the_lines_and_their_readers(gateway: Gateway) -> None
     assert usage.limit_count == 100
 
 
+async def test_a_market_rule_is_found_by_the_number_in_the_details(gateway: Gateway) -> None:
+    reference = gateway.client.reference_data
+    details = await reference.GetContractDetails(reference_pb.GetContractDetailsRequest(instrument=future("ES")))
+    rule = details.details[0].market_rule_ids[0]
+    answer = await reference.GetMarketRule(reference_pb.GetMarketRuleRequest(market_rule_id=rule))
+    assert [(step.low_edge, step.increment) for step in answer.increments] == [("0", "0.25")]
+    for wrong in (0, -1, 99_999):
+        with pytest.raises(InvalidRequest, match="market_rule_id") as refused:
+            await reference.GetMarketRule(reference_pb.GetMarketRuleRequest(market_rule_id=wrong))
+        assert refused.value.reason == "FIELD_INVALID"
+
+
 async def test_contracts_resolve_alone_and_together_with_all_candidates_when_ambiguous(gateway: Gateway) -> None:
     reference = gateway.client.reference_data
     request = reference_pb.ResolveContractRequest(instrument=future("MES"))

@@ -631,7 +631,7 @@ class GetMarketRuleRequest(_message.Message):
 
     MARKET_RULE_ID_FIELD_NUMBER: _builtins.int
     market_rule_id: _builtins.int
-    """From ContractDetails.market_rule_ids."""
+    """From ContractDetails.market_rule_ids. IB: marketRuleId."""
     def __init__(
         self,
         *,

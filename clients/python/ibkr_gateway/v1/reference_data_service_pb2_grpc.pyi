@@ -56,7 +56,11 @@ class ReferenceDataServiceStub:
     GetTradingSchedule: _grpc.UnaryUnaryMultiCallable[_reference_data_service_pb2.GetTradingScheduleRequest, _reference_data_service_pb2.GetTradingScheduleResponse]
     """Opening hours of the coming days. Not served yet: NOT_IMPLEMENTED."""
     GetMarketRule: _grpc.UnaryUnaryMultiCallable[_reference_data_service_pb2.GetMarketRuleRequest, _reference_data_service_pb2.GetMarketRuleResponse]
-    """The price increments of a market rule. Not served yet: NOT_IMPLEMENTED."""
+    """The price increments of a market rule: the steps that the prices of orders must be on.
+
+    Costs one message to IBKR the first time of a day, nothing after.
+    Reasons: FIELD_INVALID (also a rule that IBKR does not know), RATE_LIMITED, BROKER_DISCONNECTED, BROKER_TIMEOUT.
+    """
 
 @_typing.type_check_only
 class ReferenceDataServiceAsyncStub(ReferenceDataServiceStub):
@@ -86,7 +90,11 @@ class ReferenceDataServiceAsyncStub(ReferenceDataServiceStub):
     GetTradingSchedule: _aio.UnaryUnaryMultiCallable[_reference_data_service_pb2.GetTradingScheduleRequest, _reference_data_service_pb2.GetTradingScheduleResponse]  # type: ignore[assignment]
     """Opening hours of the coming days. Not served yet: NOT_IMPLEMENTED."""
     GetMarketRule: _aio.UnaryUnaryMultiCallable[_reference_data_service_pb2.GetMarketRuleRequest, _reference_data_service_pb2.GetMarketRuleResponse]  # type: ignore[assignment]
-    """The price increments of a market rule. Not served yet: NOT_IMPLEMENTED."""
+    """The price increments of a market rule: the steps that the prices of orders must be on.
+
+    Costs one message to IBKR the first time of a day, nothing after.
+    Reasons: FIELD_INVALID (also a rule that IBKR does not know), RATE_LIMITED, BROKER_DISCONNECTED, BROKER_TIMEOUT.
+    """
 
 class ReferenceDataServiceServicer(metaclass=_abc_1.ABCMeta):
     """From a name to a contract, and all that IBKR knows of it. Answers are cached; every RPC is safe to retry. Scope: read."""
@@ -161,6 +169,10 @@ class ReferenceDataServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _reference_data_service_pb2.GetMarketRuleRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_reference_data_service_pb2.GetMarketRuleResponse, _abc.Awaitable[_reference_data_service_pb2.GetMarketRuleResponse]]:
-        """The price increments of a market rule. Not served yet: NOT_IMPLEMENTED."""
+        """The price increments of a market rule: the steps that the prices of orders must be on.
+
+        Costs one message to IBKR the first time of a day, nothing after.
+        Reasons: FIELD_INVALID (also a rule that IBKR does not know), RATE_LIMITED, BROKER_DISCONNECTED, BROKER_TIMEOUT.
+        """
 
 def add_ReferenceDataServiceServicer_to_server(servicer: ReferenceDataServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
