@@ -28,6 +28,7 @@ from ibkr_gateway_server.broker.accounts import Accounts
 from ibkr_gateway_server.broker.connection import BrokerAddress
 from ibkr_gateway_server.broker.contracts import Contracts
 from ibkr_gateway_server.broker.history import History
+from ibkr_gateway_server.broker.listings import Listings
 from ibkr_gateway_server.broker.market_data import MarketData, MarketDataSettings
 from ibkr_gateway_server.broker.pacing import Pacer
 from ibkr_gateway_server.broker.session import Session, SessionTimings
@@ -123,7 +124,9 @@ async def running(
         gateway = GatewayServicer(about, session, desk, metrics)
         servicers = {
             market_data_service_pb2: MarketDataServicer(market_data, history, hub, source),
-            reference_data_service_pb2: ReferenceDataServicer(contracts),
+            reference_data_service_pb2: ReferenceDataServicer(
+                contracts, Listings(session, contracts, pacer, loop.time)
+            ),
             account_service_pb2: AccountServicer(session, accounts, store),
             orders_service_pb2: OrdersServicer(desk, events, store, source),
             gateway_service_pb2: gateway,

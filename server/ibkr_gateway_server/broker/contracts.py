@@ -179,7 +179,7 @@ def from_contract(contract: ib.Contract) -> Instrument:
         exchange=contract.exchange,
         currency=contract.currency,
         primary_exchange=contract.primaryExchange,
-        expiry=_iso_date(contract.lastTradeDateOrContractMonth),
+        expiry=iso_date(contract.lastTradeDateOrContractMonth),
         strike=decimal(contract.strike) or None,
         right={"C": OptionRight.CALL, "P": OptionRight.PUT}.get(contract.right[:1]),
         multiplier=decimal(contract.multiplier) or None,
@@ -224,11 +224,11 @@ def _from_details(details: ib.ContractDetails) -> ContractDetails:
         industry=details.industry,
         category=details.category,
         stock_type=details.stockType,
-        contract_month=_iso_date(details.contractMonth),
+        contract_month=iso_date(details.contractMonth),
     )
 
 
-def _iso_date(text: str) -> str:
+def iso_date(text: str) -> str:
     """YYYYMMDD or YYYYMM as ISO; live gateways append a time and a zone, which are dropped here."""
     digits = text[:8].strip()
     if len(digits) == 8 and digits.isdigit():

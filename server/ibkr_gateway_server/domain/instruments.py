@@ -104,6 +104,30 @@ class ContractDetails:
 
 
 @dataclass(frozen=True, slots=True)
+class SymbolMatch:
+    """A contract that a search found, and the kinds of derivatives on it. Source: TWS API, ContractDescription."""
+
+    instrument: Instrument
+    description: str = ""
+    derivative_types: tuple[SecurityType, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class OptionChain:
+    """What is listed at one exchange under one trading class. Not every strike exists at every expiry.
+
+    `expiries` are YYYY-MM-DD and `strikes` in the underlying's currency, both rising; `multiplier` is units of the
+    underlying in one option, None: not said. Source: TWS API, securityDefinitionOptionParameter.
+    """
+
+    exchange: str
+    trading_class: str
+    multiplier: Decimal | None
+    expiries: tuple[str, ...]
+    strikes: tuple[Decimal, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class PriceLadder:
     """The price steps of a contract: from each low edge on, its increment. Source: TWS API, reqMarketRule."""
 

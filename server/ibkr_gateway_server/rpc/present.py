@@ -21,7 +21,7 @@ from ibkr_gateway.v1 import (
 
 from ibkr_gateway_server.domain.accounts import AccountPnl, AccountSummary, PnlDetail, Position
 from ibkr_gateway_server.domain.bars import Bar
-from ibkr_gateway_server.domain.instruments import ContractDetails, Instrument, TradingSession
+from ibkr_gateway_server.domain.instruments import ContractDetails, Instrument, OptionChain, SymbolMatch, TradingSession
 from ibkr_gateway_server.domain.orders import (
     Blocker,
     BrokerNotice,
@@ -144,6 +144,26 @@ def contract_details(known: ContractDetails) -> reference_data_service_pb2.Contr
         category=known.category,
         stock_type=known.stock_type,
         contract_month=known.contract_month,
+    )
+
+
+def symbol_match(match: SymbolMatch) -> reference_data_service_pb2.SymbolMatch:
+    """What a search found."""
+    return reference_data_service_pb2.SymbolMatch(
+        instrument=instrument(match.instrument),
+        description=match.description,
+        derivative_types=[enum(common_pb2.SecurityType, "SECURITY_TYPE", kind) for kind in match.derivative_types],
+    )
+
+
+def option_chain(chain: OptionChain) -> reference_data_service_pb2.OptionChain:
+    """What is listed at one exchange under one trading class."""
+    return reference_data_service_pb2.OptionChain(
+        exchange=chain.exchange,
+        trading_class=chain.trading_class,
+        multiplier=decimal(chain.multiplier) or "",
+        expiries=chain.expiries,
+        strikes=[decimal(strike) or "" for strike in chain.strikes],
     )
 
 

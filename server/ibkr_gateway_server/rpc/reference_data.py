@@ -7,18 +7,23 @@ import asyncio
 from ibkr_gateway.v1 import reference_data_service_pb2 as pb
 
 from ibkr_gateway_server.broker.contracts import Contracts
+from ibkr_gateway_server.broker.listings import Listings
 from ibkr_gateway_server.domain.errors import DomainError, Violations
 from ibkr_gateway_server.domain.instruments import Instrument
 from ibkr_gateway_server.rpc import parse, present
 from ibkr_gateway_server.rpc.calls import Call
 from ibkr_gateway_server.rpc.status import gateway_error
 
+MAX_PATTERN = 100
+MAX_WORD = 40
+
 
 class ReferenceDataServicer:
     """Contracts."""
 
-    def __init__(self, contracts: Contracts) -> None:
+    def __init__(self, contracts: Contracts, listings: Listings) -> None:
         self._contracts = contracts
+        self._listings = listings
 
     async def ResolveContract(self, request: pb.ResolveContractRequest, _call: Call) -> pb.ResolveContractResponse:
         named = await self._contracts.resolve(parse.one_instrument(request))
@@ -35,17 +40,28 @@ class ReferenceDataServicer:
         details = await self._contracts.details(parse.one_instrument(request))
         return pb.GetContractDetailsResponse(details=[present.contract_details(known) for known in details])
 
+    async def SearchSymbols(self, request: pb.SearchSymbolsRequest, _call: Call) -> pb.SearchSymbolsResponse:
+        matches = await self._listings.search(_pattern(request))
+        return pb.SearchSymbolsResponse(matches=[present.symbol_match(match) for match in matches])
+
     async def ListFutures(self, request: pb.ListFuturesRequest, _call: Call) -> pb.ListFuturesResponse:
         if not request.symbol:
             found = Violations()
             found.add("symbol", "is needed: ES, MES, CL, …")
             found.raise_if_any()
+        _check_words(symbol=request.symbol, exchange=request.exchange, currency=request.currency)
         listed, front, following = await self._contracts.futures(request.symbol, request.exchange, request.currency)
         return pb.ListFuturesResponse(
             contracts=[present.instrument(named) for named in listed],
             front_month=present.instrument(front),
             next_month=present.instrument(following) if following else None,
         )
+
+    async def GetOptionChain(self, request: pb.GetOptionChainRequest, _call: Call) -> pb.GetOptionChainResponse:
+        underlying = parse.one_instrument(request, "underlying")
+        _check_words(exchange=request.exchange)
+        chains = await self._listings.option_chain(underlying, request.exchange)
+        return pb.GetOptionChainResponse(chains=[present.option_chain(chain) for chain in chains])
 
     async def GetMarketRule(self, request: pb.GetMarketRuleRequest, _call: Call) -> pb.GetMarketRuleResponse:
         if request.market_rule_id <= 0:
@@ -66,3 +82,22 @@ class ReferenceDataServicer:
             return pb.ResolveResult(instrument=present.instrument(await self._contracts.resolve(named)))
         except DomainError as error:
             return pb.ResolveResult(error=gateway_error(error, call.correlation_id))
+
+
+def _check_words(**words: str) -> None:
+    """Fields of one word, which go to IBKR as they are. Raises FieldsInvalid."""
+    found = Violations()
+    for name, word in words.items():
+        if len(word) > MAX_WORD or not word.isascii() or not word.isprintable():
+            found.add(name, f"must be at most {MAX_WORD} printable ASCII characters")
+    found.raise_if_any()
+
+
+def _pattern(request: pb.SearchSymbolsRequest) -> str:
+    """What is searched for. Raises FieldsInvalid."""
+    pattern = request.pattern.strip()
+    if not 1 <= len(pattern) <= MAX_PATTERN or not pattern.isprintable():
+        found = Violations()
+        found.add("pattern", f"must have 1 to {MAX_PATTERN} printable characters: AAP, apple")
+        found.raise_if_any()
+    return pattern

@@ -13,6 +13,7 @@ from ibkr_gateway_server.broker.accounts import Accounts
 from ibkr_gateway_server.broker.connection import BrokerAddress
 from ibkr_gateway_server.broker.contracts import Contracts
 from ibkr_gateway_server.broker.history import History
+from ibkr_gateway_server.broker.listings import Listings
 from ibkr_gateway_server.broker.market_data import MarketData, MarketDataSettings
 from ibkr_gateway_server.broker.pacing import Pacer
 from ibkr_gateway_server.broker.session import Session, SessionTimings, SyncHook
@@ -29,6 +30,7 @@ class Broker:
     address: Address
     session: Session
     contracts: Contracts
+    listings: Listings
     market_data: MarketData
     accounts: Accounts
     history: History
@@ -74,9 +76,10 @@ async def make_broker() -> AsyncIterator[MakeBroker]:
             chosen = MarketDataSettings(**{"linger_s": 0.05, "settle_s": 0.5, **settings})
             market_data = MarketData(session, contracts, pacer, chosen)
             history = History(session, contracts, pacer, loop.time)
+            listings = Listings(session, contracts, pacer, loop.time)
             await stack.enter_async_context(running_session(session, market_data.run()))
             await session.wait_until_ready(10)
-            return Broker(simulator, address, session, contracts, market_data, accounts, history)
+            return Broker(simulator, address, session, contracts, listings, market_data, accounts, history)
 
         yield make
 

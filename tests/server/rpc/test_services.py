@@ -130,6 +130,41 @@ async def test_usage_names_the_lines_and_their_readers(gateway: Gateway) -> None
     assert usage.limit_count == 100
 
 
+async def test_a_search_finds_symbols_with_their_names_and_kinds_of_derivatives(gateway: Gateway) -> None:
+    reference = gateway.client.reference_data
+    (apple,) = (await reference.SearchSymbols(reference_pb.SearchSymbolsRequest(pattern=" apple "))).matches
+    assert (apple.instrument.con_id, apple.instrument.symbol, apple.description) == (265598, "AAPL", "APPLE INC")
+    assert list(apple.derivative_types) == [common_pb2.SECURITY_TYPE_OPT]
+    for wrong in ("", "   ", "A" * 101, "A\0B"):
+        with pytest.raises(InvalidRequest, match="pattern") as refused:
+            await reference.SearchSymbols(reference_pb.SearchSymbolsRequest(pattern=wrong))
+        assert refused.value.reason == "FIELD_INVALID"
+
+
+async def test_an_option_chain_has_expiries_and_strikes_that_can_be_resolved(gateway: Gateway) -> None:
+    reference = gateway.client.reference_data
+    request = reference_pb.GetOptionChainRequest(underlying=stock("AAPL"), exchange="SMART")
+    (chain,) = (await reference.GetOptionChain(request)).chains
+    assert (chain.exchange, chain.trading_class, chain.multiplier) == ("SMART", "AAPL", "100")
+    option = common_pb2.Instrument(
+        symbol="AAPL",
+        security_type=common_pb2.SECURITY_TYPE_OPT,
+        expiry=chain.expiries[0],
+        strike=chain.strikes[len(chain.strikes) // 2],
+        right=common_pb2.OPTION_RIGHT_CALL,
+    )
+    found = (await reference.ResolveContract(reference_pb.ResolveContractRequest(instrument=option))).instrument
+    assert found.con_id > 0
+    assert found.expiry == chain.expiries[0]
+    with pytest.raises(NotFound) as refused:
+        await reference.GetOptionChain(reference_pb.GetOptionChainRequest(underlying=stock("AAPLL")))
+    assert refused.value.reason == "CONTRACT_NOT_FOUND"
+    with pytest.raises(InvalidRequest, match="underlying"):
+        await reference.GetOptionChain(reference_pb.GetOptionChainRequest())
+    with pytest.raises(InvalidRequest, match="exchange"):
+        await reference.GetOptionChain(reference_pb.GetOptionChainRequest(underlying=future("MES"), exchange="C\0ME"))
+
+
 async def test_a_market_rule_is_found_by_the_number_in_the_details(gateway: Gateway) -> None:
     reference = gateway.client.reference_data
     details = await reference.GetContractDetails(reference_pb.GetContractDetailsRequest(instrument=future("ES")))

@@ -46,13 +46,19 @@ class ReferenceDataServiceStub:
     are several answers.
     """
     SearchSymbols: _grpc.UnaryUnaryMultiCallable[_reference_data_service_pb2.SearchSymbolsRequest, _reference_data_service_pb2.SearchSymbolsResponse]
-    """Contracts whose symbol or name begins with a pattern; IBKR allows one such request per second.
-    Not served yet: NOT_IMPLEMENTED.
+    """Contracts whose symbol or name begins with a pattern. No match is an empty answer.
+
+    IBKR takes one search per second, so searches wait in line; the same pattern costs one message a day.
+    Reasons: FIELD_INVALID, RATE_LIMITED, BROKER_DISCONNECTED, BROKER_LINK_DOWN, BROKER_TIMEOUT.
     """
     ListFutures: _grpc.UnaryUnaryMultiCallable[_reference_data_service_pb2.ListFuturesRequest, _reference_data_service_pb2.ListFuturesResponse]
     """The expiries of a future, its front month and the next. Cost and reasons: those of ResolveContract."""
     GetOptionChain: _grpc.UnaryUnaryMultiCallable[_reference_data_service_pb2.GetOptionChainRequest, _reference_data_service_pb2.GetOptionChainResponse]
-    """Expiries and strikes of the options on an underlying. Not served yet: NOT_IMPLEMENTED."""
+    """Expiries and strikes of the options on an underlying. No options are an empty answer.
+
+    Costs one message to IBKR the first time of a day, nothing after, beside the underlying's own ResolveContract.
+    Reasons: those of ResolveContract, RATE_LIMITED, BROKER_LINK_DOWN.
+    """
     GetTradingSchedule: _grpc.UnaryUnaryMultiCallable[_reference_data_service_pb2.GetTradingScheduleRequest, _reference_data_service_pb2.GetTradingScheduleResponse]
     """Opening hours of the coming days. Not served yet: NOT_IMPLEMENTED."""
     GetMarketRule: _grpc.UnaryUnaryMultiCallable[_reference_data_service_pb2.GetMarketRuleRequest, _reference_data_service_pb2.GetMarketRuleResponse]
@@ -80,13 +86,19 @@ class ReferenceDataServiceAsyncStub(ReferenceDataServiceStub):
     are several answers.
     """
     SearchSymbols: _aio.UnaryUnaryMultiCallable[_reference_data_service_pb2.SearchSymbolsRequest, _reference_data_service_pb2.SearchSymbolsResponse]  # type: ignore[assignment]
-    """Contracts whose symbol or name begins with a pattern; IBKR allows one such request per second.
-    Not served yet: NOT_IMPLEMENTED.
+    """Contracts whose symbol or name begins with a pattern. No match is an empty answer.
+
+    IBKR takes one search per second, so searches wait in line; the same pattern costs one message a day.
+    Reasons: FIELD_INVALID, RATE_LIMITED, BROKER_DISCONNECTED, BROKER_LINK_DOWN, BROKER_TIMEOUT.
     """
     ListFutures: _aio.UnaryUnaryMultiCallable[_reference_data_service_pb2.ListFuturesRequest, _reference_data_service_pb2.ListFuturesResponse]  # type: ignore[assignment]
     """The expiries of a future, its front month and the next. Cost and reasons: those of ResolveContract."""
     GetOptionChain: _aio.UnaryUnaryMultiCallable[_reference_data_service_pb2.GetOptionChainRequest, _reference_data_service_pb2.GetOptionChainResponse]  # type: ignore[assignment]
-    """Expiries and strikes of the options on an underlying. Not served yet: NOT_IMPLEMENTED."""
+    """Expiries and strikes of the options on an underlying. No options are an empty answer.
+
+    Costs one message to IBKR the first time of a day, nothing after, beside the underlying's own ResolveContract.
+    Reasons: those of ResolveContract, RATE_LIMITED, BROKER_LINK_DOWN.
+    """
     GetTradingSchedule: _aio.UnaryUnaryMultiCallable[_reference_data_service_pb2.GetTradingScheduleRequest, _reference_data_service_pb2.GetTradingScheduleResponse]  # type: ignore[assignment]
     """Opening hours of the coming days. Not served yet: NOT_IMPLEMENTED."""
     GetMarketRule: _aio.UnaryUnaryMultiCallable[_reference_data_service_pb2.GetMarketRuleRequest, _reference_data_service_pb2.GetMarketRuleResponse]  # type: ignore[assignment]
@@ -135,8 +147,10 @@ class ReferenceDataServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _reference_data_service_pb2.SearchSymbolsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_reference_data_service_pb2.SearchSymbolsResponse, _abc.Awaitable[_reference_data_service_pb2.SearchSymbolsResponse]]:
-        """Contracts whose symbol or name begins with a pattern; IBKR allows one such request per second.
-        Not served yet: NOT_IMPLEMENTED.
+        """Contracts whose symbol or name begins with a pattern. No match is an empty answer.
+
+        IBKR takes one search per second, so searches wait in line; the same pattern costs one message a day.
+        Reasons: FIELD_INVALID, RATE_LIMITED, BROKER_DISCONNECTED, BROKER_LINK_DOWN, BROKER_TIMEOUT.
         """
 
     @_abc_1.abstractmethod
@@ -153,7 +167,11 @@ class ReferenceDataServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _reference_data_service_pb2.GetOptionChainRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_reference_data_service_pb2.GetOptionChainResponse, _abc.Awaitable[_reference_data_service_pb2.GetOptionChainResponse]]:
-        """Expiries and strikes of the options on an underlying. Not served yet: NOT_IMPLEMENTED."""
+        """Expiries and strikes of the options on an underlying. No options are an empty answer.
+
+        Costs one message to IBKR the first time of a day, nothing after, beside the underlying's own ResolveContract.
+        Reasons: those of ResolveContract, RATE_LIMITED, BROKER_LINK_DOWN.
+        """
 
     @_abc_1.abstractmethod
     def GetTradingSchedule(
