@@ -26,7 +26,7 @@ def benchmark(*, quick: bool) -> Benchmark:
     cases: dict[str, Callable[[], dict[str, float]]] = {}
     for lines in (1, 10, 90):
         for name, (python, script) in readers.items():
-            cases[f"{name}, {lines} lines"] = partial(_run, python, script, lines, seconds)
+            cases[f"{name}, {lines} line{'s' if lines > 1 else ''}"] = partial(_run, python, script, lines, seconds)
     return Benchmark(
         name="simulator-ticks",
         question="ticks per second delivered to one client",

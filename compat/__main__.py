@@ -70,6 +70,9 @@ def hold(client: Client) -> dict[str, Any]:
     """One client's conversation with simulators of its own, and what became of each step."""
     python = ROOT / f".venv-compat-{client.environment}" / "bin" / "python"
     version = ("--server-version", str(client.server_version))
+    if not python.exists():
+        missing = {"client": client.environment, "version": "?", "results": [], "name": client.name, "seconds": 0.0}
+        return whole(missing, f"{python.parents[1]} is missing: make compat makes it")
     began = time.monotonic()
     with (
         tempfile.TemporaryDirectory() as folder,

@@ -153,6 +153,14 @@ async def news(talk: Talk) -> None:
     assert found[0].headline.partition("}")[2] in article.articleText
 
 
+@step("a bulletin")
+async def bulletin(talk: Talk) -> None:
+    talk.ib.reqNewsBulletins(True)
+    await talk.until("a bulletin", talk.ib.newsBulletins)
+    talk.ib.cancelNewsBulletins()
+    assert "[SIMULATED]" in talk.ib.newsBulletins()[0].message
+
+
 @step("no advisor: 321", 321, logs=("Error 321",))
 async def advisor(talk: Talk) -> None:
     talk.ib.client.requestFA(1)

@@ -116,6 +116,20 @@ def bond(_: Talk) -> None:
     raise LeftOut("the library reads a coupon as a whole number")
 
 
+@step("details of a fund")
+async def fund(talk: Talk) -> None:
+    wanted = library.Contract(symbol="VTSAX", secType="FUND", exchange="FUNDSERV", currency="USD")
+    (found,) = await talk.ib.reqContractDetailsAsync(wanted)
+    assert (found.contract.secType, found.contract.localSymbol, found.minSize) == ("FUND", "VTSAX", 0.001)
+
+
+@step("details by ISIN")
+async def by_isin(talk: Talk) -> None:
+    wanted = library.Contract(secIdType="ISIN", secId="DE0007164600", exchange="SMART", currency="EUR")
+    (found,) = await talk.ib.reqContractDetailsAsync(wanted)
+    assert (found.contract.symbol, found.contract.currency) == ("SAP", "EUR")
+
+
 @step("unknown contract: 200", 200, logs=("Error 200",))
 async def unknown_contract(talk: Talk) -> None:
     assert await talk.ib.reqContractDetailsAsync(library.Stock("NOSUCH", "SMART", "USD")) == []

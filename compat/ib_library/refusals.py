@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from compat.ib_library.talk import CLIENT, IS_IB_ASYNC, LATE, Talk, library, order, step
+from compat.ib_library.reference import near_option
+from compat.ib_library.talk import ACCOUNT, CLIENT, IS_IB_ASYNC, LATE, Talk, library, order, step
 
 CANCELLED = "Canceled order: "
 
@@ -76,6 +77,14 @@ async def change_filled(talk: Talk) -> None:
     talk.ib.client.placeOrder(done.orderId, talk.aapl, changed)
     await talk.until_error(104)
     assert talk.recorder.errors[0][0] == done.orderId
+
+
+@step("exercise of an option that is not held: 322", 322, logs=("Error 322",))
+async def exercise(talk: Talk) -> None:
+    option = await near_option(talk)
+    talk.ib.exerciseOptions(option, 1, 1, ACCOUNT, 0)
+    await talk.until_error(322)
+    assert "No unlapsed position" in talk.recorder.errors[0][2]
 
 
 @step("reconnect: the order is still there", 202, logs=("Error 202", CANCELLED))

@@ -187,6 +187,14 @@ def news(talk: Talk) -> None:
     assert stories[0].headline.partition("}")[2] in talk.wait("newsArticle")[0].articleText
 
 
+@step("a bulletin")
+def bulletin(talk: Talk) -> None:
+    talk.api.reqNewsBulletins(True)
+    told = talk.wait("updateNewsBulletin")[0]
+    talk.api.cancelNewsBulletins()
+    assert "[SIMULATED]" in told.newsMessage
+
+
 @step("no advisor: 321", 321)
 def advisor(talk: Talk) -> None:
     talk.api.requestFA(1)

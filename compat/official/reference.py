@@ -127,6 +127,19 @@ def bond(talk: Talk) -> None:
     assert found.maturity == "20341115"
 
 
+@step("details of a fund")
+def fund(talk: Talk) -> None:
+    (found,) = details(talk, contract("VTSAX", "FUND", exchange="FUNDSERV"))
+    assert (found.contract.secType, found.contract.localSymbol, float(found.minSize)) == ("FUND", "VTSAX", 0.001)
+    assert found.fundFamily == ("Vanguard" if talk.server_version >= 179 else "")
+
+
+@step("details by ISIN")
+def by_isin(talk: Talk) -> None:
+    (found,) = details(talk, contract("", "", currency="EUR", secIdType="ISIN", secId="DE0007164600"))
+    assert (found.contract.symbol, found.contract.currency) == ("SAP", "EUR")
+
+
 @step("unknown contract: 200", 200)
 def unknown_contract(talk: Talk) -> None:
     req_id = talk.next_id()

@@ -5,7 +5,8 @@ from __future__ import annotations
 from ibapi.order_cancel import OrderCancel
 
 from compat.official.orders import share
-from compat.official.talk import CLIENT, LATE, Connection, Talk, order, step
+from compat.official.reference import near_option
+from compat.official.talk import ACCOUNT, CLIENT, LATE, Connection, Talk, order, step
 
 
 @step("too large for the account: 201", 201)
@@ -74,6 +75,15 @@ def duplicate_id(talk: Talk) -> None:
 def change_filled(talk: Talk) -> None:
     talk.api.placeOrder(talk.filled, talk.aapl, order("MKT", quantity=20))
     assert talk.error(104).reqId == talk.filled
+
+
+@step("exercise of an option that is not held: 322", 322)
+def exercise(talk: Talk) -> None:
+    option, order_id = near_option(talk), talk.next_order_id()
+    talk.api.exerciseOptions(order_id, option, 1, 1, ACCOUNT, 0, "", "", False)
+    error = talk.error(322)
+    assert error.reqId == order_id
+    assert "No unlapsed position" in error.errorString
 
 
 @step("reconnect: the order is still there", 202)
