@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from ibkr_gateway_server.broker import ib
 from ibkr_gateway_server.broker.answers import DayAnswers
+from ibkr_gateway_server.broker.hours import last_day_of, schedule_of, sessions_of
 from ibkr_gateway_server.broker.market_rules import MarketRules
 from ibkr_gateway_server.broker.numbers import decimal
 from ibkr_gateway_server.broker.pacing import Pacer, Priority
@@ -22,7 +21,7 @@ from ibkr_gateway_server.domain.instruments import (
     OptionRight,
     PriceLadder,
     SecurityType,
-    TradingSession,
+    TradingSchedule,
 )
 
 # Volume in quarterly index futures moves to the next expiry from the Thursday before the week they expire in, which is
@@ -49,9 +48,6 @@ _USUAL_EXCHANGES = {
     SecurityType.FUND: "FUNDSERV",
 }
 _DOLLAR_PLACES = frozenset({*_FUTURES_EXCHANGES.values(), *_INDEX_EXCHANGES.values(), *_USUAL_EXCHANGES.values()})
-
-# "20260406:0400-20260406:2000", within "…;20260407:CLOSED;…".
-_SESSION = re.compile(r"(\d{8}:\d{4})-(\d{8}:\d{4})")
 
 
 class Contracts:
@@ -88,6 +84,15 @@ class Contracts:
         found.raise_if_any()
         wanted = with_usual_places(instrument)
         return await self._details.get(wanted, lambda: self._ask(wanted))
+
+    async def schedule(self, instrument: Instrument, day_count: int) -> TradingSchedule:
+        """Its sessions from today at the exchange on, as far as IBKR tells them and at most so many days.
+
+        Raises what `resolve` raises, and NoData where IBKR tells no hours. Which day is today, IBKR's clock says.
+        """
+        details = await self.detail(instrument)
+        now, _ = await self._session.server_time()
+        return schedule_of(details, now, day_count)
 
     async def futures(
         self, symbol: str, exchange: str = "", currency: str = ""
@@ -188,24 +193,6 @@ def from_contract(contract: ib.Contract) -> Instrument:
     )
 
 
-def sessions_of(text: str, time_zone: str) -> tuple[TradingSession, ...]:
-    """Opening hours in UTC from "20260406:0400-20260406:2000;20260407:CLOSED"; none where the zone is not known."""
-    try:
-        zone = ZoneInfo(time_zone)
-    except (ZoneInfoNotFoundError, ValueError):
-        return ()
-    sessions = []
-    for opening, closing in _SESSION.findall(text):
-        try:
-            start, end = (
-                datetime.strptime(moment, "%Y%m%d:%H%M").replace(tzinfo=zone) for moment in (opening, closing)
-            )
-        except ValueError:
-            continue
-        sessions.append(TradingSession(start.astimezone(UTC), end.astimezone(UTC)))
-    return tuple(sessions)
-
-
 def _from_details(details: ib.ContractDetails) -> ContractDetails:
     contract = details.contract or ib.Contract()
     return ContractDetails(
@@ -218,6 +205,7 @@ def _from_details(details: ib.ContractDetails) -> ContractDetails:
         time_zone=details.timeZoneId,
         trading_sessions=sessions_of(details.tradingHours, details.timeZoneId),
         regular_sessions=sessions_of(details.liquidHours, details.timeZoneId),
+        hours_last_date=_last_day(details),
         min_size=decimal(details.minSize) or Decimal(1),
         size_increment=decimal(details.sizeIncrement) or Decimal(1),
         underlying_con_id=details.underConId,
@@ -226,6 +214,13 @@ def _from_details(details: ib.ContractDetails) -> ContractDetails:
         stock_type=details.stockType,
         contract_month=iso_date(details.contractMonth),
     )
+
+
+def _last_day(details: ib.ContractDetails) -> date | None:
+    """The last day that both kinds of hours are told of."""
+    days = [last_day_of(text, details.timeZoneId) for text in (details.tradingHours, details.liquidHours)]
+    told = [day for day in days if day is not None]
+    return min(told) if len(told) == len(days) else None
 
 
 def iso_date(text: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from enum import StrEnum
 
@@ -82,6 +82,16 @@ class TradingSession:
 
 
 @dataclass(frozen=True, slots=True)
+class TradingSchedule:
+    """Sessions from today on, earliest first; of days after `last_date`, at the exchange, nothing is known."""
+
+    time_zone: str
+    regular_sessions: tuple[TradingSession, ...]
+    trading_sessions: tuple[TradingSession, ...]
+    last_date: date
+
+
+@dataclass(frozen=True, slots=True)
 class ContractDetails:
     """What IBKR knows of a contract. `min_tick` is a price; sizes are units. Source: TWS API, ContractDetails."""
 
@@ -94,6 +104,8 @@ class ContractDetails:
     time_zone: str = ""
     trading_sessions: tuple[TradingSession, ...] = ()
     regular_sessions: tuple[TradingSession, ...] = ()
+    hours_last_date: date | None = None
+    """The last day, at the exchange, that the sessions are told of; None: nothing is told."""
     min_size: Decimal = Decimal(1)
     size_increment: Decimal = Decimal(1)
     underlying_con_id: int = 0

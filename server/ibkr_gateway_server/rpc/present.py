@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from datetime import date, datetime
 from decimal import Decimal
 from enum import Enum
@@ -16,12 +15,11 @@ from ibkr_gateway.v1 import (
     gateway_service_pb2,
     market_data_service_pb2,
     orders_service_pb2,
-    reference_data_service_pb2,
 )
 
 from ibkr_gateway_server.domain.accounts import AccountPnl, AccountSummary, PnlDetail, Position
 from ibkr_gateway_server.domain.bars import Bar
-from ibkr_gateway_server.domain.instruments import ContractDetails, Instrument, OptionChain, SymbolMatch, TradingSession
+from ibkr_gateway_server.domain.instruments import Instrument
 from ibkr_gateway_server.domain.orders import (
     Blocker,
     BrokerNotice,
@@ -122,48 +120,6 @@ def bar(shown: Bar) -> market_data_service_pb2.Bar:
         wap=shown.wap,
         trade_count=shown.trade_count,
         is_complete=shown.is_complete,
-    )
-
-
-def contract_details(known: ContractDetails) -> reference_data_service_pb2.ContractDetails:
-    """Everything known of a contract."""
-    return reference_data_service_pb2.ContractDetails(
-        instrument=instrument(known.instrument),
-        long_name=known.long_name,
-        min_tick=decimal(known.min_tick) or "",
-        order_types=known.order_types,
-        valid_exchanges=known.valid_exchanges,
-        market_rule_ids=known.market_rule_ids,
-        time_zone=known.time_zone,
-        trading_sessions=_sessions(known.trading_sessions),
-        regular_sessions=_sessions(known.regular_sessions),
-        min_size=decimal(known.min_size) or "",
-        size_increment=decimal(known.size_increment) or "",
-        underlying_con_id=known.underlying_con_id,
-        industry=known.industry,
-        category=known.category,
-        stock_type=known.stock_type,
-        contract_month=known.contract_month,
-    )
-
-
-def symbol_match(match: SymbolMatch) -> reference_data_service_pb2.SymbolMatch:
-    """What a search found."""
-    return reference_data_service_pb2.SymbolMatch(
-        instrument=instrument(match.instrument),
-        description=match.description,
-        derivative_types=[enum(common_pb2.SecurityType, "SECURITY_TYPE", kind) for kind in match.derivative_types],
-    )
-
-
-def option_chain(chain: OptionChain) -> reference_data_service_pb2.OptionChain:
-    """What is listed at one exchange under one trading class."""
-    return reference_data_service_pb2.OptionChain(
-        exchange=chain.exchange,
-        trading_class=chain.trading_class,
-        multiplier=decimal(chain.multiplier) or "",
-        expiries=chain.expiries,
-        strikes=[decimal(strike) or "" for strike in chain.strikes],
     )
 
 
@@ -387,15 +343,6 @@ def _greeks(greeks: Greeks | None) -> market_data_service_pb2.Greeks | None:
         option_price=greeks.option_price,
         underlying_price=greeks.underlying_price,
     )
-
-
-def _sessions(sessions: Iterable[TradingSession]) -> list[reference_data_service_pb2.TradingSession]:
-    return [
-        reference_data_service_pb2.TradingSession(
-            open_time=time(session.open_time), close_time=time(session.close_time)
-        )
-        for session in sessions
-    ]
 
 
 def _date(day: date) -> str:

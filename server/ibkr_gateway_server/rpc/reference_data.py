@@ -10,12 +10,14 @@ from ibkr_gateway_server.broker.contracts import Contracts
 from ibkr_gateway_server.broker.listings import Listings
 from ibkr_gateway_server.domain.errors import DomainError, Violations
 from ibkr_gateway_server.domain.instruments import Instrument
-from ibkr_gateway_server.rpc import parse, present
+from ibkr_gateway_server.rpc import listed, parse, present
 from ibkr_gateway_server.rpc.calls import Call
 from ibkr_gateway_server.rpc.status import gateway_error
 
 MAX_PATTERN = 100
 MAX_WORD = 40
+DEFAULT_DAYS = 7
+MAX_DAYS = 30
 
 
 class ReferenceDataServicer:
@@ -38,11 +40,11 @@ class ReferenceDataServicer:
         self, request: pb.GetContractDetailsRequest, _call: Call
     ) -> pb.GetContractDetailsResponse:
         details = await self._contracts.details(parse.one_instrument(request))
-        return pb.GetContractDetailsResponse(details=[present.contract_details(known) for known in details])
+        return pb.GetContractDetailsResponse(details=[listed.contract_details(known) for known in details])
 
     async def SearchSymbols(self, request: pb.SearchSymbolsRequest, _call: Call) -> pb.SearchSymbolsResponse:
         matches = await self._listings.search(_pattern(request))
-        return pb.SearchSymbolsResponse(matches=[present.symbol_match(match) for match in matches])
+        return pb.SearchSymbolsResponse(matches=[listed.symbol_match(match) for match in matches])
 
     async def ListFutures(self, request: pb.ListFuturesRequest, _call: Call) -> pb.ListFuturesResponse:
         if not request.symbol:
@@ -50,9 +52,9 @@ class ReferenceDataServicer:
             found.add("symbol", "is needed: ES, MES, CL, …")
             found.raise_if_any()
         _check_words(symbol=request.symbol, exchange=request.exchange, currency=request.currency)
-        listed, front, following = await self._contracts.futures(request.symbol, request.exchange, request.currency)
+        expiries, front, following = await self._contracts.futures(request.symbol, request.exchange, request.currency)
         return pb.ListFuturesResponse(
-            contracts=[present.instrument(named) for named in listed],
+            contracts=[present.instrument(named) for named in expiries],
             front_month=present.instrument(front),
             next_month=present.instrument(following) if following else None,
         )
@@ -61,20 +63,24 @@ class ReferenceDataServicer:
         underlying = parse.one_instrument(request, "underlying")
         _check_words(exchange=request.exchange)
         chains = await self._listings.option_chain(underlying, request.exchange)
-        return pb.GetOptionChainResponse(chains=[present.option_chain(chain) for chain in chains])
+        return pb.GetOptionChainResponse(chains=[listed.option_chain(chain) for chain in chains])
+
+    async def GetTradingSchedule(
+        self, request: pb.GetTradingScheduleRequest, _call: Call
+    ) -> pb.GetTradingScheduleResponse:
+        if not 0 <= request.day_count <= MAX_DAYS:
+            found = Violations()
+            found.add("day_count", f"{request.day_count} is not 1 to {MAX_DAYS}, or 0 for {DEFAULT_DAYS}")
+            found.raise_if_any()
+        named = parse.one_instrument(request)
+        return listed.trading_schedule(await self._contracts.schedule(named, request.day_count or DEFAULT_DAYS))
 
     async def GetMarketRule(self, request: pb.GetMarketRuleRequest, _call: Call) -> pb.GetMarketRuleResponse:
         if request.market_rule_id <= 0:
             found = Violations()
             found.add("market_rule_id", "must be positive; ContractDetails.market_rule_ids has those of a contract")
             found.raise_if_any()
-        ladder = await self._contracts.rules.ladder(request.market_rule_id)
-        return pb.GetMarketRuleResponse(
-            increments=[
-                pb.PriceIncrement(low_edge=present.decimal(edge) or "", increment=present.decimal(step) or "")
-                for edge, step in ladder.steps
-            ]
-        )
+        return listed.market_rule(await self._contracts.rules.ladder(request.market_rule_id))
 
     async def _result(self, named: Instrument, call: Call) -> pb.ResolveResult:
         """One bad symbol spoils nothing: its result is its error."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from decimal import Decimal
 
 import pytest
-from ibkr_gateway_server.broker.contracts import Contracts, from_contract, sessions_of, to_contract, with_usual_places
+from ibkr_gateway_server.broker.contracts import Contracts, from_contract, to_contract, with_usual_places
 from ibkr_gateway_server.broker.pacing import Pacer
 from ibkr_gateway_server.domain.errors import ContractAmbiguous, ContractNotFound, FieldsInvalid
 from ibkr_gateway_server.domain.instruments import Instrument, OptionRight, PriceLadder, SecurityType
@@ -100,20 +100,6 @@ def test_a_ladders_neighbours_are_the_valid_prices_around(price: str, neighbours
     ladder = PriceLadder(((Decimal(0), Decimal("0.01")), (Decimal(3), Decimal("0.05"))))
     expected = neighbours and tuple(Decimal(text) for text in neighbours)
     assert ladder.neighbours(Decimal(price)) == expected
-
-
-def test_opening_hours_are_utc_and_unknown_zones_give_none() -> None:
-    text = "20260706:0930-20260706:1600;20260707:CLOSED;20261123:0930-20261123:1600"
-    summer, winter = sessions_of(text, "US/Eastern")
-    assert summer.open_time == datetime(2026, 7, 6, 13, 30, tzinfo=UTC)
-    assert winter.open_time == datetime(2026, 11, 23, 14, 30, tzinfo=UTC)
-    assert sessions_of(text, "No/Where") == ()
-
-
-def test_a_span_that_cannot_be_read_spoils_no_other() -> None:
-    text = "20261123:0930-20261123:2600;20261124:0930-1600;20261125:0930-20261125:1600;CLOSED"
-    (session,) = sessions_of(text, "US/Eastern")
-    assert session.open_time == datetime(2026, 11, 25, 14, 30, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(

@@ -165,6 +165,23 @@ async def test_an_option_chain_has_expiries_and_strikes_that_can_be_resolved(gat
         await reference.GetOptionChain(reference_pb.GetOptionChainRequest(underlying=future("MES"), exchange="C\0ME"))
 
 
+async def test_a_trading_schedule_tells_the_coming_days_and_how_far_they_are_known(gateway: Gateway) -> None:
+    reference = gateway.client.reference_data
+    schedule = await reference.GetTradingSchedule(
+        reference_pb.GetTradingScheduleRequest(instrument=stock("AAPL"), day_count=30)
+    )
+    assert schedule.time_zone == "US/Eastern"
+    assert re.fullmatch(r"\d{4}-\d{2}-\d{2}", schedule.last_date)
+    assert len(schedule.regular_sessions) == len(schedule.trading_sessions) > 0
+    for regular, whole in zip(schedule.regular_sessions, schedule.trading_sessions, strict=True):
+        assert whole.open_time.ToSeconds() < regular.open_time.ToSeconds() < regular.close_time.ToSeconds()
+    for wrong in (-1, 31):
+        with pytest.raises(InvalidRequest, match="day_count"):
+            await reference.GetTradingSchedule(
+                reference_pb.GetTradingScheduleRequest(instrument=stock("AAPL"), day_count=wrong)
+            )
+
+
 async def test_a_market_rule_is_found_by_the_number_in_the_details(gateway: Gateway) -> None:
     reference = gateway.client.reference_data
     details = await reference.GetContractDetails(reference_pb.GetContractDetailsRequest(instrument=future("ES")))

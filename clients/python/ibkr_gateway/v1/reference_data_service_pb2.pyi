@@ -570,7 +570,7 @@ class GetTradingScheduleRequest(_message.Message):
     INSTRUMENT_FIELD_NUMBER: _builtins.int
     DAY_COUNT_FIELD_NUMBER: _builtins.int
     day_count: _builtins.int
-    """Days from today, 1 to 30. 0: 7."""
+    """Days from today at the exchange, 1 to 30. 0: 7."""
     @_builtins.property
     def instrument(self) -> _common_pb2.Instrument:
         """Of which contract."""
@@ -598,15 +598,20 @@ class GetTradingScheduleResponse(_message.Message):
     TIME_ZONE_FIELD_NUMBER: _builtins.int
     REGULAR_SESSIONS_FIELD_NUMBER: _builtins.int
     TRADING_SESSIONS_FIELD_NUMBER: _builtins.int
+    LAST_DATE_FIELD_NUMBER: _builtins.int
     time_zone: _builtins.str
     """IANA name of the exchange's time zone."""
+    last_date: _builtins.str
+    """Last day that is told of, at the exchange, as YYYY-MM-DD: without a session it is closed. Of later days nothing is
+    known, though they were asked for.
+    """
     @_builtins.property
     def regular_sessions(self) -> _containers.RepeatedCompositeFieldContainer[Global___TradingSession]:
-        """Regular sessions, earliest first."""
+        """Regular sessions, earliest first. A session is of the day that it closes on. IB: liquidHours."""
 
     @_builtins.property
     def trading_sessions(self) -> _containers.RepeatedCompositeFieldContainer[Global___TradingSession]:
-        """With pre- and post-market, earliest first."""
+        """With pre- and post-market, earliest first. IB: tradingHours."""
 
     def __init__(
         self,
@@ -614,10 +619,11 @@ class GetTradingScheduleResponse(_message.Message):
         time_zone: _builtins.str = ...,
         regular_sessions: _abc.Iterable[Global___TradingSession] | None = ...,
         trading_sessions: _abc.Iterable[Global___TradingSession] | None = ...,
+        last_date: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["regular_sessions", b"regular_sessions", "time_zone", b"time_zone", "trading_sessions", b"trading_sessions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["last_date", b"last_date", "regular_sessions", b"regular_sessions", "time_zone", b"time_zone", "trading_sessions", b"trading_sessions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

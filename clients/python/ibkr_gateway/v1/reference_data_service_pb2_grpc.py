@@ -134,7 +134,10 @@ class ReferenceDataServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetTradingSchedule(self, request, context):
-        """Opening hours of the coming days. Not served yet: NOT_IMPLEMENTED.
+        """Opening hours of the coming days, as far as IBKR tells them: usually about a week.
+
+        Costs what ResolveContract costs, and at most a question for IBKR's time: which day is today at the exchange is its
+        clock's to say. Reasons: those of ResolveContract, and NO_DATA where IBKR tells no hours.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -60,7 +60,11 @@ class ReferenceDataServiceStub:
     Reasons: those of ResolveContract, RATE_LIMITED, BROKER_LINK_DOWN.
     """
     GetTradingSchedule: _grpc.UnaryUnaryMultiCallable[_reference_data_service_pb2.GetTradingScheduleRequest, _reference_data_service_pb2.GetTradingScheduleResponse]
-    """Opening hours of the coming days. Not served yet: NOT_IMPLEMENTED."""
+    """Opening hours of the coming days, as far as IBKR tells them: usually about a week.
+
+    Costs what ResolveContract costs, and at most a question for IBKR's time: which day is today at the exchange is its
+    clock's to say. Reasons: those of ResolveContract, and NO_DATA where IBKR tells no hours.
+    """
     GetMarketRule: _grpc.UnaryUnaryMultiCallable[_reference_data_service_pb2.GetMarketRuleRequest, _reference_data_service_pb2.GetMarketRuleResponse]
     """The price increments of a market rule: the steps that the prices of orders must be on.
 
@@ -100,7 +104,11 @@ class ReferenceDataServiceAsyncStub(ReferenceDataServiceStub):
     Reasons: those of ResolveContract, RATE_LIMITED, BROKER_LINK_DOWN.
     """
     GetTradingSchedule: _aio.UnaryUnaryMultiCallable[_reference_data_service_pb2.GetTradingScheduleRequest, _reference_data_service_pb2.GetTradingScheduleResponse]  # type: ignore[assignment]
-    """Opening hours of the coming days. Not served yet: NOT_IMPLEMENTED."""
+    """Opening hours of the coming days, as far as IBKR tells them: usually about a week.
+
+    Costs what ResolveContract costs, and at most a question for IBKR's time: which day is today at the exchange is its
+    clock's to say. Reasons: those of ResolveContract, and NO_DATA where IBKR tells no hours.
+    """
     GetMarketRule: _aio.UnaryUnaryMultiCallable[_reference_data_service_pb2.GetMarketRuleRequest, _reference_data_service_pb2.GetMarketRuleResponse]  # type: ignore[assignment]
     """The price increments of a market rule: the steps that the prices of orders must be on.
 
@@ -179,7 +187,11 @@ class ReferenceDataServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _reference_data_service_pb2.GetTradingScheduleRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_reference_data_service_pb2.GetTradingScheduleResponse, _abc.Awaitable[_reference_data_service_pb2.GetTradingScheduleResponse]]:
-        """Opening hours of the coming days. Not served yet: NOT_IMPLEMENTED."""
+        """Opening hours of the coming days, as far as IBKR tells them: usually about a week.
+
+        Costs what ResolveContract costs, and at most a question for IBKR's time: which day is today at the exchange is its
+        clock's to say. Reasons: those of ResolveContract, and NO_DATA where IBKR tells no hours.
+        """
 
     @_abc_1.abstractmethod
     def GetMarketRule(
