@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ibkr_gateway_cli import account, demo, market, orders, servers
+from ibkr_gateway_cli import account, contracts, demo, market, orders, servers
 from ibkr_gateway_cli.session import EXIT_CODES, INTERRUPTED, USAGE, Options
 
 EPILOG = "Exit codes: " + "; ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items()) + "."
@@ -44,6 +44,8 @@ app.command()(servers.version)
 app.command()(demo.demo)
 app.command()(market.quote)
 app.command()(market.bars)
+app.command()(contracts.search)
+app.command()(contracts.chain)
 app.command()(account.account)
 app.command()(account.positions)
 app.add_typer(orders.orders, name="order")

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from ibkr_gateway.v1 import account_service_pb2, common_pb2, market_data_service_pb2, orders_service_pb2
+from ibkr_gateway.v1 import (
+    account_service_pb2,
+    common_pb2,
+    market_data_service_pb2,
+    orders_service_pb2,
+    reference_data_service_pb2,
+)
 from rich import box
 from rich.table import Table
 from rich.text import Text
@@ -62,6 +68,29 @@ def bars_table(answer: market_data_service_pb2.GetHistoricalBarsResponse) -> Tab
         start = bar.date or bar.start_time.ToDatetime().strftime("%Y-%m-%d %H:%M:%SZ")
         prices = (cents(price) for price in (bar.open, bar.high, bar.low, bar.close))
         made.add_row(start, *prices, _number(bar, "volume"), _price(bar, "wap"))
+    return made
+
+
+def matches_table(pattern: str, matches: Iterable[reference_data_service_pb2.SymbolMatch]) -> Table:
+    """What a search found, one row each, best first."""
+    made = table(f'"{pattern}"', "con_id", "symbol", "type", "exchange", "currency", "name", "derivatives")
+    for match in matches:
+        found = match.instrument
+        kinds = " ".join(_type_name(kind) for kind in match.derivative_types)
+        kind = _type_name(found.security_type)
+        made.add_row(
+            str(found.con_id), found.symbol, kind, found.primary_exchange, found.currency, match.description, kinds
+        )
+    return made
+
+
+def chains_table(underlying: str, chains: Iterable[reference_data_service_pb2.OptionChain]) -> Table:
+    """Option chains, one row each: how many expiries and strikes, the first and the last."""
+    numbers = ("multiplier", "expiries", "strikes")
+    made = table(f"Options on {underlying}", "exchange", "class", *numbers, numbers=numbers)
+    for listed in chains:
+        spans = (_span(values) for values in (listed.expiries, listed.strikes))
+        made.add_row(listed.exchange, listed.trading_class, listed.multiplier or DASH, *spans)
     return made
 
 
@@ -228,3 +257,11 @@ def _change(quote: market_data_service_pb2.Quote) -> Text:
 def _kind(quote: market_data_service_pb2.Quote) -> str:
     name = common_pb2.MarketDataType.Name(quote.market_data_type).removeprefix("MARKET_DATA_TYPE_").lower()
     return "stale" if quote.is_stale else name
+
+
+def _type_name(kind: common_pb2.SecurityType.ValueType) -> str:
+    return common_pb2.SecurityType.Name(kind).removeprefix("SECURITY_TYPE_")
+
+
+def _span(values: Sequence[str]) -> str:
+    return f"{len(values)}: {values[0]} … {values[-1]}" if values else DASH

@@ -111,6 +111,27 @@ def test_ctrl_c_ends_a_watch_with_130(address: str, tmp_path: Path) -> None:
     assert process.returncode == 130
 
 
+def test_search_finds_symbols_and_ends_with_6_when_there_are_none(run: Run) -> None:
+    done = run("search", "apple")
+    assert done.returncode == 0, done.stderr
+    for word in ("265598", "AAPL", "NASDAQ", "APPLE INC", "OPT"):
+        assert word in done.stdout
+    (found,) = lines(run("search", "apple", "--json"))
+    assert found["description"] == "APPLE INC"
+    assert run("search", "NOSUCH").returncode == 6
+
+
+def test_chain_counts_expiries_and_strikes_and_has_each_as_json(run: Run) -> None:
+    done = run("chain", "AAPL", "--exchange", "SMART")
+    assert done.returncode == 0, done.stderr
+    (listed,) = lines(run("chain", "AAPL", "--exchange", "SMART", "--json"))
+    expiries, strikes = listed["expiries"], listed["strikes"]
+    assert f"{len(expiries)}: {expiries[0]} … {expiries[-1]}" in done.stdout  # type: ignore[arg-type,index]
+    assert f"{len(strikes)}: {strikes[0]} … {strikes[-1]}" in done.stdout  # type: ignore[arg-type,index]
+    assert run("chain", "AAPLL").returncode == 6
+    assert run("chain", "EUR.USD").returncode == 6
+
+
 def test_bars_are_a_table_or_json(run: Run) -> None:
     done = run("bars", "AAPL", "--size", "1 day", "--duration", "1 M")
     assert re.search(r"\d{4}-\d{2}-\d{2}", done.stdout)
@@ -293,6 +314,8 @@ def test_help_names_every_command_and_exit_code(tmp_path: Path) -> None:
         "demo",
         "quote",
         "bars",
+        "search",
+        "chain",
         "account",
         "positions",
         "order",
