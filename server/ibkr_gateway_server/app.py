@@ -121,7 +121,13 @@ async def running(
         wrapper = CallWrapper(metrics, settings.request_timeout, is_simulation=settings.is_simulation)
         server = GatewayServer(wrapper)
         about = About(settings, __version__, datetime.now(UTC), lambda: wrapper.unimplemented)
-        gateway = GatewayServicer(about, session, desk, metrics)
+        gateway = GatewayServicer(
+            about,
+            session,
+            desk,
+            metrics,
+            lambda: (pacer.usage(), history.usage(), market_data.line_usage()),
+        )
         servicers = {
             market_data_service_pb2: MarketDataServicer(market_data, history, hub, source),
             reference_data_service_pb2: ReferenceDataServicer(

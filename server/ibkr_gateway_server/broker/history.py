@@ -19,6 +19,7 @@ from ibkr_gateway_server.broker.session import Session
 from ibkr_gateway_server.domain.bars import Bar, Bars, BarSize, BarsRequest, WhatToShow
 from ibkr_gateway_server.domain.errors import BadBar, BrokerTimeout, PacingHistorical
 from ibkr_gateway_server.domain.instruments import ContractDetails, SecurityType
+from ibkr_gateway_server.domain.usage import Usage
 
 # Source: TWS API, historical data limitations: 60 requests in 10 minutes (BID_ASK counts twice), an identical request
 # within 15 seconds is a violation, and so are six of one contract and kind within 2 seconds; at most 50 at a time. Two
@@ -172,13 +173,23 @@ class History:
         times.append(at)
         await asyncio.sleep(at - now)
 
-    def _spend(self, weight: int) -> None:
-        """Take part of the window's budget. Raises PacingHistorical with the time until there is room."""
-        now = self._clock()
+    def usage(self) -> Usage:
+        """Requests of the last ten minutes, those for BID_ASK counted twice, and how many there may be."""
+        spent, limit = self._budget(self._clock())
+        return Usage("history", spent, limit, window_s=WINDOW_S)
+
+    def _budget(self, now: float) -> tuple[int, int]:
+        """What is spent of the window's budget, and the budget, which a pacing violation halves for a while."""
         while self._spent and self._spent[0][0] <= now - WINDOW_S:
             self._spent.popleft()
         limit = REQUESTS_PER_WINDOW // 2 if now < self._halved_until else REQUESTS_PER_WINDOW
-        excess = sum(spent for _, spent in self._spent) + weight - limit
+        return sum(spent for _, spent in self._spent), limit
+
+    def _spend(self, weight: int) -> None:
+        """Take part of the window's budget. Raises PacingHistorical with the time until there is room."""
+        now = self._clock()
+        spent_so_far, limit = self._budget(now)
+        excess = spent_so_far + weight - limit
         if excess > 0:
             freed = accumulate(spent for _, spent in self._spent)
             room_at = next(

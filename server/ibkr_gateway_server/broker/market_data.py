@@ -21,6 +21,7 @@ from ibkr_gateway_server.domain.errors import BrokerTimeout, DomainError, Market
 from ibkr_gateway_server.domain.instruments import Instrument
 from ibkr_gateway_server.domain.quotes import MarketDataType, Quote
 from ibkr_gateway_server.domain.sessions import SessionState
+from ibkr_gateway_server.domain.usage import Usage
 
 log = logging.getLogger(__name__)
 
@@ -136,6 +137,10 @@ class MarketData:
             LineUsage(line.instrument, line.subscriber_count, line.quote.receive_time if line.quote else None)
             for line in self._lines.values()
         )
+
+    def line_usage(self) -> Usage:
+        """Lines in use, and how many there may be."""
+        return Usage("market_data_lines", len(self.usage()), self.settings.line_limit)
 
     async def run(self) -> None:
         """Ask for lines, end unused ones and mark old quotes, until cancelled."""

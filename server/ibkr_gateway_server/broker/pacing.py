@@ -12,6 +12,7 @@ from collections.abc import Callable
 from enum import IntEnum
 
 from ibkr_gateway_server.domain.errors import OrderRate, RateLimited
+from ibkr_gateway_server.domain.usage import Usage
 
 MESSAGES_PER_SECOND = 45
 RESERVED_FOR_ORDERS = 10
@@ -61,6 +62,10 @@ class Pacer:
         """Messages of the last second."""
         self._forget(self._clock())
         return len(self._sent)
+
+    def usage(self) -> Usage:
+        """Messages of the last second, and how many there may be."""
+        return Usage("messages", self.used_count, MESSAGES_PER_SECOND, window_s=1.0)
 
     def _wait_s(self, priority: Priority) -> float:
         """Seconds until this priority may send; 0: now."""

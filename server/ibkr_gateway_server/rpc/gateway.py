@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.resources import files
 from typing import Any
 
+from google.protobuf.duration_pb2 import Duration
 from ibkr_gateway.v1 import gateway_service_pb2 as pb
 
 from ibkr_gateway_server.broker.ib import LIBRARY
 from ibkr_gateway_server.broker.session import Session
 from ibkr_gateway_server.domain.sessions import SessionState
 from ibkr_gateway_server.domain.streams import Draining, Heartbeat
+from ibkr_gateway_server.domain.usage import Usage
 from ibkr_gateway_server.metrics import Metrics, Value
 from ibkr_gateway_server.rpc import parse, present
 from ibkr_gateway_server.rpc.calls import Call
@@ -42,11 +44,14 @@ class About:
 class GatewayServicer:
     """How the gateway is."""
 
-    def __init__(self, about: About, session: Session, desk: Desk, metrics: Metrics) -> None:
+    def __init__(
+        self, about: About, session: Session, desk: Desk, metrics: Metrics, usage: Callable[[], Sequence[Usage]]
+    ) -> None:
         self._about = about
         self._session = session
         self._desk = desk
         self._metrics = metrics
+        self._usage = usage
         self._draining: Draining | None = None
         self._drain = asyncio.Event()
 
@@ -122,6 +127,9 @@ class GatewayServicer:
             await self._session.changed(status, heartbeat_at - loop.time(), self._drain)
         yield pb.WatchSessionResponse(sequence=sequence + 1, **word(self._draining))
 
+    async def GetUsage(self, _request: pb.GetUsageRequest, _call: Call) -> pb.GetUsageResponse:
+        return pb.GetUsageResponse(limits=[_limit(usage) for usage in self._usage()])
+
     async def GetMetrics(self, _request: pb.GetMetricsRequest, _call: Call) -> pb.GetMetricsResponse:
         snapshot = self._metrics.snapshot()
         return pb.GetMetricsResponse(
@@ -151,3 +159,8 @@ class GatewayServicer:
 
 def _value(value: Value) -> dict[str, Any]:
     return {"name": value.name, "labels": value.labels, "value": value.value}
+
+
+def _limit(usage: Usage) -> pb.UsageLimit:
+    window = Duration(seconds=round(usage.window_s)) if usage.window_s is not None else None
+    return pb.UsageLimit(name=usage.name, used_count=usage.used_count, limit_count=usage.limit_count, window=window)

@@ -433,11 +433,30 @@ async def test_what_is_not_served_says_so_and_the_comments_agree(gateway: Gatewa
                 promised.add(f"/ibkr_gateway.v1.{service}/{name}")
     assert set(info.unimplemented_rpcs) == promised
     with pytest.raises(NotServed) as refused:
-        await gateway.client.gateway.GetUsage(gateway_pb.GetUsageRequest())
+        await gateway.client.gateway.HaltTrading(gateway_pb.HaltTradingRequest())
     assert refused.value.reason == "NOT_IMPLEMENTED"
     with pytest.raises(NotServed):
         async for _ in gateway.client.market_data.StreamTicks(market_pb.StreamTicksRequest()):
             pass
+
+
+async def test_usage_names_each_limit_and_what_is_used_of_it(gateway: Gateway) -> None:
+    async def used() -> dict[str, tuple[int, int, int]]:
+        told = await gateway.client.gateway.GetUsage(gateway_pb.GetUsageRequest())
+        return {limit.name: (limit.used_count, limit.limit_count, limit.window.seconds) for limit in told.limits}
+
+    before = await used()
+    assert before["messages"][1:] == (45, 1)
+    assert before["history"] == (0, 58, 600)
+    assert before["market_data_lines"] == (0, 100, 0)
+    await gateway.client.market_data.GetQuote(market_pb.GetQuoteRequest(instrument=stock("AAPL")))
+    request = market_pb.GetHistoricalBarsRequest(
+        instrument=stock("AAPL"), bar_size=bar_size("5 mins"), duration=duration("1 D")
+    )
+    await gateway.client.market_data.GetHistoricalBars(request)
+    after = await used()
+    assert (after["history"][0], after["market_data_lines"][0]) == (1, 1)
+    assert after["messages"][0] > 0
 
 
 async def test_the_session_is_watched_through_a_loss(gateway: Gateway) -> None:

@@ -697,7 +697,7 @@ class UsageLimit(_message.Message):
     used_count: _builtins.int
     """In use now."""
     limit_count: _builtins.int
-    """At most."""
+    """At most: what this gateway allows itself, which is less than IBKR allows where other programs of the login need room."""
     @_builtins.property
     def window(self) -> _duration_pb2.Duration:
         """Over which span. Absent: at any moment."""

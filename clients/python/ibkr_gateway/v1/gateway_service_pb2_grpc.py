@@ -140,7 +140,7 @@ class GatewayServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetUsage(self, request, context):
-        """Limits and their use now: messages, history, market-data lines. Not served yet: NOT_IMPLEMENTED. Scope: read.
+        """Limits and their use now: messages, history, market-data lines. Safe to retry; costs nothing. Scope: read.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -48,7 +48,7 @@ class GatewayServiceStub:
     WatchSession: _grpc.UnaryStreamMultiCallable[_gateway_service_pb2.WatchSessionRequest, _gateway_service_pb2.WatchSessionResponse]
     """The session with IBKR as it changes, beginning with how it is. Scope: read. Reasons: SHUTTING_DOWN."""
     GetUsage: _grpc.UnaryUnaryMultiCallable[_gateway_service_pb2.GetUsageRequest, _gateway_service_pb2.GetUsageResponse]
-    """Limits and their use now: messages, history, market-data lines. Not served yet: NOT_IMPLEMENTED. Scope: read."""
+    """Limits and their use now: messages, history, market-data lines. Safe to retry; costs nothing. Scope: read."""
     GetMetrics: _grpc.UnaryUnaryMultiCallable[_gateway_service_pb2.GetMetricsRequest, _gateway_service_pb2.GetMetricsResponse]
     """Counters, histograms with percentiles, gauges. Safe to retry. Scope: read."""
     HaltTrading: _grpc.UnaryUnaryMultiCallable[_gateway_service_pb2.HaltTradingRequest, _gateway_service_pb2.HaltTradingResponse]
@@ -78,7 +78,7 @@ class GatewayServiceAsyncStub(GatewayServiceStub):
     WatchSession: _aio.UnaryStreamMultiCallable[_gateway_service_pb2.WatchSessionRequest, _gateway_service_pb2.WatchSessionResponse]  # type: ignore[assignment]
     """The session with IBKR as it changes, beginning with how it is. Scope: read. Reasons: SHUTTING_DOWN."""
     GetUsage: _aio.UnaryUnaryMultiCallable[_gateway_service_pb2.GetUsageRequest, _gateway_service_pb2.GetUsageResponse]  # type: ignore[assignment]
-    """Limits and their use now: messages, history, market-data lines. Not served yet: NOT_IMPLEMENTED. Scope: read."""
+    """Limits and their use now: messages, history, market-data lines. Safe to retry; costs nothing. Scope: read."""
     GetMetrics: _aio.UnaryUnaryMultiCallable[_gateway_service_pb2.GetMetricsRequest, _gateway_service_pb2.GetMetricsResponse]  # type: ignore[assignment]
     """Counters, histograms with percentiles, gauges. Safe to retry. Scope: read."""
     HaltTrading: _aio.UnaryUnaryMultiCallable[_gateway_service_pb2.HaltTradingRequest, _gateway_service_pb2.HaltTradingResponse]  # type: ignore[assignment]
@@ -147,7 +147,7 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _gateway_service_pb2.GetUsageRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_gateway_service_pb2.GetUsageResponse, _abc.Awaitable[_gateway_service_pb2.GetUsageResponse]]:
-        """Limits and their use now: messages, history, market-data lines. Not served yet: NOT_IMPLEMENTED. Scope: read."""
+        """Limits and their use now: messages, history, market-data lines. Safe to retry; costs nothing. Scope: read."""
 
     @_abc_1.abstractmethod
     def GetMetrics(
