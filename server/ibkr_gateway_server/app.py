@@ -28,6 +28,7 @@ from ibkr_gateway_server.broker.accounts import Accounts
 from ibkr_gateway_server.broker.connection import BrokerAddress
 from ibkr_gateway_server.broker.contracts import Contracts
 from ibkr_gateway_server.broker.history import History
+from ibkr_gateway_server.broker.kept_details import KeptDetails
 from ibkr_gateway_server.broker.listings import Listings
 from ibkr_gateway_server.broker.market_data import MarketData, MarketDataSettings
 from ibkr_gateway_server.broker.pacing import Pacer
@@ -106,7 +107,9 @@ async def running(
             address, settings.ibkr_client_id, pacer, session_timings, observe=_observer_of_requests(metrics)
         )
         accounts = Accounts(session, pacer)
-        contracts = Contracts(session, pacer)
+        # Simulated contracts must never be mistaken for real ones, and cost nothing to ask for.
+        kept = None if settings.is_simulation else KeptDetails(settings.contracts_path)
+        contracts = Contracts(session, pacer, kept=kept)
         market_data = MarketData(session, contracts, pacer, MarketDataSettings(market_data_type=settings.data_type))
         history = History(session, contracts, pacer, loop.time)
         desk = Desk(_rules(settings), session, pacer, contracts, market_data, accounts, store, desk_timings)

@@ -111,6 +111,11 @@ class Settings(BaseSettings):
         return self.audit_db_path or Path("data") / ("simulation.db" if self.is_simulation else "audit.db")
 
     @property
+    def contracts_path(self) -> Path:
+        """Where contracts that were asked for today are kept: beside the record."""
+        return self.record_path.with_suffix(".contracts")
+
+    @property
     def sends_orders(self) -> bool:
         """ORDERS_ENABLED, with its default."""
         return self.is_simulation if self.orders_enabled is None else self.orders_enabled

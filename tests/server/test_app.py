@@ -19,8 +19,12 @@ from ibkr_gateway.v1 import common_pb2
 from ibkr_gateway.v1 import gateway_service_pb2 as gateway_pb
 from ibkr_gateway.v1 import market_data_service_pb2 as market_pb
 from ibkr_gateway.v1 import orders_service_pb2 as orders_pb
+from ibkr_gateway.v1 import reference_data_service_pb2 as reference_pb
+from ibkr_gateway_server.app import running
+from ibkr_gateway_server.settings import load_settings
+from ibkr_gateway_server.simulator import Simulator
 
-from tests.conftest import Gateway, program
+from tests.conftest import FAST, Gateway, program
 
 SERVER, SIMULATOR = "ibkr_gateway_server", "ibkr_gateway_server.simulator"
 
@@ -72,6 +76,27 @@ def test_a_record_that_is_no_database_stops_the_start_with_65_and_stays_as_it_is
     assert done.returncode == 65
     assert "AUDIT_DB_PATH" in done.stderr
     assert record.read_bytes() == before
+
+
+async def test_a_server_that_starts_again_asks_for_no_contract_of_the_day_again(tmp_path: Path) -> None:
+    simulator = Simulator(seed=7)
+    request = reference_pb.ResolveContractRequest(instrument=stock("AAPL"))
+    async with simulator.listen() as address:
+        chosen = {"ibkr_gateway_port": address.port, "grpc_port": 0, "audit_db_path": tmp_path / "audit.db"}
+        settings = load_settings(chosen, env_file=None)
+        for _ in range(2):
+            async with running(settings, session_timings=FAST, drain_s=2.0) as started:
+                await started.session.wait_until_ready(10)
+                async with connect(started.target, timeout_s=10.0) as client:
+                    answer = await client.reference_data.ResolveContract(request)
+                assert answer.instrument.con_id == 265598
+    assert simulator.frames_received(9) == 1
+    assert (tmp_path / "audit.contracts").exists()
+
+
+async def test_simulated_contracts_are_not_kept(gateway: Gateway, tmp_path: Path) -> None:
+    await gateway.client.reference_data.ResolveContract(reference_pb.ResolveContractRequest(instrument=stock("AAPL")))
+    assert not (tmp_path / "audit.contracts").exists()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -21,10 +21,16 @@ class DayAnswers(Generic[K, V]):
         self._today = today
         self._limit = limit
         self._day = today()
-        self._asked: dict[K, asyncio.Task[V]] = {}
+        self._asked: dict[K, asyncio.Future[V]] = {}
 
     def __len__(self) -> int:
         return len(self._asked)
+
+    def know(self, question: K, answer: V) -> None:
+        """Take an answer of today that was given before."""
+        known: asyncio.Future[V] = asyncio.get_running_loop().create_future()
+        known.set_result(answer)
+        self._asked[question] = known
 
     async def get(self, question: K, ask: Callable[[], Coroutine[Any, Any, V]]) -> V:
         """The answer of today, from `ask` where there is none yet. Raises what `ask` raises."""

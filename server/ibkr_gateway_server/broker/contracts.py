@@ -10,6 +10,7 @@ from decimal import Decimal
 from ibkr_gateway_server.broker import ib
 from ibkr_gateway_server.broker.answers import DayAnswers
 from ibkr_gateway_server.broker.hours import last_day_of, schedule_of, sessions_of
+from ibkr_gateway_server.broker.kept_details import KeptDetails
 from ibkr_gateway_server.broker.market_rules import MarketRules
 from ibkr_gateway_server.broker.numbers import decimal
 from ibkr_gateway_server.broker.pacing import Pacer, Priority
@@ -51,15 +52,26 @@ _DOLLAR_PLACES = frozenset({*_FUTURES_EXCHANGES.values(), *_INDEX_EXCHANGES.valu
 
 
 class Contracts:
-    """Resolves instruments. `today` is injected, since expiries and opening hours depend on it."""
+    """Resolves instruments. `today` is injected, since expiries and opening hours depend on it.
+
+    What IBKR answers is in `kept` as well, where that is given, and known again after a start on the same day.
+    """
 
     def __init__(
-        self, session: Session, pacer: Pacer, today: Callable[[], date] = lambda: datetime.now(UTC).date()
+        self,
+        session: Session,
+        pacer: Pacer,
+        today: Callable[[], date] = lambda: datetime.now(UTC).date(),
+        kept: KeptDetails | None = None,
     ) -> None:
         self._session = session
         self._pacer = pacer
         self._today = today
         self._details: DayAnswers[Instrument, tuple[ContractDetails, ...]] = DayAnswers(today)
+        self._kept = kept
+        if kept is not None:
+            for wanted, details in kept.read(today()).items():
+                self._details.know(wanted, details)
         self.rules = MarketRules(session, pacer, today)
 
     async def resolve(self, instrument: Instrument) -> Instrument:
@@ -131,7 +143,10 @@ class Contracts:
         matches = [_from_details(row) for row in rows]
         if not matches:
             raise ContractNotFound(wanted.symbol, str(wanted.security_type or ""))
-        return tuple(sorted(matches, key=_order_of_listing))
+        details = tuple(sorted(matches, key=_order_of_listing))
+        if self._kept is not None:
+            self._kept.add(self._today(), wanted, details)
+        return details
 
     def _front_and_next(self, matches: tuple[ContractDetails, ...]) -> tuple[ContractDetails, ContractDetails | None]:
         roll = (self._today() + timedelta(days=ROLL_DAYS)).isoformat()
