@@ -47,6 +47,7 @@ from ibkr_gateway_server.rpc.server import GatewayServer, is_serving
 from ibkr_gateway_server.rpc.simulation import SimulationServicer
 from ibkr_gateway_server.settings import Settings
 from ibkr_gateway_server.simulator import Simulator
+from ibkr_gateway_server.streams.accounts import AccountHub
 from ibkr_gateway_server.streams.orders import OrderEvents
 from ibkr_gateway_server.streams.quotes import QuoteHub
 from ibkr_gateway_server.trading.desk import Desk, DeskTimings
@@ -113,6 +114,7 @@ async def running(
         market_data = MarketData(session, contracts, pacer, MarketDataSettings(market_data_type=settings.data_type))
         history = History(session, contracts, pacer, loop.time)
         desk = Desk(_rules(settings), session, pacer, contracts, market_data, accounts, store, desk_timings)
+        account_hub = AccountHub(accounts, session)
         hub = QuoteHub(market_data, lambda: session.status)
         events = OrderEvents(store, desk.own_open_orders, lambda: session.status)
         desk.recorder.listen(events.put)
@@ -136,7 +138,7 @@ async def running(
             reference_data_service_pb2: ReferenceDataServicer(
                 contracts, Listings(session, contracts, pacer, loop.time)
             ),
-            account_service_pb2: AccountServicer(session, accounts, store),
+            account_service_pb2: AccountServicer(session, accounts, store, account_hub),
             orders_service_pb2: OrdersServicer(desk, events, store, source),
             gateway_service_pb2: gateway,
             audit_service_pb2: AuditServicer(store),
@@ -149,7 +151,7 @@ async def running(
 
         def drain(deadline: datetime) -> None:
             desk.guard.drain()
-            for part in (hub, events, gateway):
+            for part in (hub, account_hub, events, gateway):
                 part.drain(deadline)
 
         try:

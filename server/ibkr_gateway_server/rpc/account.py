@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 from ibkr_gateway.v1 import account_service_pb2 as pb
 
 from ibkr_gateway_server.audit.store import AuditStore
@@ -11,12 +13,15 @@ from ibkr_gateway_server.domain.accounts import is_paper_account
 from ibkr_gateway_server.domain.audit import ExecutionFilter
 from ibkr_gateway_server.rpc import parse, present
 from ibkr_gateway_server.rpc.calls import Call
+from ibkr_gateway_server.rpc.words import account_item, numbered
+from ibkr_gateway_server.streams.accounts import AccountHub, PnlView, PositionsView, SummaryView
 
 
 class AccountServicer:
     """Balances, positions, P&L and executions."""
 
-    def __init__(self, session: Session, accounts: Accounts, store: AuditStore) -> None:
+    def __init__(self, session: Session, accounts: Accounts, store: AuditStore, hub: AccountHub) -> None:
+        self._hub = hub
         self._session = session
         self._accounts = accounts
         self._store = store
@@ -54,6 +59,35 @@ class AccountServicer:
 
     async def GetPnl(self, request: pb.GetPnlRequest, _call: Call) -> pb.GetPnlResponse:
         return pb.GetPnlResponse(pnl=present.account_pnl(await self._accounts.pnl(request.account_id)))
+
+    async def StreamAccountSummary(
+        self, request: pb.StreamAccountSummaryRequest, _call: Call
+    ) -> AsyncIterator[pb.StreamAccountSummaryResponse]:
+        view = SummaryView(self._accounts, self._accounts.account_id(request.account_id))
+        async with self._hub.subscribe(view, parse.heartbeat_s(request)) as batches:
+            async for items in numbered(batches):
+                yield pb.StreamAccountSummaryResponse(
+                    events=[pb.AccountSummaryEvent(sequence=sequence, **account_item(item)) for sequence, item in items]
+                )
+
+    async def StreamPositions(
+        self, request: pb.StreamPositionsRequest, _call: Call
+    ) -> AsyncIterator[pb.StreamPositionsResponse]:
+        view = PositionsView(self._accounts, self._accounts.account_id(request.account_id))
+        async with self._hub.subscribe(view, parse.heartbeat_s(request)) as batches:
+            async for items in numbered(batches):
+                yield pb.StreamPositionsResponse(
+                    events=[pb.PositionEvent(sequence=sequence, **account_item(item)) for sequence, item in items]
+                )
+
+    async def StreamPnl(self, request: pb.StreamPnlRequest, _call: Call) -> AsyncIterator[pb.StreamPnlResponse]:
+        account = self._accounts.account_id(request.account_id)
+        view = PnlView(self._accounts, account, request.include_positions)
+        async with self._hub.subscribe(view, parse.heartbeat_s(request)) as batches:
+            async for items in numbered(batches):
+                yield pb.StreamPnlResponse(
+                    events=[pb.PnlEvent(sequence=sequence, **account_item(item)) for sequence, item in items]
+                )
 
     async def ListExecutions(self, request: pb.ListExecutionsRequest, _call: Call) -> pb.ListExecutionsResponse:
         start, end = parse.span(request)

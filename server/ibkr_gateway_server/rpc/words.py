@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import AsyncIterable, AsyncIterator
 from typing import Any
 
 from ibkr_gateway.v1 import common_pb2, market_data_service_pb2, orders_service_pb2
 
+from ibkr_gateway_server.domain.accounts import AccountPnl, AccountSummary, Position
 from ibkr_gateway_server.domain.errors import DomainError
 from ibkr_gateway_server.domain.events import CommissionReported, Filled, NoticeReceived, OrderEvent, StatusChanged
 from ibkr_gateway_server.domain.orders import BrokerNotice
@@ -23,6 +26,7 @@ from ibkr_gateway_server.domain.streams import (
 )
 from ibkr_gateway_server.rpc import present
 from ibkr_gateway_server.rpc.status import gateway_error
+from ibkr_gateway_server.streams.accounts import AccountItem
 from ibkr_gateway_server.streams.orders import OrderStreamItem
 
 
@@ -76,6 +80,25 @@ def quote_event(event: QuoteEvent, source: str, correlation_id: str) -> market_d
         conflated_count=event.conflated_count,
         **fields,
     )
+
+
+def account_item(item: AccountItem) -> dict[str, Any]:
+    """One item of an account stream, as the oneof field it fills."""
+    match item:
+        case AccountSummary():
+            return {"summary": present.account_summary(item)}
+        case Position():
+            return {"position": present.position(item)}
+        case AccountPnl():
+            return {"pnl": present.account_pnl(item)}
+    return word(item)
+
+
+async def numbered(batches: AsyncIterable[tuple[AccountItem, ...]]) -> AsyncIterator[list[tuple[int, AccountItem]]]:
+    """Batches whose items are numbered from 1 on through the stream."""
+    sequence = itertools.count(1)
+    async for batch in batches:
+        yield [(next(sequence), item) for item in batch]
 
 
 def order_event(item: OrderStreamItem) -> orders_service_pb2.OrderEvent:

@@ -138,21 +138,24 @@ class AccountServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def StreamAccountSummary(self, request, context):
-        """Balances and margin as they change. Not served yet: NOT_IMPLEMENTED.
+        """Balances and margin, then again when they have changed: IBKR tells them every three minutes and after a fill. After
+        a gap the whole comes again. Reasons besides: FIELD_INVALID, SHUTTING_DOWN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def StreamPositions(self, request, context):
-        """Positions, then their changes. Not served yet: NOT_IMPLEMENTED.
+        """Positions between their marks, then each that changes; after a gap all of them again. They are marked to market while
+        they are of the account that was asked about last. Reasons besides: FIELD_INVALID, SHUTTING_DOWN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def StreamPnl(self, request, context):
-        """Profit and loss as it changes. Not served yet: NOT_IMPLEMENTED.
+        """Profit and loss, then again when it has changed, about once a second; after a gap the whole comes again. Reasons
+        besides: FIELD_INVALID, SHUTTING_DOWN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

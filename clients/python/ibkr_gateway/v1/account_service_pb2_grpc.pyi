@@ -49,11 +49,17 @@ class AccountServiceStub:
     GetPnl: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.GetPnlRequest, _account_service_pb2.GetPnlResponse]
     """Profit and loss, of the account and by position."""
     StreamAccountSummary: _grpc.UnaryStreamMultiCallable[_account_service_pb2.StreamAccountSummaryRequest, _account_service_pb2.StreamAccountSummaryResponse]
-    """Balances and margin as they change. Not served yet: NOT_IMPLEMENTED."""
+    """Balances and margin, then again when they have changed: IBKR tells them every three minutes and after a fill. After
+    a gap the whole comes again. Reasons besides: FIELD_INVALID, SHUTTING_DOWN.
+    """
     StreamPositions: _grpc.UnaryStreamMultiCallable[_account_service_pb2.StreamPositionsRequest, _account_service_pb2.StreamPositionsResponse]
-    """Positions, then their changes. Not served yet: NOT_IMPLEMENTED."""
+    """Positions between their marks, then each that changes; after a gap all of them again. They are marked to market while
+    they are of the account that was asked about last. Reasons besides: FIELD_INVALID, SHUTTING_DOWN.
+    """
     StreamPnl: _grpc.UnaryStreamMultiCallable[_account_service_pb2.StreamPnlRequest, _account_service_pb2.StreamPnlResponse]
-    """Profit and loss as it changes. Not served yet: NOT_IMPLEMENTED."""
+    """Profit and loss, then again when it has changed, about once a second; after a gap the whole comes again. Reasons
+    besides: FIELD_INVALID, SHUTTING_DOWN.
+    """
     ListExecutions: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.ListExecutionsRequest, _account_service_pb2.ListExecutionsResponse]
     """Executions from the gateway's durable record, newest first. Reasons besides: FIELD_INVALID, REQUEST_MALFORMED."""
 
@@ -78,11 +84,17 @@ class AccountServiceAsyncStub(AccountServiceStub):
     GetPnl: _aio.UnaryUnaryMultiCallable[_account_service_pb2.GetPnlRequest, _account_service_pb2.GetPnlResponse]  # type: ignore[assignment]
     """Profit and loss, of the account and by position."""
     StreamAccountSummary: _aio.UnaryStreamMultiCallable[_account_service_pb2.StreamAccountSummaryRequest, _account_service_pb2.StreamAccountSummaryResponse]  # type: ignore[assignment]
-    """Balances and margin as they change. Not served yet: NOT_IMPLEMENTED."""
+    """Balances and margin, then again when they have changed: IBKR tells them every three minutes and after a fill. After
+    a gap the whole comes again. Reasons besides: FIELD_INVALID, SHUTTING_DOWN.
+    """
     StreamPositions: _aio.UnaryStreamMultiCallable[_account_service_pb2.StreamPositionsRequest, _account_service_pb2.StreamPositionsResponse]  # type: ignore[assignment]
-    """Positions, then their changes. Not served yet: NOT_IMPLEMENTED."""
+    """Positions between their marks, then each that changes; after a gap all of them again. They are marked to market while
+    they are of the account that was asked about last. Reasons besides: FIELD_INVALID, SHUTTING_DOWN.
+    """
     StreamPnl: _aio.UnaryStreamMultiCallable[_account_service_pb2.StreamPnlRequest, _account_service_pb2.StreamPnlResponse]  # type: ignore[assignment]
-    """Profit and loss as it changes. Not served yet: NOT_IMPLEMENTED."""
+    """Profit and loss, then again when it has changed, about once a second; after a gap the whole comes again. Reasons
+    besides: FIELD_INVALID, SHUTTING_DOWN.
+    """
     ListExecutions: _aio.UnaryUnaryMultiCallable[_account_service_pb2.ListExecutionsRequest, _account_service_pb2.ListExecutionsResponse]  # type: ignore[assignment]
     """Executions from the gateway's durable record, newest first. Reasons besides: FIELD_INVALID, REQUEST_MALFORMED."""
 
@@ -146,7 +158,9 @@ class AccountServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _account_service_pb2.StreamAccountSummaryRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_account_service_pb2.StreamAccountSummaryResponse], _abc.AsyncIterator[_account_service_pb2.StreamAccountSummaryResponse]]:
-        """Balances and margin as they change. Not served yet: NOT_IMPLEMENTED."""
+        """Balances and margin, then again when they have changed: IBKR tells them every three minutes and after a fill. After
+        a gap the whole comes again. Reasons besides: FIELD_INVALID, SHUTTING_DOWN.
+        """
 
     @_abc_1.abstractmethod
     def StreamPositions(
@@ -154,7 +168,9 @@ class AccountServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _account_service_pb2.StreamPositionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_account_service_pb2.StreamPositionsResponse], _abc.AsyncIterator[_account_service_pb2.StreamPositionsResponse]]:
-        """Positions, then their changes. Not served yet: NOT_IMPLEMENTED."""
+        """Positions between their marks, then each that changes; after a gap all of them again. They are marked to market while
+        they are of the account that was asked about last. Reasons besides: FIELD_INVALID, SHUTTING_DOWN.
+        """
 
     @_abc_1.abstractmethod
     def StreamPnl(
@@ -162,7 +178,9 @@ class AccountServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _account_service_pb2.StreamPnlRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_account_service_pb2.StreamPnlResponse], _abc.AsyncIterator[_account_service_pb2.StreamPnlResponse]]:
-        """Profit and loss as it changes. Not served yet: NOT_IMPLEMENTED."""
+        """Profit and loss, then again when it has changed, about once a second; after a gap the whole comes again. Reasons
+        besides: FIELD_INVALID, SHUTTING_DOWN.
+        """
 
     @_abc_1.abstractmethod
     def ListExecutions(
