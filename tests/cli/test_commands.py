@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -130,6 +131,16 @@ def test_chain_counts_expiries_and_strikes_and_has_each_as_json(run: Run) -> Non
     assert f"{len(strikes)}: {strikes[0]} … {strikes[-1]}" in done.stdout  # type: ignore[arg-type,index]
     assert run("chain", "AAPLL").returncode == 6
     assert run("chain", "EUR.USD").returncode == 6
+
+
+def test_sigterm_to_the_launcher_ends_the_program_it_has_launched(tmp_path: Path) -> None:
+    with program("ibkr_gateway_cli", "simulate", "--port", "0", cwd=tmp_path) as (process, told):
+        host, _, port = told.rpartition(":")
+        socket.create_connection((host, int(port)), timeout=5).close()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=20) == 0
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection((host, int(port)), timeout=5)
 
 
 def test_bars_are_a_table_or_json(run: Run) -> None:
