@@ -147,7 +147,8 @@ class ReferenceDataServiceServicer(object):
         """The price increments of a market rule: the steps that the prices of orders must be on.
 
         Costs one message to IBKR the first time of a day, nothing after.
-        Reasons: FIELD_INVALID (also a rule that IBKR does not know), RATE_LIMITED, BROKER_DISCONNECTED, BROKER_TIMEOUT.
+        Reasons: FIELD_INVALID (also a rule that IBKR does not know), RATE_LIMITED, BROKER_DISCONNECTED, BROKER_LINK_DOWN,
+        BROKER_TIMEOUT.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -69,7 +69,8 @@ class ReferenceDataServiceStub:
     """The price increments of a market rule: the steps that the prices of orders must be on.
 
     Costs one message to IBKR the first time of a day, nothing after.
-    Reasons: FIELD_INVALID (also a rule that IBKR does not know), RATE_LIMITED, BROKER_DISCONNECTED, BROKER_TIMEOUT.
+    Reasons: FIELD_INVALID (also a rule that IBKR does not know), RATE_LIMITED, BROKER_DISCONNECTED, BROKER_LINK_DOWN,
+    BROKER_TIMEOUT.
     """
 
 @_typing.type_check_only
@@ -113,7 +114,8 @@ class ReferenceDataServiceAsyncStub(ReferenceDataServiceStub):
     """The price increments of a market rule: the steps that the prices of orders must be on.
 
     Costs one message to IBKR the first time of a day, nothing after.
-    Reasons: FIELD_INVALID (also a rule that IBKR does not know), RATE_LIMITED, BROKER_DISCONNECTED, BROKER_TIMEOUT.
+    Reasons: FIELD_INVALID (also a rule that IBKR does not know), RATE_LIMITED, BROKER_DISCONNECTED, BROKER_LINK_DOWN,
+    BROKER_TIMEOUT.
     """
 
 class ReferenceDataServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -202,7 +204,8 @@ class ReferenceDataServiceServicer(metaclass=_abc_1.ABCMeta):
         """The price increments of a market rule: the steps that the prices of orders must be on.
 
         Costs one message to IBKR the first time of a day, nothing after.
-        Reasons: FIELD_INVALID (also a rule that IBKR does not know), RATE_LIMITED, BROKER_DISCONNECTED, BROKER_TIMEOUT.
+        Reasons: FIELD_INVALID (also a rule that IBKR does not know), RATE_LIMITED, BROKER_DISCONNECTED, BROKER_LINK_DOWN,
+        BROKER_TIMEOUT.
         """
 
 def add_ReferenceDataServiceServicer_to_server(servicer: ReferenceDataServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
