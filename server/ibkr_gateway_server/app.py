@@ -27,6 +27,7 @@ from ibkr_gateway_server.audit.store import AuditStore
 from ibkr_gateway_server.broker.accounts import Accounts
 from ibkr_gateway_server.broker.connection import BrokerAddress
 from ibkr_gateway_server.broker.contracts import Contracts
+from ibkr_gateway_server.broker.feeds import TickFeeds
 from ibkr_gateway_server.broker.history import History
 from ibkr_gateway_server.broker.kept_details import KeptDetails
 from ibkr_gateway_server.broker.listings import Listings
@@ -50,6 +51,7 @@ from ibkr_gateway_server.simulator import Simulator
 from ibkr_gateway_server.streams.accounts import AccountHub
 from ibkr_gateway_server.streams.orders import OrderEvents
 from ibkr_gateway_server.streams.quotes import QuoteHub
+from ibkr_gateway_server.streams.ticks import TickHub
 from ibkr_gateway_server.trading.desk import Desk, DeskTimings
 from ibkr_gateway_server.trading.guard import Mode, TradingRules
 
@@ -116,6 +118,8 @@ async def running(
         desk = Desk(_rules(settings), session, pacer, contracts, market_data, accounts, store, desk_timings)
         account_hub = AccountHub(accounts, session)
         hub = QuoteHub(market_data, lambda: session.status)
+        feeds = TickFeeds(session, contracts, pacer)
+        ticks = TickHub(feeds, lambda: session.status)
         events = OrderEvents(store, desk.own_open_orders, lambda: session.status)
         desk.recorder.listen(events.put)
         desk.recorder.listen(_observer_of_orders(metrics))
@@ -134,7 +138,7 @@ async def running(
             lambda: (pacer.usage(), history.usage(), market_data.line_usage()),
         )
         servicers = {
-            market_data_service_pb2: MarketDataServicer(market_data, history, hub, source),
+            market_data_service_pb2: MarketDataServicer(market_data, history, hub, ticks, source),
             reference_data_service_pb2: ReferenceDataServicer(
                 contracts, Listings(session, contracts, pacer, loop.time)
             ),
@@ -151,7 +155,7 @@ async def running(
 
         def drain(deadline: datetime) -> None:
             desk.guard.drain()
-            for part in (hub, account_hub, events, gateway):
+            for part in (hub, ticks, account_hub, events, gateway):
                 part.drain(deadline)
 
         try:
@@ -159,7 +163,7 @@ async def running(
         except OSError:
             raise PortTaken("GRPC_PORT", f"{settings.grpc_host}:{settings.grpc_port}") from None
         await stack.enter_async_context(desk.running())
-        await stack.enter_async_context(_background(session.run(), market_data.run()))
+        await stack.enter_async_context(_background(session.run(), market_data.run(), feeds.run()))
         await stack.enter_async_context(_background(_follow(session, server, metrics)))
         await server.start()
         try:

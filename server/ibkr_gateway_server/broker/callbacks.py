@@ -39,6 +39,9 @@ class Sink:
     def pnl(self, daily: float, unrealized: float, realized: float) -> None: ...
     def pnl_single(self, position: float, daily: float, unrealized: float, realized: float, value: float) -> None: ...
     def bar_update(self, bar: tws.BarData) -> None: ...
+    def trade_tick(self, time: int, price: float, size: float, exchange: str, special_conditions: str) -> None: ...
+    def bid_ask_tick(self, time: int, bid: float, ask: float, bid_size: float, ask_size: float) -> None: ...
+    def midpoint_tick(self, time: int, midpoint: float) -> None: ...
     def error(self, code: int, text: str) -> None: ...
     def batch_end(self) -> None:
         """Called once after each socket read in which something arrived for this sink: publish here."""
@@ -241,6 +244,30 @@ class Callbacks:
     def tickSnapshotEnd(self, req_id: int) -> None:
         if (sink := self._sink(req_id)) is not None:
             sink.snapshot_end()
+
+    def tickByTickAllLast(
+        self,
+        req_id: int,
+        _tick_type: int,
+        time: int,
+        price: float,
+        size: float,
+        _attributes: Any,
+        exchange: str,
+        special_conditions: str,
+    ) -> None:
+        if (sink := self._sink(req_id)) is not None:
+            sink.trade_tick(time, price, size, exchange, special_conditions)
+
+    def tickByTickBidAsk(
+        self, req_id: int, time: int, bid: float, ask: float, bid_size: float, ask_size: float, _attributes: Any
+    ) -> None:
+        if (sink := self._sink(req_id)) is not None:
+            sink.bid_ask_tick(time, bid, ask, bid_size, ask_size)
+
+    def tickByTickMidPoint(self, req_id: int, time: int, midpoint: float) -> None:
+        if (sink := self._sink(req_id)) is not None:
+            sink.midpoint_tick(time, midpoint)
 
     # --- account -------------------------------------------------------------------------------------------------
 

@@ -110,6 +110,11 @@ def _real_time_error(code: int, text: str, about: str) -> DomainError:
     return RateLimited(retry_after_s=15.0) if "pacing" in text.lower() else MarketDataNotSubscribed(about, code)
 
 
+def _tick_error(code: int, text: str, about: str) -> DomainError:
+    """Single ticks: not allowed, or there are none of this kind, as the text says."""
+    return NoData(about, code) if "not supported" in text.lower() else MarketDataNotSubscribed(about, code)
+
+
 def _contract_error(code: int, text: str, about: str) -> DomainError:
     if "ambiguous" in text.lower():
         return ContractAmbiguous(about, "IBKR does not list them")
@@ -130,6 +135,7 @@ _REQUEST_ERRORS: dict[int, Callable[[int, str, str], DomainError]] = {
     366: lambda code, _text, about: NoData(about, code),
     420: _real_time_error,
     504: lambda _code, _text, _about: BrokerDisconnected(),
+    10189: _tick_error,
     10190: lambda _code, _text, _about: MarketDataLines(100, 100),
     10197: lambda code, _text, _about: CompetingSession(code),
     **dict.fromkeys(_NOT_SUBSCRIBED, lambda code, _text, about: MarketDataNotSubscribed(about, code)),

@@ -445,6 +445,15 @@ class SlowConsumer(Exhausted):
     text: ClassVar[str] = "the reader fell behind; resume after sequence {resume_after_sequence}"
 
 
+@dataclass(eq=False)
+class ReaderTooSlow(Exhausted):
+    """The reader fell too far behind a stream that has no record to resume from."""
+
+    waiting_limit: int
+    reason: ClassVar[Reason] = Reason.SLOW_CONSUMER
+    text: ClassVar[str] = "the reader fell behind by more than {waiting_limit} events; subscribe again and read faster"
+
+
 # --- Unavailable -------------------------------------------------------------------------------------------------
 
 

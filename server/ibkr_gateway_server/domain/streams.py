@@ -1,4 +1,4 @@
-"""The words in which a stream speaks of itself, and the events of a quote stream."""
+"""The words in which a stream speaks of itself, and the events of quote and tick streams."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from ibkr_gateway_server.domain.errors import DomainError
 from ibkr_gateway_server.domain.orders import BrokerNotice
 from ibkr_gateway_server.domain.quotes import MarketDataType, Quote
 from ibkr_gateway_server.domain.sessions import SessionState
+from ibkr_gateway_server.domain.ticks import Tick
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,3 +94,14 @@ class QuoteEvent:
     happening: QuoteHappening
     instrument_index: int = WHOLE_STREAM
     conflated_count: int = 0
+
+
+TickHappening = Tick | Heartbeat | Gap | Resumed | Draining | DomainError
+
+
+@dataclass(frozen=True, slots=True)
+class TickEvent:
+    """One event of a tick stream."""
+
+    sequence: int
+    happening: TickHappening

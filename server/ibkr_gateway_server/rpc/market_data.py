@@ -14,8 +14,9 @@ from ibkr_gateway_server.domain.instruments import Instrument
 from ibkr_gateway_server.rpc import parse, present
 from ibkr_gateway_server.rpc.calls import Call
 from ibkr_gateway_server.rpc.status import gateway_error
-from ibkr_gateway_server.rpc.words import quote_event
+from ibkr_gateway_server.rpc.words import quote_event, tick_event
 from ibkr_gateway_server.streams.quotes import QuoteHub
+from ibkr_gateway_server.streams.ticks import TickHub
 
 # IBKR's own snapshot takes up to 11 seconds; a caller who waits longer would not learn more.
 QUOTE_TIMEOUT_S = 11.0
@@ -23,12 +24,13 @@ MAX_MIN_INTERVAL_S = 60.0
 
 
 class MarketDataServicer:
-    """Quotes and bars."""
+    """Quotes, bars and ticks."""
 
-    def __init__(self, market_data: MarketData, history: History, hub: QuoteHub, source: str) -> None:
+    def __init__(self, market_data: MarketData, history: History, hub: QuoteHub, ticks: TickHub, source: str) -> None:
         self._market_data = market_data
         self._history = history
         self._hub = hub
+        self._ticks = ticks
         self._source = source
 
     async def GetQuote(self, request: pb.GetQuoteRequest, call: Call) -> pb.GetQuoteResponse:
@@ -61,6 +63,13 @@ class MarketDataServicer:
             time_zone=bars.time_zone,
             is_cached=bars.is_cached,
         )
+
+    async def StreamTicks(self, request: pb.StreamTicksRequest, call: Call) -> AsyncIterator[pb.StreamTicksResponse]:
+        named, tick_type = parse.tick_request(request)
+        heartbeat_s = parse.heartbeat_s(request)
+        async with self._ticks.subscribe(named, tick_type, heartbeat_s=heartbeat_s) as events:
+            async for batch in events:
+                yield pb.StreamTicksResponse(events=[tick_event(event, call.correlation_id) for event in batch])
 
     async def GetMarketDataUsage(
         self, _request: pb.GetMarketDataUsageRequest, _call: Call

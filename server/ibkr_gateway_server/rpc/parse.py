@@ -28,6 +28,7 @@ from ibkr_gateway_server.domain.orders import (
     TimeInForce,
     significant_digits,
 )
+from ibkr_gateway_server.domain.ticks import TickType
 
 E = TypeVar("E", bound=Enum)
 
@@ -135,6 +136,17 @@ def bars_request(message: market_data_service_pb2.GetHistoricalBarsRequest) -> B
     assert bar_size is not None
     assert unit is not None
     return BarsRequest(named, bar_size, message.duration.value, unit, shown, message.regular_hours_only, end)
+
+
+def tick_request(message: market_data_service_pb2.StreamTicksRequest) -> tuple[Instrument, TickType]:
+    """Whose ticks of which kind. Raises FieldsInvalid."""
+    found = Violations()
+    with found.under("instrument") as nested:
+        named = instrument(message.instrument, nested)
+    tick_type = _enum(message, "tick_type", TickType, found)
+    found.raise_if_any()
+    assert tick_type is not None
+    return named, tick_type
 
 
 def order_spec(message: orders_service_pb2.OrderSpec, found: Violations) -> OrderSpec:

@@ -33,6 +33,7 @@ from ibkr_gateway_server.domain.orders import (
 )
 from ibkr_gateway_server.domain.quotes import Greeks, Quote
 from ibkr_gateway_server.domain.sessions import SessionStatus
+from ibkr_gateway_server.domain.ticks import Tick
 
 
 def time(moment: datetime | None) -> Timestamp | None:
@@ -120,6 +121,21 @@ def bar(shown: Bar) -> market_data_service_pb2.Bar:
         wap=shown.wap,
         trade_count=shown.trade_count,
         is_complete=shown.is_complete,
+    )
+
+
+def tick(shown: Tick) -> market_data_service_pb2.Tick:
+    """A tick; what it does not say stays absent."""
+    return market_data_service_pb2.Tick(
+        exchange_time=time(shown.exchange_time),
+        price=shown.price,
+        size=shown.size,
+        bid_price=shown.bid_price,
+        ask_price=shown.ask_price,
+        bid_size=shown.bid_size,
+        ask_size=shown.ask_size,
+        exchange=shown.exchange,
+        special_conditions=shown.special_conditions,
     )
 
 

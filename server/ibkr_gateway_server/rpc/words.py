@@ -1,4 +1,4 @@
-"""The words of streams as messages: quotes and order events with heartbeats, gaps and all."""
+"""The words of streams as messages: quotes, ticks and order events with heartbeats, gaps and all."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ from ibkr_gateway_server.domain.streams import (
     SnapshotBegin,
     SnapshotEnd,
     Stale,
+    TickEvent,
 )
+from ibkr_gateway_server.domain.ticks import Tick
 from ibkr_gateway_server.rpc import present
 from ibkr_gateway_server.rpc.status import gateway_error
 from ibkr_gateway_server.streams.accounts import AccountItem
@@ -99,6 +101,18 @@ async def numbered(batches: AsyncIterable[tuple[AccountItem, ...]]) -> AsyncIter
     sequence = itertools.count(1)
     async for batch in batches:
         yield [(next(sequence), item) for item in batch]
+
+
+def tick_event(event: TickEvent, correlation_id: str) -> market_data_service_pb2.TickEvent:
+    """One event of a tick stream."""
+    happening = event.happening
+    if isinstance(happening, Tick):
+        fields: dict[str, Any] = {"tick": present.tick(happening)}
+    elif isinstance(happening, DomainError):
+        fields = {"error": gateway_error(happening, correlation_id)}
+    else:
+        fields = word(happening)
+    return market_data_service_pb2.TickEvent(sequence=event.sequence, **fields)
 
 
 def order_event(item: OrderStreamItem) -> orders_service_pb2.OrderEvent:

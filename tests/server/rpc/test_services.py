@@ -122,6 +122,30 @@ async def test_the_stream_has_a_snapshot_quotes_and_heartbeats(gateway: Gateway)
                 break
 
 
+async def test_single_ticks_stream_and_what_the_login_may_not_see_ends_with_its_reason(gateway: Gateway) -> None:
+    def wanted(symbol: str, tick_type: market_pb.TickType.ValueType) -> market_pb.StreamTicksRequest:
+        return market_pb.StreamTicksRequest(instrument=stock(symbol), tick_type=tick_type)
+
+    async def until(request: market_pb.StreamTicksRequest, kind: str) -> market_pb.TickEvent:
+        async with asyncio.timeout(20):
+            async for response in gateway.client.market_data.StreamTicks(request):
+                for event in response.events:
+                    if event.WhichOneof("event") == kind:
+                        return event
+        raise AssertionError(f"the stream ended without {kind}")
+
+    tick = (await until(wanted("AAPL", market_pb.TICK_TYPE_BID_ASK), "tick")).tick
+    assert 0 < tick.bid_price <= tick.ask_price
+    assert not tick.HasField("price")
+    refused = await until(wanted("IBM", market_pb.TICK_TYPE_LAST), "error")
+    assert refused.error.error_code == "MARKET_DATA_NOT_SUBSCRIBED"
+    with pytest.raises(Refused) as ended:
+        await until(wanted("IBM", market_pb.TICK_TYPE_LAST), "tick")
+    assert ended.value.reason == "MARKET_DATA_NOT_SUBSCRIBED"
+    with pytest.raises(InvalidRequest, match="tick_type"):
+        await until(wanted("AAPL", market_pb.TICK_TYPE_UNSPECIFIED), "tick")
+
+
 async def test_usage_names_the_lines_and_their_readers(gateway: Gateway) -> None:
     stream = gateway.client.market_data.StreamQuotes(market_pb.StreamQuotesRequest(instruments=[stock("AAPL")]))
     await anext(aiter(stream))
@@ -436,7 +460,7 @@ async def test_what_is_not_served_says_so_and_the_comments_agree(gateway: Gatewa
         await gateway.client.gateway.HaltTrading(gateway_pb.HaltTradingRequest())
     assert refused.value.reason == "NOT_IMPLEMENTED"
     with pytest.raises(NotServed):
-        async for _ in gateway.client.market_data.StreamTicks(market_pb.StreamTicksRequest()):
+        async for _ in gateway.client.market_data.StreamBars(market_pb.StreamBarsRequest()):
             pass
 
 

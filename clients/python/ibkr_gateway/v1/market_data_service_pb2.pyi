@@ -1814,7 +1814,7 @@ class TickEvent(_message.Message):
 
     @_builtins.property
     def error(self) -> _error_reason_pb2.GatewayError:
-        """The stream has failed."""
+        """The stream has failed; its status says the same."""
 
     def __init__(
         self,

@@ -74,7 +74,15 @@ class MarketDataServiceStub:
     StreamMarketDepth: _grpc.UnaryStreamMultiCallable[_market_data_service_pb2.StreamMarketDepthRequest, _market_data_service_pb2.StreamMarketDepthResponse]
     """Order book of one instrument. Not served yet: NOT_IMPLEMENTED."""
     StreamTicks: _grpc.UnaryStreamMultiCallable[_market_data_service_pb2.StreamTicksRequest, _market_data_service_pb2.StreamTicksResponse]
-    """Every trade or quote change of one instrument. Not served yet: NOT_IMPLEMENTED."""
+    """Every trade or quote change of one instrument.
+
+    Nothing is conflated: a reader that lets 10,000 events gather is cut off with SLOW_CONSUMER. What is missed while the
+    broker is away is announced by gap and resumed, and is not told later. A stream that fails says why in its last event
+    and again in its status. Costs one of IBKR's tick-by-tick requests (one for every twenty market-data lines) per
+    instrument and kind not yet watched by anyone. Safe to retry.
+    Reasons: FIELD_INVALID, CONTRACT_NOT_FOUND, CONTRACT_AMBIGUOUS, MARKET_DATA_NOT_SUBSCRIBED, MARKET_DATA_LINES,
+    SLOW_CONSUMER, BROKER_DISCONNECTED, BROKER_LINK_DOWN, SHUTTING_DOWN.
+    """
     GetMarketDataUsage: _grpc.UnaryUnaryMultiCallable[_market_data_service_pb2.GetMarketDataUsageRequest, _market_data_service_pb2.GetMarketDataUsageResponse]
     """Market-data lines in use, by instrument, with the number of their readers. Costs nothing at IBKR."""
 
@@ -124,7 +132,15 @@ class MarketDataServiceAsyncStub(MarketDataServiceStub):
     StreamMarketDepth: _aio.UnaryStreamMultiCallable[_market_data_service_pb2.StreamMarketDepthRequest, _market_data_service_pb2.StreamMarketDepthResponse]  # type: ignore[assignment]
     """Order book of one instrument. Not served yet: NOT_IMPLEMENTED."""
     StreamTicks: _aio.UnaryStreamMultiCallable[_market_data_service_pb2.StreamTicksRequest, _market_data_service_pb2.StreamTicksResponse]  # type: ignore[assignment]
-    """Every trade or quote change of one instrument. Not served yet: NOT_IMPLEMENTED."""
+    """Every trade or quote change of one instrument.
+
+    Nothing is conflated: a reader that lets 10,000 events gather is cut off with SLOW_CONSUMER. What is missed while the
+    broker is away is announced by gap and resumed, and is not told later. A stream that fails says why in its last event
+    and again in its status. Costs one of IBKR's tick-by-tick requests (one for every twenty market-data lines) per
+    instrument and kind not yet watched by anyone. Safe to retry.
+    Reasons: FIELD_INVALID, CONTRACT_NOT_FOUND, CONTRACT_AMBIGUOUS, MARKET_DATA_NOT_SUBSCRIBED, MARKET_DATA_LINES,
+    SLOW_CONSUMER, BROKER_DISCONNECTED, BROKER_LINK_DOWN, SHUTTING_DOWN.
+    """
     GetMarketDataUsage: _aio.UnaryUnaryMultiCallable[_market_data_service_pb2.GetMarketDataUsageRequest, _market_data_service_pb2.GetMarketDataUsageResponse]  # type: ignore[assignment]
     """Market-data lines in use, by instrument, with the number of their readers. Costs nothing at IBKR."""
 
@@ -225,7 +241,15 @@ class MarketDataServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _market_data_service_pb2.StreamTicksRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_market_data_service_pb2.StreamTicksResponse], _abc.AsyncIterator[_market_data_service_pb2.StreamTicksResponse]]:
-        """Every trade or quote change of one instrument. Not served yet: NOT_IMPLEMENTED."""
+        """Every trade or quote change of one instrument.
+
+        Nothing is conflated: a reader that lets 10,000 events gather is cut off with SLOW_CONSUMER. What is missed while the
+        broker is away is announced by gap and resumed, and is not told later. A stream that fails says why in its last event
+        and again in its status. Costs one of IBKR's tick-by-tick requests (one for every twenty market-data lines) per
+        instrument and kind not yet watched by anyone. Safe to retry.
+        Reasons: FIELD_INVALID, CONTRACT_NOT_FOUND, CONTRACT_AMBIGUOUS, MARKET_DATA_NOT_SUBSCRIBED, MARKET_DATA_LINES,
+        SLOW_CONSUMER, BROKER_DISCONNECTED, BROKER_LINK_DOWN, SHUTTING_DOWN.
+        """
 
     @_abc_1.abstractmethod
     def GetMarketDataUsage(
