@@ -13,6 +13,7 @@ from ibkr_gateway_server.broker.market_data import MarketDataSettings
 from ibkr_gateway_server.broker.pacing import Pacer
 from ibkr_gateway_server.domain.errors import (
     BrokerLinkDown,
+    CompetingSession,
     ContractNotFound,
     DomainError,
     MarketDataLines,
@@ -147,6 +148,21 @@ async def test_what_ibkr_refuses_is_the_last_event_and_the_end(
             await read(stream, events)
     assert [event.happening for event in events] == [refused.value]
     assert refused.value.ibkr_code == 10189  # type: ignore[attr-defined]
+    assert feeds.open_feeds == ()
+
+
+async def test_another_login_that_takes_the_data_ends_the_stream_after_the_ticks_before_it(
+    hub: TickHub, feeds: TickFeeds
+) -> None:
+    events: list[TickEvent] = []
+    async with hub.subscribe(AAPL, TickType.BID_ASK) as stream:
+        await take(stream, is_a(Tick))
+        (feed,) = feeds.open_feeds
+        feed.bid_ask_tick(1_700_000_000, 1.0, 2.0, 3.0, 4.0)
+        feed.error(10197, "No market data during competing live session")
+        with pytest.raises(CompetingSession):
+            await read(stream, events)
+    assert kinds(events)[-2:] == [Tick, CompetingSession]
     assert feeds.open_feeds == ()
 
 

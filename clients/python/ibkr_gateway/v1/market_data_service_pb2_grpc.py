@@ -172,8 +172,9 @@ class MarketDataServiceServicer(object):
         broker is away is announced by gap and resumed, and is not told later. A stream that fails says why in its last event
         and again in its status. Costs one of IBKR's tick-by-tick requests (one for every twenty market-data lines) per
         instrument and kind not yet watched by anyone. Safe to retry.
-        Reasons: FIELD_INVALID, CONTRACT_NOT_FOUND, CONTRACT_AMBIGUOUS, MARKET_DATA_NOT_SUBSCRIBED, MARKET_DATA_LINES,
-        SLOW_CONSUMER, BROKER_DISCONNECTED, BROKER_LINK_DOWN, SHUTTING_DOWN.
+        Reasons: FIELD_INVALID, CONTRACT_NOT_FOUND, CONTRACT_AMBIGUOUS, MARKET_DATA_NOT_SUBSCRIBED, NO_DATA (the instrument has
+        no ticks of this kind: options, or trades of a currency), MARKET_DATA_LINES, COMPETING_SESSION, SLOW_CONSUMER,
+        BROKER_DISCONNECTED, BROKER_LINK_DOWN, SHUTTING_DOWN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -80,8 +80,9 @@ class MarketDataServiceStub:
     broker is away is announced by gap and resumed, and is not told later. A stream that fails says why in its last event
     and again in its status. Costs one of IBKR's tick-by-tick requests (one for every twenty market-data lines) per
     instrument and kind not yet watched by anyone. Safe to retry.
-    Reasons: FIELD_INVALID, CONTRACT_NOT_FOUND, CONTRACT_AMBIGUOUS, MARKET_DATA_NOT_SUBSCRIBED, MARKET_DATA_LINES,
-    SLOW_CONSUMER, BROKER_DISCONNECTED, BROKER_LINK_DOWN, SHUTTING_DOWN.
+    Reasons: FIELD_INVALID, CONTRACT_NOT_FOUND, CONTRACT_AMBIGUOUS, MARKET_DATA_NOT_SUBSCRIBED, NO_DATA (the instrument has
+    no ticks of this kind: options, or trades of a currency), MARKET_DATA_LINES, COMPETING_SESSION, SLOW_CONSUMER,
+    BROKER_DISCONNECTED, BROKER_LINK_DOWN, SHUTTING_DOWN.
     """
     GetMarketDataUsage: _grpc.UnaryUnaryMultiCallable[_market_data_service_pb2.GetMarketDataUsageRequest, _market_data_service_pb2.GetMarketDataUsageResponse]
     """Market-data lines in use, by instrument, with the number of their readers. Costs nothing at IBKR."""
@@ -138,8 +139,9 @@ class MarketDataServiceAsyncStub(MarketDataServiceStub):
     broker is away is announced by gap and resumed, and is not told later. A stream that fails says why in its last event
     and again in its status. Costs one of IBKR's tick-by-tick requests (one for every twenty market-data lines) per
     instrument and kind not yet watched by anyone. Safe to retry.
-    Reasons: FIELD_INVALID, CONTRACT_NOT_FOUND, CONTRACT_AMBIGUOUS, MARKET_DATA_NOT_SUBSCRIBED, MARKET_DATA_LINES,
-    SLOW_CONSUMER, BROKER_DISCONNECTED, BROKER_LINK_DOWN, SHUTTING_DOWN.
+    Reasons: FIELD_INVALID, CONTRACT_NOT_FOUND, CONTRACT_AMBIGUOUS, MARKET_DATA_NOT_SUBSCRIBED, NO_DATA (the instrument has
+    no ticks of this kind: options, or trades of a currency), MARKET_DATA_LINES, COMPETING_SESSION, SLOW_CONSUMER,
+    BROKER_DISCONNECTED, BROKER_LINK_DOWN, SHUTTING_DOWN.
     """
     GetMarketDataUsage: _aio.UnaryUnaryMultiCallable[_market_data_service_pb2.GetMarketDataUsageRequest, _market_data_service_pb2.GetMarketDataUsageResponse]  # type: ignore[assignment]
     """Market-data lines in use, by instrument, with the number of their readers. Costs nothing at IBKR."""
@@ -247,8 +249,9 @@ class MarketDataServiceServicer(metaclass=_abc_1.ABCMeta):
         broker is away is announced by gap and resumed, and is not told later. A stream that fails says why in its last event
         and again in its status. Costs one of IBKR's tick-by-tick requests (one for every twenty market-data lines) per
         instrument and kind not yet watched by anyone. Safe to retry.
-        Reasons: FIELD_INVALID, CONTRACT_NOT_FOUND, CONTRACT_AMBIGUOUS, MARKET_DATA_NOT_SUBSCRIBED, MARKET_DATA_LINES,
-        SLOW_CONSUMER, BROKER_DISCONNECTED, BROKER_LINK_DOWN, SHUTTING_DOWN.
+        Reasons: FIELD_INVALID, CONTRACT_NOT_FOUND, CONTRACT_AMBIGUOUS, MARKET_DATA_NOT_SUBSCRIBED, NO_DATA (the instrument has
+        no ticks of this kind: options, or trades of a currency), MARKET_DATA_LINES, COMPETING_SESSION, SLOW_CONSUMER,
+        BROKER_DISCONNECTED, BROKER_LINK_DOWN, SHUTTING_DOWN.
         """
 
     @_abc_1.abstractmethod
