@@ -10,11 +10,11 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 from ibkr_gateway_server.broker import ib
-from ibkr_gateway_server.broker.callbacks import Sink
 from ibkr_gateway_server.broker.connection import Connection
 from ibkr_gateway_server.broker.contracts import from_contract
 from ibkr_gateway_server.broker.notices import is_notice, request_error
 from ibkr_gateway_server.broker.numbers import decimal, number
+from ibkr_gateway_server.broker.sinks import Sink
 from ibkr_gateway_server.domain.accounts import AccountPnl, AccountSummary, AccountValue, PnlDetail, Position
 from ibkr_gateway_server.domain.errors import DomainError
 

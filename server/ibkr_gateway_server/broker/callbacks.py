@@ -13,105 +13,16 @@ import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from types import SimpleNamespace
-from typing import Any, Protocol
+from typing import Any
 
 from ibkr_gateway_server.broker import ib as tws
+from ibkr_gateway_server.broker.sinks import AccountListener, Collector, OptionComputation, OrderListener, Sink
 
 log = logging.getLogger(__name__)
 
 # Requests that are not orders are numbered from here, orders from the id TWS gives (1 upwards): an error's id then says
 # which of the two it speaks of, since TWS uses one field for both.
 FIRST_REQUEST_ID = 1_000_000_000
-
-
-class Sink:
-    """A subscription: what arrives under its request id. This one ignores all; override what you need."""
-
-    def tick_price(self, tick_type: int, price: float, size: float) -> None: ...
-    def tick_size(self, tick_type: int, size: float) -> None: ...
-    def tick_string(self, tick_type: int, value: str) -> None: ...
-    def tick_generic(self, tick_type: int, value: float) -> None: ...
-    def option_computation(self, tick_type: int, values: OptionComputation) -> None: ...
-    def data_type(self, market_data_type: int) -> None: ...
-    def snapshot_end(self) -> None: ...
-    def account_summary(self, account: str, tag: str, value: str, currency: str) -> None: ...
-    def account_summary_end(self) -> None: ...
-    def pnl(self, daily: float, unrealized: float, realized: float) -> None: ...
-    def pnl_single(self, position: float, daily: float, unrealized: float, realized: float, value: float) -> None: ...
-    def bar_update(self, bar: tws.BarData) -> None: ...
-    def trade_tick(self, time: int, price: float, size: float, exchange: str, special_conditions: str) -> None: ...
-    def bid_ask_tick(self, time: int, bid: float, ask: float, bid_size: float, ask_size: float) -> None: ...
-    def midpoint_tick(self, time: int, midpoint: float) -> None: ...
-    def error(self, code: int, text: str) -> None: ...
-    def batch_end(self) -> None:
-        """Called once after each socket read in which something arrived for this sink: publish here."""
-
-
-class OptionComputation:
-    """The values of tickOptionComputation, sentinels and all (-1 and -2 mean: not computed)."""
-
-    __slots__ = ("delta", "gamma", "implied_volatility", "option_price", "pv_dividend", "theta", "underlying", "vega")
-
-    def __init__(self, *values: float) -> None:
-        (
-            self.implied_volatility,
-            self.delta,
-            self.option_price,
-            self.pv_dividend,
-            self.gamma,
-            self.vega,
-            self.theta,
-            self.underlying,
-        ) = values
-
-
-class AccountListener(Protocol):
-    """Hears what TWS sends about accounts without a request id."""
-
-    def position(self, account: str, contract: tws.Contract, quantity: float, average_cost: float) -> None: ...
-    def position_end(self) -> None: ...
-    def account_value(self, account: str, tag: str, value: str, currency: str) -> None: ...
-    def portfolio(
-        self,
-        account: str,
-        contract: tws.Contract,
-        quantity: float,
-        market_price: float,
-        market_value: float,
-        average_cost: float,
-        unrealized_pnl: float,
-        realized_pnl: float,
-    ) -> None: ...
-    def account_download_end(self, account: str) -> None: ...
-
-
-class OrderListener(Protocol):
-    """Hears what TWS sends about orders, as it came."""
-
-    def open_order(self, contract: tws.Contract, order: tws.Order, state: tws.OrderState) -> None: ...
-    def completed_order(self, contract: tws.Contract, order: tws.Order, state: tws.OrderState) -> None: ...
-    def order_status(
-        self,
-        order_id: int,
-        status: str,
-        filled: float,
-        remaining: float,
-        average_fill_price: float,
-        perm_id: int,
-        client_id: int,
-        why_held: str,
-    ) -> None: ...
-    def execution(self, contract: tws.Contract, execution: tws.Execution, *, is_recovered: bool) -> None: ...
-    def commission(self, report: tws.CommissionReport) -> None: ...
-    def order_error(self, order_id: int, code: int, text: str) -> None: ...
-
-
-class Collector(Protocol):
-    """Gathers the rows of one request until its end."""
-
-    def row(self, value: Any) -> None: ...
-    def end(self) -> None: ...
-    def error(self, code: int, text: str) -> None: ...
 
 
 class Callbacks:

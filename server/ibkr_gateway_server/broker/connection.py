@@ -16,8 +16,9 @@ from time import perf_counter
 from typing import Any
 
 from ibkr_gateway_server.broker import ib
-from ibkr_gateway_server.broker.callbacks import FIRST_REQUEST_ID, Callbacks, DecoderFaults, Sink
+from ibkr_gateway_server.broker.callbacks import FIRST_REQUEST_ID, Callbacks, DecoderFaults
 from ibkr_gateway_server.broker.notices import is_notice, request_error
+from ibkr_gateway_server.broker.sinks import Sink
 from ibkr_gateway_server.domain.errors import BrokerDisconnected, BrokerTimeout, DomainError
 
 log = logging.getLogger(__name__)

@@ -13,10 +13,10 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from ibkr_gateway_server.broker import ib
-from ibkr_gateway_server.broker.callbacks import Sink
 from ibkr_gateway_server.broker.connection import Connection
 from ibkr_gateway_server.broker.notices import is_notice
 from ibkr_gateway_server.broker.numbers import number
+from ibkr_gateway_server.broker.sinks import Sink
 from ibkr_gateway_server.domain.errors import DomainError
 from ibkr_gateway_server.domain.instruments import Instrument
 from ibkr_gateway_server.domain.streams import Gap

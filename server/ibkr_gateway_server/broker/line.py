@@ -12,10 +12,10 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from ibkr_gateway_server.broker.callbacks import OptionComputation, Sink
 from ibkr_gateway_server.broker.connection import Connection
 from ibkr_gateway_server.broker.notices import is_notice
 from ibkr_gateway_server.broker.numbers import number
+from ibkr_gateway_server.broker.sinks import OptionComputation, Sink
 from ibkr_gateway_server.domain.errors import CompetingSession, DomainError, Reason
 from ibkr_gateway_server.domain.instruments import Instrument, SecurityType
 from ibkr_gateway_server.domain.orders import BrokerNotice

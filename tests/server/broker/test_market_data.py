@@ -7,8 +7,8 @@ import math
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from ibkr_gateway_server.broker.callbacks import OptionComputation
 from ibkr_gateway_server.broker.line import Line
+from ibkr_gateway_server.broker.sinks import OptionComputation
 from ibkr_gateway_server.domain.errors import (
     BrokerDisconnected,
     BrokerLinkDown,
