@@ -29,9 +29,10 @@ from ibkr_gateway_server.broker.connection import BrokerAddress
 from ibkr_gateway_server.broker.contracts import Contracts
 from ibkr_gateway_server.broker.feeds import TickFeeds
 from ibkr_gateway_server.broker.history import History
+from ibkr_gateway_server.broker.keeping import MarketDataSettings
 from ibkr_gateway_server.broker.kept_details import KeptDetails
 from ibkr_gateway_server.broker.listings import Listings
-from ibkr_gateway_server.broker.market_data import MarketData, MarketDataSettings
+from ibkr_gateway_server.broker.market_data import MarketData
 from ibkr_gateway_server.broker.pacing import Pacer
 from ibkr_gateway_server.broker.session import Session, SessionTimings
 from ibkr_gateway_server.domain.events import OrderEvent, StatusChanged

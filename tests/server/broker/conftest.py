@@ -13,8 +13,9 @@ from ibkr_gateway_server.broker.accounts import Accounts
 from ibkr_gateway_server.broker.connection import BrokerAddress
 from ibkr_gateway_server.broker.contracts import Contracts
 from ibkr_gateway_server.broker.history import History
+from ibkr_gateway_server.broker.keeping import MarketDataSettings
 from ibkr_gateway_server.broker.listings import Listings
-from ibkr_gateway_server.broker.market_data import MarketData, MarketDataSettings
+from ibkr_gateway_server.broker.market_data import MarketData
 from ibkr_gateway_server.broker.pacing import Pacer
 from ibkr_gateway_server.broker.session import Session, SessionTimings, SyncHook
 from ibkr_gateway_server.simulator import Address, Simulator

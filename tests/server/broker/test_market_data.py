@@ -307,7 +307,7 @@ async def test_a_competing_session_is_told_once_and_ends_with_the_next_price(bro
 async def test_a_snapshot_while_another_login_holds_the_data_says_so(broker: Broker) -> None:
     asking = asyncio.ensure_future(silent_snapshot(broker))
     await eventually(lambda: broker.market_data.usage())
-    line = next(iter(broker.market_data._lines.values()))
+    line = next(iter(broker.market_data._kept.values()))
     await eventually(lambda: line.is_asked)
     line.error(10197, "No market data during competing live session")
     with pytest.raises(CompetingSession):
@@ -326,7 +326,7 @@ async def silent_snapshot(broker: Broker) -> Quote:
 
 async def test_a_connection_lost_while_a_snapshot_waits_is_said_at_once(broker: Broker) -> None:
     asking = asyncio.ensure_future(silent_snapshot(broker))
-    await eventually(lambda: any(line.is_asked for line in broker.market_data._lines.values()))
+    await eventually(lambda: any(line.is_asked for line in broker.market_data._kept.values()))
     broker.simulator.drop_connections()
     with pytest.raises(BrokerDisconnected):
         await asking

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from ibkr_gateway_server.broker.feeds import TickFeeds
-from ibkr_gateway_server.broker.market_data import MarketDataSettings
+from ibkr_gateway_server.broker.keeping import MarketDataSettings
 from ibkr_gateway_server.broker.pacing import Pacer
 from ibkr_gateway_server.domain.errors import (
     BrokerLinkDown,

@@ -1,0 +1,253 @@
+"""Keeping upstream subscriptions: one for each thing that is wanted, however many read it.
+
+Whoever wants one is counted at once; `run` alone sends, so that no reader's impatience can harm another's. After its
+last reader a subscription lingers for a moment, then ends. All are asked for again after a reconnect and after 1101;
+1102 keeps them, and one that then stays silent is asked for once more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Hashable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Generic, Protocol, TypeVar
+
+from ibkr_gateway_server.broker.connection import Connection
+from ibkr_gateway_server.broker.contracts import Contracts
+from ibkr_gateway_server.broker.notices import request_error
+from ibkr_gateway_server.broker.pacing import Pacer, Priority
+from ibkr_gateway_server.broker.session import Session
+from ibkr_gateway_server.domain.errors import DomainError, MarketDataLines, RateLimited
+from ibkr_gateway_server.domain.instruments import Instrument
+from ibkr_gateway_server.domain.quotes import MarketDataType
+from ibkr_gateway_server.domain.sessions import SessionState
+from ibkr_gateway_server.domain.streams import Gap
+
+log = logging.getLogger(__name__)
+
+# Source: TWS API, message codes: restored with market data lost, or kept.
+DATA_LOST, DATA_KEPT = 1101, 1102
+# How often what is kept is looked at.
+TIMER_S = 1.0
+# A subscription that stays silent after being asked for again is asked for once more after this long.
+RETRY_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class MarketDataSettings:
+    """How lines are kept."""
+
+    market_data_type: MarketDataType = MarketDataType.LIVE
+    """What to ask for: LIVE, or DELAYED without subscriptions."""
+    line_limit: int = 100
+    """Lines the account has; 100 unless more were bought."""
+    linger_s: float = 5.0
+    """Seconds that a line is kept after its last reader, so that a returning one costs nothing."""
+    stale_after_s: float = 15.0
+    """Seconds without a tick before a quote is marked stale."""
+    settle_s: float = 2.0
+    """Seconds that a snapshot waits, after the first price, for the others of its kind."""
+
+
+class Upstream(Protocol):
+    """One subscription, as it is kept."""
+
+    instrument: Instrument
+    subscriber_count: int
+    linger: asyncio.TimerHandle | None
+    connection: Connection | None
+    request_id: int
+    gap: Gap | None
+    retry_at: float | None
+
+    def detach(self) -> None: ...
+    def lose(self, reason: str, now: datetime) -> None: ...
+
+
+K = TypeVar("K", bound=Hashable)
+U = TypeVar("U", bound=Upstream)
+
+
+class Keeper(ABC, Generic[K, U]):
+    """Subscriptions of one kind: each made for its first reader, shared by all, given back after its last."""
+
+    requests: str
+    """What its requests are called in the log."""
+
+    def __init__(
+        self, session: Session, contracts: Contracts, pacer: Pacer, settings: MarketDataSettings | None = None
+    ) -> None:
+        self.settings = settings or MarketDataSettings()
+        self._session = session
+        self._contracts = contracts
+        self._pacer = pacer
+        self._connection: Connection | None = None
+        self._kept: dict[K, U] = {}
+        # Work for `run`: what to ask for, and requests to end.
+        self._wanted: dict[U, None] = {}
+        self._ended: list[tuple[Connection, int]] = []
+        self._work = asyncio.Event()
+        session.on_sync(self._restore)
+        session.on_lost(self._lost)
+        session.on_notice(self._noticed)
+
+    def release(self, kept: U) -> None:
+        """Give one back; after the last reader it lingers, then ends."""
+        kept.subscriber_count -= 1
+        if kept.subscriber_count == 0 and self._is_kept(kept):
+            kept.linger = asyncio.get_running_loop().call_later(self.settings.linger_s, self._drop, kept)
+
+    async def run(self) -> None:
+        """Ask for what is wanted, end what is unused and look at what is kept, until cancelled."""
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(TIMER_S):
+                    await self._work.wait()
+            self._work.clear()
+            try:
+                await self._send()
+            except RateLimited:
+                # Orders and cancels have taken all the room; what is left is sent at the next turn.
+                waiting = len(self._wanted) + len(self._ended)
+                log.info("%s requests wait for room", self.requests, extra={"waiting": waiting})
+            except (DomainError, ConnectionError):
+                # The connection has gone meanwhile; its successor's sync wants all of them again.
+                log.info("%s requests wait for the session", self.requests)
+            self._look_at_kept(asyncio.get_running_loop().time())
+
+    # --- what differs by kind ------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def _key(self, kept: U) -> K:
+        """What tells it from every other."""
+
+    @abstractmethod
+    def _ask(self, kept: U, connection: Connection) -> None:
+        """Send its request, under a new id."""
+
+    @abstractmethod
+    def _cancel(self, connection: Connection, request_id: int) -> None:
+        """Send the end of a request."""
+
+    @abstractmethod
+    def _look_at_kept(self, clock: float) -> None:
+        """Done at every turn: want again what has been silent for too long."""
+
+    # --- sending -------------------------------------------------------------------------------------------------
+
+    async def _send(self) -> None:
+        """Ends first, since they make room for what begins; then what has most readers."""
+        while True:
+            if self._ended:
+                await self._end(*self._ended[0])
+                del self._ended[0]
+            elif self._wanted and self._can_send():
+                await self._request(max(self._wanted, key=lambda kept: kept.subscriber_count))
+            else:
+                return
+
+    async def _end(self, connection: Connection, request_id: int) -> None:
+        if connection.is_open:
+            await self._pacer.take(Priority.MARKET_DATA, self._session.timings.request_timeout_s)
+        if connection.is_open:
+            self._cancel(connection, request_id)
+
+    async def _request(self, kept: U) -> None:
+        timeout_s = self._session.timings.request_timeout_s
+        if kept.connection is not None:
+            await self._pacer.take(Priority.MARKET_DATA, timeout_s)
+        await self._pacer.take(Priority.MARKET_DATA, timeout_s)
+        connection = self._connection
+        if kept not in self._wanted or connection is None or not connection.is_open:
+            return
+        if kept.connection is connection:
+            self._cancel(connection, kept.request_id)
+        kept.retry_at = asyncio.get_running_loop().time() + RETRY_S if kept.gap is not None else None
+        del self._wanted[kept]
+        self._ask(kept, connection)
+
+    def _can_send(self) -> bool:
+        is_down = self._session.status.state is SessionState.LINK_DOWN
+        return self._connection is not None and self._connection.is_open and not is_down
+
+    def _want(self, kept: U) -> None:
+        self._wanted[kept] = None
+        self._work.set()
+
+    # --- keeping -------------------------------------------------------------------------------------------------
+
+    def _keep(self, kept: U) -> None:
+        """Begin with a new one."""
+        self._kept[self._key(kept)] = kept
+        self._want(kept)
+
+    def _count_reader(self, kept: U) -> None:
+        """One reader more; it does not linger any longer."""
+        if kept.linger is not None:
+            kept.linger.cancel()
+            kept.linger = None
+        kept.subscriber_count += 1
+
+    async def _restore(self, connection: Connection) -> None:
+        """A new connection has no subscriptions: every one that has readers is wanted again."""
+        self._connection = connection
+        self._want_all()
+
+    def _want_all(self) -> None:
+        """Ask for all again, with no old value left; those that only linger are let go."""
+        for kept in list(self._kept.values()):
+            kept.detach()
+            if kept.subscriber_count:
+                self._want(kept)
+            else:
+                self._drop(kept)
+
+    def _lost(self, reason: str) -> None:
+        now = datetime.now(UTC)
+        for kept in self._kept.values():
+            kept.lose(reason, now)
+
+    def _noticed(self, code: int, _text: str) -> None:
+        if code == DATA_LOST:
+            self._want_all()
+        elif code == DATA_KEPT:
+            # Kept, says IBKR; one that then stays silent is asked for again.
+            silent_at = asyncio.get_running_loop().time() + self.settings.stale_after_s
+            for kept in self._kept.values():
+                kept.retry_at = silent_at if kept.gap is not None else None
+            self._work.set()
+
+    def _want_if_due(self, kept: U, clock: float) -> None:
+        """Ask again for one whose time to be asked for has come."""
+        if kept.retry_at is not None and clock >= kept.retry_at:
+            kept.retry_at = None
+            self._want(kept)
+
+    def _refusal(self, kept: U, code: int, text: str, request: str) -> DomainError:
+        """IBKR has ended this one: nothing is left to cancel, and whoever wants it next asks anew."""
+        self._drop(kept, is_live=False)
+        error = request_error(code, text, kept.instrument.label(), request)
+        if isinstance(error, MarketDataLines):
+            # IBKR counts those of every program of the login and does not say how many; these are those it granted.
+            return MarketDataLines(len(self._kept), len(self._kept))
+        return error
+
+    def _drop(self, kept: U, *, is_live: bool = True) -> None:
+        """Keep it no longer; `is_live`: TWS still sends it and is told to stop."""
+        if not self._is_kept(kept):
+            return
+        del self._kept[self._key(kept)]
+        self._wanted.pop(kept, None)
+        if kept.linger is not None:
+            kept.linger.cancel()
+        if is_live and kept.connection is not None:
+            self._ended.append((kept.connection, kept.request_id))
+            self._work.set()
+        kept.detach()
+
+    def _is_kept(self, kept: U) -> bool:
+        return self._kept.get(self._key(kept)) is kept
