@@ -138,7 +138,8 @@ def _moment(text: str) -> float:
 def _tape(text: str) -> Tape:
     """A file's tape."""
     try:
-        with Path(text).open(encoding="utf-8", newline="") as file:
+        # Spreadsheets put a mark before the heading.
+        with Path(text).open(encoding="utf-8-sig", newline="") as file:
             return Tape.read(file)
     except OSError as error:
         raise argparse.ArgumentTypeError(f"{text}: {error.strerror}") from None

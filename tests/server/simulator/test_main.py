@@ -99,7 +99,9 @@ def test_a_scenario_happens_while_it_runs(tmp_path: Path) -> None:
 
 def test_a_tape_is_played_from_its_beginning(tmp_path: Path) -> None:
     tape = tmp_path / "tape.csv"
-    tape.write_text("time,symbol,bid,ask,last\n2025-03-03T14:30:00Z,AAPL,241.79,241.80,241.80\n")
+    # As a spreadsheet saves it, with a mark before the heading.
+    rows = "time,symbol,bid,ask,last\n2025-03-03T14:30:00Z,AAPL,241.79,241.80,241.80\n"
+    tape.write_text(rows, encoding="utf-8-sig")
     with program(MODULE, "--port", "0", "--tape", str(tape), cwd=tmp_path) as (_, address):
         host, _, port = address.rpartition(":")
         with Raw(host, int(port)) as client:

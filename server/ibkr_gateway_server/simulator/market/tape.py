@@ -95,6 +95,14 @@ class Tape:
     def read(cls, lines: Iterable[str]) -> Tape:
         """A tape from the lines of a CSV file. Raises BadTape, which names the line."""
         reader = csv.DictReader(lines)
+        try:
+            return cls._played(reader)
+        except csv.Error as error:
+            # A line is counted once it has been read.
+            raise BadTape(f"line {reader.line_num + 1}: {error}") from None
+
+    @classmethod
+    def _played(cls, reader: csv.DictReader[str]) -> Tape:
         heading = reader.fieldnames or []
         missing = [name for name in _NEEDED if name not in heading]
         if missing:

@@ -88,6 +88,8 @@ def test_a_client_streams_the_tape() -> None:
         ("", "line 1: the heading lacks time, symbol, bid, ask, last; it is time,symbol,bid,ask,last,"),
         ("time,symbol,bid,ask\n", "line 1: the heading lacks last"),
         ("time,symbol,bid,ask,last\n", "line 2: there are no rows"),
+        (f"time,symbol,bid,ask,{'last' * 40_000}\n", "line 1: field larger than field limit"),
+        (f"time,symbol,bid,ask,last\n1795446000,AAPL,{'9' * 140_000},2,1\n", "line 2: field larger than field limit"),
         ("time,symbol,bid,ask,last\nnoon,AAPL,1,2,1\n", "line 2: 'noon' is not a time"),
         ("time,symbol,bid,ask,last\n2026-11-23T15:00:00,AAPL,1,2,1\n", "line 2: .* has no time zone"),
         ("time,symbol,bid,ask,last\n0,AAPL,1,2,1\n", "line 2: '0' is not a time from 2005 to 2099"),
