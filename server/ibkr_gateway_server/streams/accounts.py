@@ -18,8 +18,9 @@ from typing import Protocol, Self, TypeVar
 from ibkr_gateway_server.broker.accounts import Accounts
 from ibkr_gateway_server.broker.session import Session
 from ibkr_gateway_server.domain.accounts import AccountPnl, AccountSummary, Position
-from ibkr_gateway_server.domain.errors import DomainError, Reason, ShuttingDown
+from ibkr_gateway_server.domain.errors import DomainError, Reason
 from ibkr_gateway_server.domain.streams import Draining, Gap, Heartbeat, Resumed, SnapshotBegin, SnapshotEnd
+from ibkr_gateway_server.streams.hub import Hub
 
 Word = Heartbeat | Gap | Resumed | Draining | SnapshotBegin | SnapshotEnd
 AccountItem = AccountSummary | Position | AccountPnl | Word
@@ -116,26 +117,18 @@ class PnlView:
         return () if replace(state, as_of_time=known.as_of_time) == known else (state,)
 
 
-class AccountHub:
+class AccountHub(Hub["AccountSubscription"]):
     """Opens account streams, and ends them all when the server drains."""
 
     def __init__(self, accounts: Accounts, session: Session) -> None:
+        super().__init__(lambda: session.status)
         self.accounts = accounts
         self.session = session
-        self._open: set[AccountSubscription] = set()
-        self._draining: Draining | None = None
 
     def subscribe(self, view: View[T], heartbeat_s: float) -> AccountSubscription:
         """A stream: enter it, then iterate it for batches. Raises ShuttingDown."""
-        if self._draining is not None:
-            raise ShuttingDown
+        self._refuse_when_draining()
         return AccountSubscription(self, view, heartbeat_s)
-
-    def drain(self, deadline: datetime) -> None:
-        """Tell every stream that it ends, and open no more."""
-        self._draining = Draining(deadline)
-        for subscription in self._open:
-            subscription.end(self._draining)
 
 
 class AccountSubscription:
@@ -187,7 +180,7 @@ class AccountSubscription:
                     items = [item for item in items if not isinstance(item, Resumed)]
             if loop.time() >= heartbeat_at:
                 heartbeat_at = loop.time() + self._heartbeat_s
-                items.append(Heartbeat(datetime.now(UTC), status.state, status.epoch))
+                items.append(self._hub.heartbeat())
             if items:
                 yield tuple(items)
         yield (self._draining,)

@@ -15,11 +15,12 @@ from typing import Self
 
 from ibkr_gateway_server.audit.order_events import decode
 from ibkr_gateway_server.audit.store import AuditStore
-from ibkr_gateway_server.domain.errors import ShuttingDown, SlowConsumer
+from ibkr_gateway_server.domain.errors import SlowConsumer
 from ibkr_gateway_server.domain.events import OrderEvent, StatusChanged
 from ibkr_gateway_server.domain.orders import OrderStatus
 from ibkr_gateway_server.domain.sessions import SessionStatus
 from ibkr_gateway_server.domain.streams import Draining, Gap, Heartbeat, Resumed, SnapshotBegin, SnapshotEnd
+from ibkr_gateway_server.streams.hub import Hub
 
 # Events that may wait for one reader, and records read from the store at a time.
 WAITING_LIMIT = 10_000
@@ -29,15 +30,13 @@ OrderStreamItem = OrderEvent | SnapshotBegin | SnapshotEnd | Heartbeat | Gap | R
 OpenOrders = Callable[[], Sequence[OrderStatus]]
 
 
-class OrderEvents:
+class OrderEvents(Hub["OrderSubscription"]):
     """Opens order streams. `put` takes every event once it is durable."""
 
     def __init__(self, store: AuditStore, open_orders: OpenOrders, session_status: Callable[[], SessionStatus]) -> None:
         self._store = store
         self._open_orders = open_orders
-        self._session_status = session_status
-        self._open: set[OrderSubscription] = set()
-        self._draining: Draining | None = None
+        super().__init__(session_status)
         self._gap: Gap | None = None
 
     def put(self, events: Sequence[OrderEvent]) -> None:
@@ -63,15 +62,8 @@ class OrderEvents:
         self, *, resume_after_sequence: int | None = None, client_order_id: str = "", heartbeat_s: float = 15.0
     ) -> OrderSubscription:
         """A stream: enter it, then iterate it for batches. Raises ShuttingDown."""
-        if self._draining is not None:
-            raise ShuttingDown
+        self._refuse_when_draining()
         return OrderSubscription(self, resume_after_sequence, client_order_id, heartbeat_s)
-
-    def drain(self, deadline: datetime) -> None:
-        """Tell every stream that it ends, and open no more."""
-        self._draining = Draining(deadline)
-        for subscription in self._open:
-            subscription.end(self._draining)
 
 
 class OrderSubscription:
@@ -118,7 +110,7 @@ class OrderSubscription:
             news = self._take()
             if loop.time() >= heartbeat_at:
                 heartbeat_at = loop.time() + self._heartbeat_s
-                news.append(self._heartbeat())
+                news.append(self._hub.heartbeat())
             if news:
                 yield tuple(news)
             if self._is_overrun:
@@ -177,10 +169,6 @@ class OrderSubscription:
 
     def _wants(self, client_order_id: str) -> bool:
         return self._client_order_id in ("", client_order_id)
-
-    def _heartbeat(self) -> Heartbeat:
-        status = self._hub._session_status()
-        return Heartbeat(datetime.now(UTC), status.state, status.epoch)
 
 
 def _is_event_up_to(item: OrderStreamItem, sequence: int) -> bool:

@@ -13,13 +13,13 @@ import itertools
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from types import TracebackType
 from typing import Self
 
 from ibkr_gateway_server.broker.line import Line
 from ibkr_gateway_server.broker.market_data import MarketData
-from ibkr_gateway_server.domain.errors import DomainError, ShuttingDown
+from ibkr_gateway_server.domain.errors import DomainError
 from ibkr_gateway_server.domain.instruments import Instrument
 from ibkr_gateway_server.domain.orders import BrokerNotice
 from ibkr_gateway_server.domain.quotes import MarketDataType, Quote
@@ -29,7 +29,6 @@ from ibkr_gateway_server.domain.streams import (
     DataTypeChanged,
     Draining,
     Gap,
-    Heartbeat,
     QuoteEvent,
     QuoteHappening,
     Resumed,
@@ -37,21 +36,20 @@ from ibkr_gateway_server.domain.streams import (
     SnapshotEnd,
     Stale,
 )
+from ibkr_gateway_server.streams.hub import Hub
 
 # State changes of one instrument that a reader has not taken; one that lets so many gather is not reading at all, and
 # only the newest count.
 STATES_KEPT = 16
 
 
-class QuoteHub:
+class QuoteHub(Hub["QuoteSubscription"]):
     """Opens quote streams, and ends them all when the server drains."""
 
     def __init__(self, market_data: MarketData, session_status: Callable[[], SessionStatus]) -> None:
         self._market_data = market_data
-        self._session_status = session_status
+        super().__init__(session_status)
         self._sequence = itertools.count(1)
-        self._open: set[QuoteSubscription] = set()
-        self._draining: Draining | None = None
 
     def subscribe(
         self, instruments: Sequence[Instrument], *, min_interval_s: float = 0.0, heartbeat_s: float = 15.0
@@ -60,15 +58,8 @@ class QuoteHub:
 
         Raises ShuttingDown.
         """
-        if self._draining is not None:
-            raise ShuttingDown
+        self._refuse_when_draining()
         return QuoteSubscription(self, instruments, min_interval_s, heartbeat_s)
-
-    def drain(self, deadline: datetime) -> None:
-        """Tell every stream that it ends, and open no more."""
-        self._draining = Draining(deadline)
-        for subscription in self._open:
-            subscription.end(self._draining)
 
 
 class QuoteSubscription:
@@ -121,7 +112,7 @@ class QuoteSubscription:
             # A busy stream needs its heartbeats as well: they carry the session's state.
             if loop.time() >= heartbeat_at:
                 heartbeat_at = loop.time() + self._heartbeat_s
-                events.append(self._event(WHOLE_STREAM, self._heartbeat()))
+                events.append(self._event(WHOLE_STREAM, self._hub.heartbeat()))
             if events:
                 yield tuple(events)
 
@@ -155,10 +146,6 @@ class QuoteSubscription:
 
     def _event(self, index: int, happening: QuoteHappening, conflated_count: int = 0) -> QuoteEvent:
         return QuoteEvent(next(self._hub._sequence), happening, index, conflated_count)
-
-    def _heartbeat(self) -> Heartbeat:
-        status = self._hub._session_status()
-        return Heartbeat(datetime.now(UTC), status.state, status.epoch)
 
     def _close(self) -> None:
         self._hub._open.discard(self)

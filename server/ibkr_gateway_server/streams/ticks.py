@@ -10,46 +10,37 @@ import asyncio
 import itertools
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
-from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
 
 from ibkr_gateway_server.broker.feed import TickFeed
 from ibkr_gateway_server.broker.feeds import TickFeeds
-from ibkr_gateway_server.domain.errors import DomainError, ReaderTooSlow, ShuttingDown
+from ibkr_gateway_server.domain.errors import DomainError, ReaderTooSlow
 from ibkr_gateway_server.domain.instruments import Instrument
 from ibkr_gateway_server.domain.sessions import SessionStatus
-from ibkr_gateway_server.domain.streams import Draining, Gap, Heartbeat, Resumed, TickEvent, TickHappening
+from ibkr_gateway_server.domain.streams import Draining, Gap, Resumed, TickEvent, TickHappening
 from ibkr_gateway_server.domain.ticks import Tick, TickType
+from ibkr_gateway_server.streams.hub import Hub
 
 # Ticks and changes of state that may wait for one reader.
 WAITING_LIMIT = 10_000
 
 
-class TickHub:
+class TickHub(Hub["TickSubscription"]):
     """Opens tick streams, and ends them all when the server drains."""
 
     def __init__(
         self, feeds: TickFeeds, session_status: Callable[[], SessionStatus], waiting_limit: int = WAITING_LIMIT
     ) -> None:
         self._feeds = feeds
-        self._session_status = session_status
+        super().__init__(session_status)
         self._waiting_limit = waiting_limit
         self._sequence = itertools.count(1)
-        self._open: set[TickSubscription] = set()
-        self._draining: Draining | None = None
 
     def subscribe(self, instrument: Instrument, tick_type: TickType, *, heartbeat_s: float = 15.0) -> TickSubscription:
         """A stream: enter it to acquire its feed, iterate it for batches of events. Raises ShuttingDown."""
-        if self._draining is not None:
-            raise ShuttingDown
+        self._refuse_when_draining()
         return TickSubscription(self, instrument, tick_type, heartbeat_s)
-
-    def drain(self, deadline: datetime) -> None:
-        """Tell every stream that it ends, and open no more."""
-        self._draining = Draining(deadline)
-        for subscription in self._open:
-            subscription.end(self._draining)
 
 
 class TickSubscription:
@@ -110,7 +101,7 @@ class TickSubscription:
             elif loop.time() >= heartbeat_at:
                 # A busy stream needs its heartbeats as well: they carry the session's state.
                 heartbeat_at = loop.time() + self._heartbeat_s
-                events.append(self._event(self._heartbeat()))
+                events.append(self._event(self._hub.heartbeat()))
             if events:
                 yield tuple(events)
             if failure is not None:
@@ -148,7 +139,3 @@ class TickSubscription:
 
     def _event(self, happening: TickHappening) -> TickEvent:
         return TickEvent(next(self._hub._sequence), happening)
-
-    def _heartbeat(self) -> Heartbeat:
-        status = self._hub._session_status()
-        return Heartbeat(datetime.now(UTC), status.state, status.epoch)
