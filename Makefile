@@ -23,7 +23,7 @@ PIP = $(BIN)/python -m pip install -q --disable-pip-version-check --no-compile -
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: demo test lint explore-simulator proto bench ib-insync compat help
+.PHONY: demo test lint explore-simulator failures proto bench ib-insync compat help
 
 demo: $(VENV)/.run-$(STAMP)  ## show everything once, on the simulator
 	$(BIN)/ibkr-gateway demo
@@ -43,6 +43,9 @@ lint: $(VENV)/.dev-$(STAMP)  ## check style, types, imports and the contract
 
 explore-simulator: $(VENV)/.dev-$(STAMP)  ## random orders and faults on the simulator, replayed to the byte: ORDERS=10000 SEED=1
 	$(BIN)/python -m tests.server.simulator.exploration --orders $(or $(ORDERS),10000) --seed $(or $(SEED),1)
+
+failures: $(VENV)/.dev-$(STAMP)  ## run the tests of tests/failures and write docs/failures.md
+	$(BIN)/python -m tools.failures_table
 
 proto: $(VENV)/.dev-$(STAMP)  ## write the stubs and errors.json again
 	$(BIN)/buf format -w

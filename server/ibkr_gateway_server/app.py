@@ -37,6 +37,7 @@ from ibkr_gateway_server.broker.pacing import Pacer
 from ibkr_gateway_server.broker.session import Session, SessionTimings
 from ibkr_gateway_server.domain.events import OrderEvent, StatusChanged
 from ibkr_gateway_server.domain.orders import OrderState
+from ibkr_gateway_server.domain.tallies import Tallies
 from ibkr_gateway_server.metrics import Metrics
 from ibkr_gateway_server.rpc.account import AccountServicer
 from ibkr_gateway_server.rpc.audit import AuditServicer
@@ -100,7 +101,8 @@ async def running(
     Raises PortTaken; OSError, ValueError and sqlalchemy's DatabaseError when the record cannot be opened.
     """
     async with AsyncExitStack() as stack:
-        metrics = Metrics()
+        tallies = Tallies()
+        metrics = Metrics(tallies)
         if settings.metrics_port:
             _serve_metrics(settings, metrics, stack)
         store = await stack.enter_async_context(AuditStore(settings.record_path))
@@ -108,7 +110,12 @@ async def running(
         loop = asyncio.get_running_loop()
         pacer = Pacer(loop.time)
         session = Session(
-            address, settings.ibkr_client_id, pacer, session_timings, observe=_observer_of_requests(metrics)
+            address,
+            settings.ibkr_client_id,
+            pacer,
+            session_timings,
+            observe=_observer_of_requests(metrics),
+            tallies=tallies,
         )
         accounts = Accounts(session, pacer)
         # Simulated contracts must never be mistaken for real ones, and cost nothing to ask for.

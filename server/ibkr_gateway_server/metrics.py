@@ -7,10 +7,14 @@ percentiles, and gauges.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.metrics_core import Metric
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from ibkr_gateway_server.domain.tallies import Count, Tallies
 
 # Seconds; from a local answer to the longest a caller waits.
 _LATENCY = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -50,8 +54,10 @@ class Snapshot:
 class Metrics:
     """The registry. Attributes are Prometheus metrics; use `.labels(...)` and `.inc()`, `.observe()`, `.set()`."""
 
-    def __init__(self) -> None:
+    def __init__(self, tallies: Tallies | None = None) -> None:
         self.registry = registry = CollectorRegistry()
+        if tallies is not None:
+            registry.register(_Tallied(tallies))
         self.api_requests = Counter("api_requests_total", "RPCs answered", ["endpoint", "status"], registry=registry)
         self.api_request_duration = Histogram(
             "api_request_duration_seconds", "Time to answer an RPC", ["endpoint"], buckets=_LATENCY, registry=registry
@@ -92,6 +98,21 @@ class Metrics:
                 if not sample.name.endswith("_created")
             ]
         return Snapshot(tuple(counters), tuple(histograms), tuple(gauges))
+
+
+class _Tallied(Collector):
+    """What the session has counted, in Prometheus's words."""
+
+    def __init__(self, tallies: Tallies) -> None:
+        self._tallies = tallies
+
+    def collect(self) -> Iterable[Metric]:
+        for kind, values in self._tallies.values():
+            make = CounterMetricFamily if isinstance(kind, Count) else GaugeMetricFamily
+            family = make(kind.name, kind.about, labels=[kind.label] if kind.label else [])
+            for label, value in values.items():
+                family.add_metric([label] if kind.label else [], value)
+            yield family
 
 
 def _distributions(metric: Metric) -> list[Distribution]:

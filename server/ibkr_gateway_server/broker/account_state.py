@@ -6,7 +6,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal
 
 from ibkr_gateway_server.broker import ib
@@ -47,8 +47,11 @@ class Kept:
 class AccountState:
     """What the current connection has told; a new one starts empty. Hears the callbacks without a request id."""
 
-    def __init__(self, connection: Connection | None, tell: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, connection: Connection | None, now: Callable[[], datetime], tell: Callable[[], None] = lambda: None
+    ) -> None:
         self.connection = connection
+        self.now = now
         self.tell = tell
         """Called when something of any account has changed."""
         self.accounts = connection.accounts if connection is not None else ()
@@ -68,7 +71,7 @@ class AccountState:
         return AccountSummary(
             account_id=account,
             currency=base_currency(kept),
-            as_of_time=kept.summary_time or datetime.now(UTC),
+            as_of_time=kept.summary_time or self.now(),
             **amounts,
         )
 
@@ -86,7 +89,7 @@ class AccountState:
         return AccountPnl(
             account_id=account,
             currency=base_currency(self.of[account]),
-            as_of_time=whole.time or datetime.now(UTC),
+            as_of_time=whole.time or self.now(),
             daily_pnl=whole.daily,
             unrealized_pnl=whole.unrealized,
             realized_pnl=whole.realized,
@@ -108,7 +111,7 @@ class AccountState:
 
     def begin_pnl(self, connection: Connection, account: str, con_id: int) -> None:
         sink = self.pnl[account, con_id] = PnlSink(
-            connection.request_id(), lambda: self.pnl.pop((account, con_id), None), self.tell
+            connection.request_id(), self.now, lambda: self.pnl.pop((account, con_id), None), self.tell
         )
         connection.listen(sink.request_id, sink)
         if con_id:
@@ -140,7 +143,7 @@ class AccountState:
             unrealized_pnl=known.unrealized_pnl if known and is_marked else None,
             realized_pnl=known.realized_pnl if known else None,
         )
-        kept.positions_time = datetime.now(UTC)
+        kept.positions_time = self.now()
         self.tell()
 
     def position_end(self) -> None:
@@ -149,7 +152,7 @@ class AccountState:
     def account_value(self, account: str, tag: str, value: str, currency: str) -> None:
         kept = self.of[account]
         kept.values[tag, currency] = AccountValue(tag, value, currency)
-        kept.values_time = datetime.now(UTC)
+        kept.values_time = self.now()
 
     def portfolio(
         self,
@@ -175,7 +178,7 @@ class AccountState:
             unrealized_pnl=decimal(unrealized_pnl),
             realized_pnl=decimal(realized_pnl),
         )
-        kept.positions_time = datetime.now(UTC)
+        kept.positions_time = self.now()
         self.tell()
 
     def account_download_end(self, account: str) -> None:
@@ -190,7 +193,7 @@ class SummarySink(Sink):
     def account_summary(self, account: str, tag: str, value: str, currency: str) -> None:
         kept = self._state.of[account]
         kept.summary[tag] = (value, currency)
-        kept.summary_time = datetime.now(UTC)
+        kept.summary_time = self._state.now()
         self._state.tell()
 
     def account_summary_end(self) -> None:
@@ -205,8 +208,15 @@ class SummarySink(Sink):
 class PnlSink(Sink):
     """P&L as it comes; a figure that TWS has not computed is absent."""
 
-    def __init__(self, request_id: int, forget: Callable[[], object], tell: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        request_id: int,
+        now: Callable[[], datetime],
+        forget: Callable[[], object],
+        tell: Callable[[], None],
+    ) -> None:
         self.request_id = request_id
+        self._now = now
         self._forget = forget
         self._tell = tell
         self.arrived = asyncio.Event()
@@ -219,7 +229,7 @@ class PnlSink(Sink):
 
     def pnl(self, daily: float, unrealized: float, realized: float) -> None:
         self.daily, self.unrealized, self.realized = decimal(daily), decimal(unrealized), decimal(realized)
-        self.time = datetime.now(UTC)
+        self.time = self._now()
         self.arrived.set()
         self._tell()
 

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import datetime
 
 from ibkr_gateway_server.broker.account_state import SUMMARY_FIELDS, AccountState, PnlSink, SummarySink
 from ibkr_gateway_server.broker.connection import Connection
@@ -41,7 +41,7 @@ class Accounts:
     def __init__(self, session: Session, pacer: Pacer) -> None:
         self._session = session
         self._pacer = pacer
-        self._state = AccountState(None)
+        self._state = AccountState(None, session.now)
         self._listeners: set[Callable[[], None]] = set()
         session.on_sync(self._subscribe)
 
@@ -73,7 +73,7 @@ class Accounts:
         await self._subscribe_values(account)
         kept = self._state.of[account]
         ordered = sorted(kept.values.values(), key=lambda value: (value.tag, value.currency))
-        return tuple(ordered), kept.values_time or datetime.now(UTC)
+        return tuple(ordered), kept.values_time or self._session.now()
 
     async def positions(self, requested: str = "") -> tuple[tuple[Position, ...], datetime]:
         """Positions that are not zero, and when the newest of them changed; marked to market where TWS marks them."""
@@ -85,7 +85,7 @@ class Accounts:
         except (BrokerLinkDown, BrokerTimeout) as error:
             # What is held is known; what it is worth stays as it was last marked, or absent.
             log.warning("positions are not marked now", extra={"reason": error.reason})
-        return state.held(account), state.of[account].positions_time or datetime.now(UTC)
+        return state.held(account), state.of[account].positions_time or self._session.now()
 
     async def pnl(self, requested: str = "", *, with_positions: bool = True) -> AccountPnl:
         """P&L of the account and of each of its positions; a position that TWS does not price is without figures."""
@@ -141,7 +141,7 @@ class Accounts:
 
     async def _subscribe(self, connection: Connection) -> None:
         """Part of becoming READY: summary and positions flow from here on, and their first round is complete."""
-        state = self._state = AccountState(connection, self._tell)
+        state = self._state = AccountState(connection, self._session.now, self._tell)
         connection.callbacks.account_listener = state
         timeout_s = self._session.timings.request_timeout_s
         try:

@@ -32,7 +32,8 @@ class Callbacks:
     defaultTimezone = UTC
     ib = SimpleNamespace(TimezoneTWS="")
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], datetime]) -> None:
+        self.now = now
         self.collectors: dict[int | str, Collector] = {}
         self.sinks: dict[int, Sink] = {}
         self.account_listener: AccountListener | None = None
@@ -41,7 +42,7 @@ class Callbacks:
         self.on_closed: Callable[[], None] = _ignore
         self.on_undecodable: Callable[[BaseException | None], None] = _ignore_fault
         self.next_valid_order_id = 0
-        self.received_time = datetime.now(UTC)
+        self.received_time = now()
         self.received_count = 0
         self.late_count = 0
         self._touched: dict[Sink, None] = {}
@@ -49,7 +50,7 @@ class Callbacks:
     # --- the connection ------------------------------------------------------------------------------------------
 
     def tcpDataArrived(self) -> None:
-        self.received_time = datetime.now(UTC)
+        self.received_time = self.now()
         self.received_count += 1
 
     def tcpDataProcessed(self) -> None:

@@ -12,6 +12,7 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from time import perf_counter
 from typing import Any
 
@@ -19,6 +20,7 @@ from ibkr_gateway_server.broker import ib
 from ibkr_gateway_server.broker.callbacks import FIRST_REQUEST_ID, Callbacks, DecoderFaults
 from ibkr_gateway_server.broker.notices import is_notice, request_error
 from ibkr_gateway_server.broker.sinks import Sink
+from ibkr_gateway_server.domain.clock import utc_now
 from ibkr_gateway_server.domain.errors import BrokerDisconnected, BrokerTimeout, DomainError
 
 log = logging.getLogger(__name__)
@@ -74,11 +76,12 @@ class Connection:
         client_id: int,
         epoch: int,
         observe: Callable[[str, str, float], None] | None = None,
+        now: Callable[[], datetime] = utc_now,
     ) -> None:
         self.address = address
         self.client_id = client_id
         self.epoch = epoch
-        self.callbacks = Callbacks()
+        self.callbacks = Callbacks(now)
         self.callbacks.on_closed = self._on_closed
         # A new object for each epoch: the library keeps state that must not survive a reconnect.
         self.client = ib.Client(self.callbacks)

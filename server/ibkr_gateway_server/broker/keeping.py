@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Hashable
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Generic, Protocol, TypeVar
 
 from ibkr_gateway_server.broker.connection import Connection
@@ -207,7 +207,7 @@ class Keeper(ABC, Generic[K, U]):
                 self._drop(kept)
 
     def _lost(self, reason: str) -> None:
-        now = datetime.now(UTC)
+        now = self._session.now()
         for kept in self._kept.values():
             kept.lose(reason, now)
 

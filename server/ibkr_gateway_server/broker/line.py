@@ -244,9 +244,11 @@ class Line(Sink):
         if self._told_stale == reason:
             return
         self._told_stale = reason
-        since = self.requested_time or datetime.now(UTC)
+        since = self.requested_time
         if self.quote is not None:
             self.quote, since = replace(self.quote, is_stale=True), self.quote.receive_time
+        # Only what has been asked for can be stale.
+        assert since is not None
         self._tell("stale", since, reason)
 
     def _is_no_price(self, name: str, price: float) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 
 from ibkr_gateway_server.broker.connection import Connection
 from ibkr_gateway_server.broker.contracts import to_contract
@@ -119,7 +119,7 @@ class MarketData(Keeper[int, Line]):
         return kept.instrument.con_id
 
     def _ask(self, kept: Line, connection: Connection) -> None:
-        request_id = kept.attach(connection, datetime.now(UTC))
+        request_id = kept.attach(connection, self._session.now())
         connection.client.reqMktData(request_id, to_contract(kept.instrument), "", False, False, [])
 
     def _cancel(self, connection: Connection, request_id: int) -> None:
@@ -135,7 +135,7 @@ class MarketData(Keeper[int, Line]):
         await super()._restore(connection)
 
     def _look_at_kept(self, clock: float) -> None:
-        now = datetime.now(UTC)
+        now = self._session.now()
         for line in self._kept.values():
             line.age(now, self.settings.stale_after_s)
             if line.interruption is not None and line.retry_at is None:

@@ -21,6 +21,7 @@ from typing import TypeVarTuple, Unpack
 
 from ibkr_gateway_server.broker.connection import BrokerAddress, Connection
 from ibkr_gateway_server.broker.pacing import Pacer, Priority
+from ibkr_gateway_server.domain.clock import utc_now
 from ibkr_gateway_server.domain.errors import (
     BrokerDisconnected,
     BrokerLinkDown,
@@ -31,6 +32,7 @@ from ibkr_gateway_server.domain.errors import (
     ShuttingDown,
 )
 from ibkr_gateway_server.domain.sessions import Farm, SessionState, SessionStatus
+from ibkr_gateway_server.domain.tallies import Tallies
 
 log = logging.getLogger(__name__)
 
@@ -84,11 +86,17 @@ class Session:
         *,
         jitter: random.Random | None = None,
         observe: Callable[[str, str, float], None] | None = None,
+        now: Callable[[], datetime] = utc_now,
+        tallies: Tallies | None = None,
     ) -> None:
+        self.now = now
+        """The wall clock in UTC, of everything that belongs to the session."""
+        self.tallies = tallies or Tallies()
+        """What is counted of the session and of everything that belongs to it."""
         self.address = address
         self.client_id = client_id
         self.timings = timings or SessionTimings()
-        self.status = SessionStatus(SessionState.CONNECTING, 0, datetime.now(UTC), Reason.BROKER_DISCONNECTED)
+        self.status = SessionStatus(SessionState.CONNECTING, 0, self.now(), Reason.BROKER_DISCONNECTED)
         self.undecodable_count = 0
         self._pacer = pacer
         self._jitter = jitter or random.Random()
@@ -160,7 +168,7 @@ class Session:
         """IBKR's clock (whole seconds) and ours when it answered, UTC. Costs one message, at most one a second."""
         connection = self.connection()
         if self._server_time is not None:
-            age = datetime.now(UTC) - self._server_time[1]
+            age = self.now() - self._server_time[1]
             if timedelta(0) <= age < timedelta(seconds=SERVER_TIME_KEPT_S):
                 return self._server_time[0] + age, self._server_time[1] + age
         return await self._ask_time(connection, self.timings.request_timeout_s)
@@ -205,7 +213,7 @@ class Session:
     async def _one_epoch(self) -> None:
         """Connect, sync and serve; ends by raising why the connection was lost."""
         self._set(SessionState.CONNECTING, message=f"connecting to {self.address}")
-        connection = Connection(self.address, self.client_id, self.epoch + 1, self._observe)
+        connection = Connection(self.address, self.client_id, self.epoch + 1, self._observe, self.now)
         connection.callbacks.on_notice = self._on_notice
         connection.callbacks.on_undecodable = self._on_undecodable
         self._last_refusal = None
@@ -259,7 +267,7 @@ class Session:
     async def _ask_time(self, connection: Connection, timeout_s: float) -> tuple[datetime, datetime]:
         await self._pacer.take(Priority.HEARTBEAT, timeout_s)
         rows = await connection.ask_shared("currentTime", connection.client.reqCurrentTime, timeout_s=timeout_s)
-        self._server_time = (datetime.fromtimestamp(rows[0], UTC), datetime.now(UTC))
+        self._server_time = (datetime.fromtimestamp(rows[0], UTC), self.now())
         return self._server_time
 
     async def _back_off(self, error: DomainError, wait_s: float) -> None:
@@ -267,7 +275,7 @@ class Session:
         if self._last_refusal is not None:
             message = f"TWS said {self._last_refusal[0]}: {self._last_refusal[1]}"
         reason = Reason.BROKER_DISCONNECTED
-        next_attempt = datetime.now(UTC) + timedelta(seconds=wait_s)
+        next_attempt = self.now() + timedelta(seconds=wait_s)
         self._set(SessionState.RECONNECTING, reason=reason, message=message, next_attempt_time=next_attempt)
         log.warning("session lost", extra={"reason": error.reason, "text": message, "retry_in_s": round(wait_s, 2)})
         await asyncio.sleep(wait_s)
@@ -332,7 +340,7 @@ class Session:
         self.status = SessionStatus(
             state=state,
             epoch=self.status.epoch,
-            since_time=self.status.since_time if same else datetime.now(UTC),
+            since_time=self.status.since_time if same else self.now(),
             reason=reason,
             message=message,
             next_attempt_time=next_attempt_time,

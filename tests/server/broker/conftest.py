@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import pytest
 from ibkr_gateway_server.broker.accounts import Accounts
 from ibkr_gateway_server.broker.connection import BrokerAddress
 from ibkr_gateway_server.broker.contracts import Contracts
+from ibkr_gateway_server.broker.feeds import TickFeeds
 from ibkr_gateway_server.broker.history import History
 from ibkr_gateway_server.broker.keeping import MarketDataSettings
 from ibkr_gateway_server.broker.listings import Listings
 from ibkr_gateway_server.broker.market_data import MarketData
 from ibkr_gateway_server.broker.pacing import Pacer
 from ibkr_gateway_server.broker.session import Session, SessionTimings, SyncHook
+from ibkr_gateway_server.domain.clock import utc_now
 from ibkr_gateway_server.simulator import Address, Simulator
 
 from tests.conftest import FAST
@@ -29,10 +33,12 @@ class Broker:
 
     simulator: Simulator
     address: Address
+    pacer: Pacer
     session: Session
     contracts: Contracts
     listings: Listings
     market_data: MarketData
+    feeds: TickFeeds
     accounts: Accounts
     history: History
 
@@ -51,6 +57,35 @@ async def running_session(session: Session, *more: object) -> AsyncIterator[None
                 await task
 
 
+@asynccontextmanager
+async def running_broker(
+    simulator: Simulator,
+    *,
+    timings: SessionTimings = FAST,
+    before_sync: SyncHook | None = None,
+    now: Callable[[], datetime] = utc_now,
+    **settings: Any,
+) -> AsyncIterator[Broker]:
+    """A broker on this simulator, on its way to READY; keyword arguments are settings of market data."""
+    async with simulator.listen() as address:
+        loop = asyncio.get_running_loop()
+        pacer = Pacer(loop.time)
+        session = Session(
+            BrokerAddress(address.host, address.port), 1, pacer, timings, jitter=random.Random(7), now=now
+        )
+        if before_sync is not None:
+            session.on_sync(before_sync)
+        accounts = Accounts(session, pacer)
+        contracts = Contracts(session, pacer, today=lambda: now().date())
+        chosen = MarketDataSettings(**{"linger_s": 0.05, "settle_s": 0.5, **settings})
+        market_data = MarketData(session, contracts, pacer, chosen)
+        feeds = TickFeeds(session, contracts, pacer, chosen)
+        history = History(session, contracts, pacer, loop.time, now)
+        listings = Listings(session, contracts, pacer, loop.time, today=lambda: now().date())
+        async with running_session(session, market_data.run(), feeds.run()):
+            yield Broker(simulator, address, pacer, session, contracts, listings, market_data, feeds, accounts, history)
+
+
 MakeBroker = Callable[..., Awaitable[Broker]]
 
 
@@ -59,28 +94,11 @@ async def make_broker() -> AsyncIterator[MakeBroker]:
     """Starts brokers that are READY; keyword arguments are settings of market data."""
     async with AsyncExitStack() as stack:
 
-        async def make(
-            *,
-            tick_interval_s: float = 0.02,
-            timings: SessionTimings = FAST,
-            before_sync: SyncHook | None = None,
-            **settings: Any,
-        ) -> Broker:
+        async def make(*, tick_interval_s: float = 0.02, **settings: Any) -> Broker:
             simulator = Simulator(seed=7, tick_interval_s=tick_interval_s)
-            address = await stack.enter_async_context(simulator.listen())
-            loop = asyncio.get_running_loop()
-            pacer = Pacer(loop.time)
-            session = Session(BrokerAddress(address.host, address.port), 1, pacer, timings)
-            if before_sync is not None:
-                session.on_sync(before_sync)
-            accounts, contracts = Accounts(session, pacer), Contracts(session, pacer)
-            chosen = MarketDataSettings(**{"linger_s": 0.05, "settle_s": 0.5, **settings})
-            market_data = MarketData(session, contracts, pacer, chosen)
-            history = History(session, contracts, pacer, loop.time)
-            listings = Listings(session, contracts, pacer, loop.time)
-            await stack.enter_async_context(running_session(session, market_data.run()))
-            await session.wait_until_ready(10)
-            return Broker(simulator, address, session, contracts, listings, market_data, accounts, history)
+            broker = await stack.enter_async_context(running_broker(simulator, **settings))
+            await broker.session.wait_until_ready(10)
+            return broker
 
         yield make
 

@@ -1,0 +1,70 @@
+"""Failures, injected at the simulator's socket: through gRPC in real time, or at the broker in virtual time.
+
+Every test here is named after what it injects (`test_C07_...`), and its docstring is a row of docs/failures.md: first
+what happens, then, after an empty line, what a client sees.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from ibkr_gateway_server.broker.session import SessionTimings
+from ibkr_gateway_server.domain.tallies import Count, Level
+from ibkr_gateway_server.simulator import Fault, Rule, Simulator
+from ibkr_gateway_server.simulator.virtual_time import run_virtually
+
+from tests.conftest import Gateway
+from tests.server.broker.conftest import Broker, running_broker
+
+T = TypeVar("T")
+
+# A Monday at 10:00 in New York: exchanges are open.
+BEGIN = datetime(2026, 11, 23, 15, tzinfo=UTC).timestamp()
+
+
+def tally(gateway: Gateway, kind: Count | Level, label: str = "") -> float:
+    """What the gateway has counted."""
+    return gateway.running.session.tallies.value(kind, label)
+
+
+def inject(simulator: Any, fault: Fault, message_id: int | None = None, **how: Any) -> None:
+    """Let this go wrong at the simulator."""
+    simulator.inject(Rule(fault, message_id, **how))
+
+
+def virtually(main: Callable[[], Awaitable[T]]) -> T:
+    """Run a test's body in virtual time: minutes of waiting take none."""
+
+    async def run() -> T:
+        return await main()
+
+    return run_virtually(run())
+
+
+@asynccontextmanager
+async def virtual_broker(
+    *,
+    timings: SessionTimings | None = None,
+    prepare: Callable[[Simulator], None] = lambda _: None,
+    tick_interval_s: float = 0.25,
+    **settings: Any,
+) -> AsyncIterator[Broker]:
+    """A broker on a simulator in virtual time, with the waits of production unless others are given.
+
+    `prepare` injects what must be there before the first connection. Not READY yet when it is yielded.
+    """
+    loop = asyncio.get_running_loop()
+    simulator = Simulator(seed=7, tick_interval_s=tick_interval_s, clock=lambda: BEGIN + loop.time())
+    prepare(simulator)
+    made = running_broker(
+        simulator,
+        timings=timings or SessionTimings(),
+        now=lambda: datetime.fromtimestamp(BEGIN + loop.time(), UTC),
+        **{"linger_s": 5.0, "settle_s": 2.0, **settings},
+    )
+    async with made as broker:
+        yield broker
