@@ -7,7 +7,7 @@ import os
 import sys
 from dataclasses import replace
 
-from benchmarks import simulator_hours, simulator_ticks
+from benchmarks import simulator_hours, simulator_ticks, tick_path
 from benchmarks.harness import Machine, json_line, write_report
 
 RUNS, QUICK_RUNS = 5, 2
@@ -19,7 +19,8 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="fewer and shorter runs; nothing is written (QUICK=1)")
     parser.add_argument("--only", help="run the one with this name")
     arguments = parser.parse_args()
-    made = [module.benchmark(quick=arguments.quick) for module in (simulator_ticks, simulator_hours)]
+    made = [module.benchmark(quick=arguments.quick) for module in (tick_path, simulator_ticks, simulator_hours)]
+    made.append(tick_path.burst(quick=arguments.quick))
     chosen = [benchmark for benchmark in made if arguments.only in (None, benchmark.name)]
     if not chosen:
         parser.error(f"there is no benchmark {arguments.only}; there are {', '.join(each.name for each in made)}")

@@ -9,7 +9,6 @@ is about the session. Names in camelCase are the TWS API's own.
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -40,7 +39,7 @@ class Callbacks:
         self.order_listener: OrderListener | None = None
         self.on_notice: Callable[[int, str], None] = _ignore_notice
         self.on_closed: Callable[[], None] = _ignore
-        self.on_undecodable: Callable[[BaseException | None], None] = _ignore_fault
+        self.on_undecodable: Callable[[int, str], None] = _ignore_unreadable
         self.next_valid_order_id = 0
         self.received_time = now()
         self.received_count = 0
@@ -121,7 +120,7 @@ class Callbacks:
         self._end(req_id)
 
     def historicalDataUpdate(self, req_id: int, bar: tws.BarData) -> None:
-        if (sink := self._sink(req_id)) is not None:
+        if (sink := self.sink(req_id)) is not None:
             sink.bar_update(bar)
 
     def historicalSchedule(self, req_id: int, start: str, end: str, time_zone: str, sessions: list[Any]) -> None:
@@ -130,31 +129,31 @@ class Callbacks:
     # --- market data ---------------------------------------------------------------------------------------------
 
     def priceSizeTick(self, req_id: int, tick_type: int, price: float, size: float) -> None:
-        if (sink := self._sink(req_id)) is not None:
+        if (sink := self.sink(req_id)) is not None:
             sink.tick_price(tick_type, price, size)
 
     def tickSize(self, req_id: int, tick_type: int, size: float) -> None:
-        if (sink := self._sink(req_id)) is not None:
+        if (sink := self.sink(req_id)) is not None:
             sink.tick_size(tick_type, size)
 
     def tickString(self, req_id: int, tick_type: int, value: str) -> None:
-        if (sink := self._sink(req_id)) is not None:
+        if (sink := self.sink(req_id)) is not None:
             sink.tick_string(tick_type, value)
 
     def tickGeneric(self, req_id: int, tick_type: int, value: float) -> None:
-        if (sink := self._sink(req_id)) is not None:
+        if (sink := self.sink(req_id)) is not None:
             sink.tick_generic(tick_type, value)
 
     def tickOptionComputation(self, req_id: int, tick_type: int, _attribute: int, *values: float) -> None:
-        if (sink := self._sink(req_id)) is not None:
+        if (sink := self.sink(req_id)) is not None:
             sink.option_computation(tick_type, OptionComputation(*values))
 
     def marketDataType(self, req_id: int, market_data_type: int) -> None:
-        if (sink := self._sink(req_id)) is not None:
+        if (sink := self.sink(req_id)) is not None:
             sink.data_type(market_data_type)
 
     def tickSnapshotEnd(self, req_id: int) -> None:
-        if (sink := self._sink(req_id)) is not None:
+        if (sink := self.sink(req_id)) is not None:
             sink.snapshot_end()
 
     def tickByTickAllLast(
@@ -168,37 +167,37 @@ class Callbacks:
         exchange: str,
         special_conditions: str,
     ) -> None:
-        if (sink := self._sink(req_id)) is not None:
+        if (sink := self.sink(req_id)) is not None:
             sink.trade_tick(time, price, size, exchange, special_conditions)
 
     def tickByTickBidAsk(
         self, req_id: int, time: int, bid: float, ask: float, bid_size: float, ask_size: float, _attributes: Any
     ) -> None:
-        if (sink := self._sink(req_id)) is not None:
+        if (sink := self.sink(req_id)) is not None:
             sink.bid_ask_tick(time, bid, ask, bid_size, ask_size)
 
     def tickByTickMidPoint(self, req_id: int, time: int, midpoint: float) -> None:
-        if (sink := self._sink(req_id)) is not None:
+        if (sink := self.sink(req_id)) is not None:
             sink.midpoint_tick(time, midpoint)
 
     # --- account -------------------------------------------------------------------------------------------------
 
     def accountSummary(self, req_id: int, account: str, tag: str, value: str, currency: str) -> None:
-        if (sink := self._sink(req_id)) is not None:
+        if (sink := self.sink(req_id)) is not None:
             sink.account_summary(account, tag, value, currency)
 
     def accountSummaryEnd(self, req_id: int) -> None:
-        if (sink := self._sink(req_id)) is not None:
+        if (sink := self.sink(req_id)) is not None:
             sink.account_summary_end()
 
     def pnl(self, req_id: int, daily: float, unrealized: float, realized: float) -> None:
-        if (sink := self._sink(req_id)) is not None:
+        if (sink := self.sink(req_id)) is not None:
             sink.pnl(daily, unrealized, realized)
 
     def pnlSingle(
         self, req_id: int, position: float, daily: float, unrealized: float, realized: float, value: float
     ) -> None:
-        if (sink := self._sink(req_id)) is not None:
+        if (sink := self.sink(req_id)) is not None:
             sink.pnl_single(position, daily, unrealized, realized, value)
 
     def position(self, account: str, contract: tws.Contract, quantity: float, average_cost: float) -> None:
@@ -290,7 +289,8 @@ class Callbacks:
 
     # --- routing -------------------------------------------------------------------------------------------------
 
-    def _sink(self, req_id: int) -> Sink | None:
+    def sink(self, req_id: int) -> Sink | None:
+        """Who hears what comes under this id, and publishes it at the end of the read; None: nobody any more."""
         sink = self.sinks.get(req_id)
         if sink is None:
             # Ticks that were on their way when the subscription ended are normal.
@@ -298,6 +298,11 @@ class Callbacks:
         else:
             self._touched[sink] = None
         return sink
+
+    def unreadable(self, req_id: int) -> None:
+        """A row of this request's could not be read: an answer without it would be a part told as the whole."""
+        if (collector := self.collectors.get(req_id)) is not None:
+            collector.unreadable()
 
     def _row(self, key: int | str, value: Any) -> None:
         if (collector := self.collectors.get(key)) is not None:
@@ -310,31 +315,10 @@ class Callbacks:
             collector.end()
 
 
-class DecoderFaults:
-    """Stands in for the decoder's logger: what it could not read is counted and reported, not only printed.
-
-    The library catches every error of decoding and of our callbacks, logs it with the message's fields (account numbers
-    among them) and goes on as if nothing had happened; a lost execution would pass unnoticed.
-    """
-
-    def __init__(self, callbacks: Callbacks) -> None:
-        self._callbacks = callbacks
-
-    def exception(self, _text: str, *_args: object) -> None:
-        """Called by the decoder from its except clauses."""
-        self._callbacks.on_undecodable(sys.exc_info()[1])
-
-    def __getattr__(self, _name: str) -> Callable[..., None]:
-        return _ignore_anything
-
-
 def _ignore() -> None: ...
 
 
 def _ignore_notice(_code: int, _text: str) -> None: ...
 
 
-def _ignore_fault(_fault: BaseException | None) -> None: ...
-
-
-def _ignore_anything(*_args: object, **_kwargs: object) -> None: ...
+def _ignore_unreadable(_message_id: int, _digest: str) -> None: ...

@@ -17,11 +17,13 @@ from time import perf_counter
 from typing import Any
 
 from ibkr_gateway_server.broker import ib
-from ibkr_gateway_server.broker.callbacks import FIRST_REQUEST_ID, Callbacks, DecoderFaults
+from ibkr_gateway_server.broker.callbacks import FIRST_REQUEST_ID, Callbacks
+from ibkr_gateway_server.broker.framing import FrameReader
 from ibkr_gateway_server.broker.notices import is_notice, request_error
 from ibkr_gateway_server.broker.sinks import Sink
 from ibkr_gateway_server.domain.clock import utc_now
-from ibkr_gateway_server.domain.errors import BrokerDisconnected, BrokerTimeout, DomainError
+from ibkr_gateway_server.domain.errors import AnswerUnreadable, BrokerDisconnected, BrokerTimeout, DomainError
+from ibkr_gateway_server.domain.tallies import Tallies
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +64,9 @@ class _Request:
         else:
             self.fail(request_error(code, text, self.about, self.name))
 
+    def unreadable(self) -> None:
+        self.fail(AnswerUnreadable(self.name))
+
     def fail(self, error: DomainError) -> None:
         if not self.future.done():
             self.future.set_exception(error)
@@ -77,6 +82,7 @@ class Connection:
         epoch: int,
         observe: Callable[[str, str, float], None] | None = None,
         now: Callable[[], datetime] = utc_now,
+        tallies: Tallies | None = None,
     ) -> None:
         self.address = address
         self.client_id = client_id
@@ -87,7 +93,7 @@ class Connection:
         self.client = ib.Client(self.callbacks)
         # The library's own throttle queues orders and forgets them at a disconnect; broker.pacing does this instead.
         self.client.MaxRequests = 0
-        self.client.decoder.logger = DecoderFaults(self.callbacks)  # type: ignore[assignment]  # a logger's stand-in
+        self.reader = FrameReader(self.client, self.callbacks, tallies or Tallies())
         self.closed = asyncio.Event()
         # Told of every request that ended: its name, "OK" or the reason it failed for, and its seconds.
         self._observe = observe
@@ -143,6 +149,7 @@ class Connection:
     def close(self) -> None:
         """End the connection at once; whoever waits gets BrokerDisconnected."""
         transport = self.client.conn.transport
+        self.reader.stop()
         self.client.disconnect()
         if transport is not None:
             # A half-open peer never acknowledges the orderly close.

@@ -43,6 +43,8 @@ FARM_OK = frozenset({2104, 2106, 2158})
 FARM_IDLE = frozenset({2107, 2108})
 FARM_BROKEN = frozenset({2103, 2105, 2157})
 CLIENT_ID_IN_USE = 326
+# orderStatus, openOrder, execDetails, commissionReport, completedOrder and the ends of their lists.
+ABOUT_ORDERS = frozenset({3, 5, 11, 53, 55, 59, 101, 102})
 # TWS silently ignores a second time request within a second.
 SERVER_TIME_KEPT_S = 1.0
 
@@ -188,7 +190,7 @@ class Session:
         self._notice_hooks.append(hook)
 
     def on_undecodable(self, hook: Callable[[], None]) -> None:
-        """Called when a message could not be read: something may have been missed."""
+        """Called when a message about orders or executions could not be read: something may have been missed."""
         self._undecodable_hooks.append(hook)
 
     # --- supervising ---------------------------------------------------------------------------------------------
@@ -213,7 +215,7 @@ class Session:
     async def _one_epoch(self) -> None:
         """Connect, sync and serve; ends by raising why the connection was lost."""
         self._set(SessionState.CONNECTING, message=f"connecting to {self.address}")
-        connection = Connection(self.address, self.client_id, self.epoch + 1, self._observe, self.now)
+        connection = Connection(self.address, self.client_id, self.epoch + 1, self._observe, self.now, self.tallies)
         connection.callbacks.on_notice = self._on_notice
         connection.callbacks.on_undecodable = self._on_undecodable
         self._last_refusal = None
@@ -311,11 +313,11 @@ class Session:
         if self.status.state.is_linked:
             self._set_ready()
 
-    def _on_undecodable(self, fault: BaseException | None) -> None:
+    def _on_undecodable(self, message_id: int, _digest: str) -> None:
         self.undecodable_count += 1
-        log.error("a message from TWS could not be read", extra={"error": type(fault).__name__})
-        for hook in self._undecodable_hooks:
-            _call(hook)
+        if message_id in ABOUT_ORDERS:
+            for hook in self._undecodable_hooks:
+                _call(hook)
 
     def _set_ready(self) -> None:
         broken = sorted(farm.name for farm in self._farms.values() if not farm.is_ok)

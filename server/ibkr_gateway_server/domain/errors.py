@@ -514,6 +514,15 @@ class BadBar(Unavailable):
 
 
 @dataclass(eq=False)
+class AnswerUnreadable(Unavailable):
+    """Part of an answer of TWS's cannot be read, so none of it is returned."""
+
+    request: str
+    reason: ClassVar[Reason] = Reason.BROKER_TIMEOUT
+    text: ClassVar[str] = "part of TWS's answer to {request} cannot be read; ask again"
+
+
+@dataclass(eq=False)
 class AuditUnavailable(Unavailable):
     """The record cannot be written; without it no order leaves."""
 

@@ -123,7 +123,8 @@ async def test_repeated_loss_notices_are_one_transition(broker: Broker) -> None:
 async def test_a_message_that_cannot_be_read_is_counted_and_told(broker: Broker) -> None:
     told: list[int] = []
     broker.session.on_undecodable(lambda: told.append(1))
-    broker.session.connection().client.decoder.interpret(["11", "-1", "not a number"])
+    payload = b"11\x00-1\0not a number\0"
+    broker.session.connection().reader.data_received(len(payload).to_bytes(4, "big") + payload)
     assert broker.session.undecodable_count == 1
     assert told == [1]
 
