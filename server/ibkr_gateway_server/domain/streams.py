@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from ibkr_gateway_server.domain.errors import DomainError
 from ibkr_gateway_server.domain.orders import BrokerNotice
@@ -86,9 +87,11 @@ QuoteHappening = (
 WHOLE_STREAM = -1
 
 
-@dataclass(frozen=True, slots=True)
-class QuoteEvent:
-    """One event of a quote stream. `instrument_index` is the position in the request; -1: the stream as a whole."""
+class QuoteEvent(NamedTuple):
+    """One event of a quote stream. `instrument_index` is the position in the request; -1: the stream as a whole.
+
+    One is made for each quote and subscriber: a tuple is the cheapest thing to make.
+    """
 
     sequence: int
     happening: QuoteHappening

@@ -19,6 +19,7 @@ from typing import Any
 import grpc
 from google.protobuf import message_factory
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.message import Message
 
 from ibkr_gateway_server.domain.errors import BrokerTimeout, DomainError, NotImplementedYet, ShuttingDown
 from ibkr_gateway_server.logs import correlation_id
@@ -84,7 +85,6 @@ class CallWrapper:
         if serve is None:
             self.unimplemented.append(endpoint)
         request = message_factory.GetMessageClass(method.input_type)
-        response = message_factory.GetMessageClass(method.output_type)
         if method.server_streaming:
             make = (
                 grpc.stream_stream_rpc_method_handler
@@ -94,7 +94,7 @@ class CallWrapper:
             behaviour = self._stream(endpoint, serve)
         else:
             make, behaviour = grpc.unary_unary_rpc_method_handler, self._unary(endpoint, serve)
-        return make(behaviour, request_deserializer=request.FromString, response_serializer=response.SerializeToString)
+        return make(behaviour, request_deserializer=request.FromString, response_serializer=_serialized)
 
     def _unary(self, endpoint: str, serve: Callable[..., Any] | None) -> Callable[..., Any]:
         requests, duration = self._metrics.api_requests, self._metrics.api_request_duration.labels(endpoint)
@@ -183,6 +183,11 @@ class CallWrapper:
         self._running -= 1
         if not self._running:
             self._idle.set()
+
+
+def _serialized(response: Message | bytes) -> bytes:
+    """A response's bytes; a stream that shares them between its subscribers has them already."""
+    return response if isinstance(response, bytes) else response.SerializeToString()
 
 
 def _known(error: Exception) -> DomainError:

@@ -13,8 +13,9 @@ from ibkr_gateway_server.domain.errors import DomainError
 from ibkr_gateway_server.domain.instruments import Instrument
 from ibkr_gateway_server.rpc import parse, present
 from ibkr_gateway_server.rpc.calls import Call
+from ibkr_gateway_server.rpc.quote_frames import QuoteFrames
 from ibkr_gateway_server.rpc.status import gateway_error
-from ibkr_gateway_server.rpc.words import quote_event, tick_event
+from ibkr_gateway_server.rpc.words import tick_event
 from ibkr_gateway_server.streams.quotes import QuoteHub
 from ibkr_gateway_server.streams.ticks import TickHub
 
@@ -32,6 +33,7 @@ class MarketDataServicer:
         self._hub = hub
         self._ticks = ticks
         self._source = source
+        self._frames = QuoteFrames(source)
 
     async def GetQuote(self, request: pb.GetQuoteRequest, call: Call) -> pb.GetQuoteResponse:
         named = parse.one_instrument(request)
@@ -43,7 +45,7 @@ class MarketDataServicer:
         results = await asyncio.gather(*(self._quote_result(named, call) for named in wanted))
         return pb.GetQuotesResponse(results=results)
 
-    async def StreamQuotes(self, request: pb.StreamQuotesRequest, call: Call) -> AsyncIterator[pb.StreamQuotesResponse]:
+    async def StreamQuotes(self, request: pb.StreamQuotesRequest, call: Call) -> AsyncIterator[bytes]:
         wanted = parse.instruments(request.instruments)
         heartbeat_s = parse.heartbeat_s(request)
         interval_s = 0.0
@@ -51,9 +53,7 @@ class MarketDataServicer:
             interval_s = parse.seconds(request.min_interval, "min_interval", 0.0, MAX_MIN_INTERVAL_S)
         async with self._hub.subscribe(wanted, min_interval_s=interval_s, heartbeat_s=heartbeat_s) as events:
             async for batch in events:
-                yield pb.StreamQuotesResponse(
-                    events=[quote_event(event, self._source, call.correlation_id) for event in batch]
-                )
+                yield self._frames.frame(batch, call.correlation_id)
 
     async def GetHistoricalBars(self, request: pb.GetHistoricalBarsRequest, call: Call) -> pb.GetHistoricalBarsResponse:
         bars = await self._history.bars(parse.bars_request(request), call.remaining_s)

@@ -1,0 +1,93 @@
+"""Quote streams as bytes: a quote is encoded once, however many streams it goes to.
+
+What differs between two subscribers of one quote is its place: sequence, index and the count of those it replaced.
+These few bytes are written here; the quote's own are shared. A frame is its events one after the other, which is what
+a repeated field's encoding is. Source: Protocol Buffers, Encoding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ibkr_gateway.v1 import market_data_service_pb2
+
+from ibkr_gateway_server.domain.quotes import Quote
+from ibkr_gateway_server.domain.streams import QuoteEvent
+from ibkr_gateway_server.rpc import present
+from ibkr_gateway_server.rpc.words import quote_event
+
+_Event = market_data_service_pb2.QuoteEvent
+_LEN = 2
+# More contracts than have lines at a time.
+KEPT = 512
+
+
+def _tag(descriptor: object, name: str, wire_type: int = 0) -> bytes:
+    """A field's tag, by its name in the contract; numbers below 16 take one byte."""
+    number: int = descriptor.fields_by_name[name].number  # type: ignore[attr-defined]  # protobuf's own
+    assert number < 16
+    return bytes((number << 3 | wire_type,))
+
+
+_EVENTS = _tag(market_data_service_pb2.StreamQuotesResponse.DESCRIPTOR, "events", _LEN)
+_SEQUENCE = _tag(_Event.DESCRIPTOR, "sequence")
+_INDEX = _tag(_Event.DESCRIPTOR, "instrument_index")
+_CONFLATED = _tag(_Event.DESCRIPTOR, "conflated_count")
+_QUOTE = _tag(_Event.DESCRIPTOR, "quote", _LEN)
+
+
+class QuoteFrames:
+    """Encodes batches of quote events; remembers the newest quote of each contract. `source` goes into each quote."""
+
+    def __init__(self, source: str) -> None:
+        self._source = source
+        self._newest: dict[int, tuple[Quote, bytes]] = {}
+
+    def frame(self, events: Iterable[QuoteEvent], correlation_id: str) -> bytes:
+        """One StreamQuotesResponse."""
+        parts: list[bytes] = []
+        for event in events:
+            body = self._body(event, correlation_id)
+            parts += (_EVENTS, varint(len(body)), body)
+        return b"".join(parts)
+
+    def _body(self, event: QuoteEvent, correlation_id: str) -> bytes:
+        quote = event.happening
+        if not isinstance(quote, Quote):
+            return quote_event(event, self._source, correlation_id).SerializeToString()
+        body = b"".join((_SEQUENCE, varint(event.sequence)))
+        # A number that is 0 is left out.
+        if event.instrument_index:
+            body += _INDEX + varint(event.instrument_index)
+        if event.conflated_count:
+            body += _CONFLATED + varint(event.conflated_count)
+        return body + self._encoded(quote)
+
+    def _encoded(self, quote: Quote) -> bytes:
+        """The quote with its tag and length: made anew only when it is another than the last of its contract."""
+        con_id = quote.instrument.con_id
+        kept = self._newest.get(con_id)
+        if kept is not None and kept[0] is quote:
+            return kept[1]
+        encoded = present.quote(quote, self._source).SerializeToString()
+        encoded = b"".join((_QUOTE, varint(len(encoded)), encoded))
+        if len(self._newest) >= KEPT:
+            self._newest.clear()
+        self._newest[con_id] = quote, encoded
+        return encoded
+
+
+_ONE_BYTE = tuple(bytes((value,)) for value in range(0x80))
+
+
+def varint(value: int) -> bytes:
+    """A number in as few bytes as it needs; a negative one takes ten."""
+    if 0 <= value < 0x80:
+        return _ONE_BYTE[value]
+    value &= 0xFFFFFFFFFFFFFFFF
+    made = bytearray()
+    while value > 0x7F:
+        made.append(value & 0x7F | 0x80)
+        value >>= 7
+    made.append(value)
+    return bytes(made)
