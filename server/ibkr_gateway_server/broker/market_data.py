@@ -76,6 +76,11 @@ class MarketData(Keeper[int, Line]):
         self._count_reader(line)
         return line
 
+    @property
+    def lines(self) -> tuple[Line, ...]:
+        """Every line that is kept."""
+        return tuple(self._kept.values())
+
     def usage(self) -> tuple[LineUsage, ...]:
         """Every line in use."""
         return tuple(
