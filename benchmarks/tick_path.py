@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -16,6 +17,8 @@ from ibkr_gateway_server.broker.line import Line
 from ibkr_gateway_server.domain.clock import utc_now
 from ibkr_gateway_server.domain.errors import DomainError
 from ibkr_gateway_server.domain.instruments import Instrument, SecurityType
+from ibkr_gateway_server.domain.orders import BrokerNotice
+from ibkr_gateway_server.domain.quotes import MarketDataType
 
 from benchmarks.harness import Benchmark
 
@@ -29,7 +32,8 @@ def benchmark(*, quick: bool) -> Benchmark:
     for per_read in (1, 4, 32):
         each = f"{per_read} to a read"
         cases[f"ib_async, {each}"] = partial(_ib_async, count // 4, per_read)
-        cases[f"gateway, {each}"] = partial(_gateway, count, per_read)
+        cases[f"gateway, {each}"] = partial(_gateway, count, per_read, takes=False)
+        cases[f"gateway, {each}, every quote taken"] = partial(_gateway, count, per_read, takes=True)
     return Benchmark(
         name="tick-path",
         question="CPU from a tick message to a published quote, in process",
@@ -82,20 +86,27 @@ class _Owner:
 
 
 class _Counting:
-    """A reader that takes every quote and does nothing with it."""
+    """A reader that is told of every quote and does nothing with it; `takes`: it has each of them made."""
 
-    def __init__(self) -> None:
+    def __init__(self, line: Line, *, takes: bool) -> None:
         self.count = 0
+        self._line = line
+        self._takes = takes
 
-    def quote(self, _quote: object) -> None:
+    def changed(self) -> None:
         self.count += 1
+        if self._takes:
+            _ = self._line.quote
 
-    def _nothing(self, *_said: object) -> None: ...
+    def gap(self, reason: str, start_time: datetime) -> None: ...
+    def resumed(self, gap_start_time: datetime) -> None: ...
+    def stale(self, since_time: datetime, reason: str) -> None: ...
+    def data_type(self, market_data_type: MarketDataType) -> None: ...
+    def notice(self, notice: BrokerNotice) -> None: ...
+    def failed(self, error: DomainError) -> None: ...
 
-    gap = resumed = stale = data_type = notice = failed = _nothing
 
-
-def _connected() -> tuple[Connection, Line, _Counting]:
+def _connected(*, takes: bool = False) -> tuple[Connection, Line, _Counting]:
     """A connection that has greeted, with a line that one reader listens to, and no socket."""
     connection = Connection(BrokerAddress("127.0.0.1", 1), 1, 1)
     client: Any = connection.client
@@ -103,14 +114,14 @@ def _connected() -> tuple[Connection, Line, _Counting]:
     client._apiReady = True
     line = Line(Instrument(con_id=1, symbol="AAPL", security_type=SecurityType.STK), _Owner())
     line.attach(connection, utc_now())
-    reader = _Counting()
+    reader = _Counting(line, takes=takes)
     line.listeners[reader] = None
     return connection, line, reader
 
 
-def _gateway(count: int, per_read: int) -> dict[str, float]:
+def _gateway(count: int, per_read: int, *, takes: bool) -> dict[str, float]:
     async def main() -> float:
-        connection, line, reader = _connected()
+        connection, line, reader = _connected(takes=takes)
         reads = _reads(_ticks(line.request_id, count), per_read)
         receive = connection.reader.data_received
         began = time.process_time()

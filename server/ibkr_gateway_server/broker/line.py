@@ -1,7 +1,10 @@
-"""One upstream market-data line: TWS's ticks become one frozen Quote per socket read.
+"""One upstream market-data line: TWS's ticks become the newest Quote, of which readers are told once per socket read.
 
 TWS sends a quote in pieces: prices, sizes and strings under tick numbers, live and delayed ones under different
 numbers. Sentinels end here: what TWS does not know is absent.
+
+This is the hot path: a tick sets one or two values and nothing more, and the quote itself is made when the first reader
+looks at it, since under load most are replaced before anybody does.
 """
 
 from __future__ import annotations
@@ -46,11 +49,16 @@ _HALTED = frozenset({49, 90})
 _MODEL_GREEKS = frozenset({13, 83})
 # Of the numbers above, those from here on are the delayed ones.
 _FIRST_DELAYED = 66
+# Numbers between 0 and this are no sentinel of TWS's, whatever they are of.
+_PLAIN = 2_000_000_000
+# Any of these makes a quote one that can be shown.
+_SHOWN_PRICES = ("bid_price", "ask_price", "last_price", "close_price")
 _DELAYED_TYPES = frozenset({MarketDataType.DELAYED, MarketDataType.DELAYED_FROZEN})
 _MARKET_DATA_TYPES = frozenset(MarketDataType)
 
 COMPETING_SESSION = 10197
 NO_TICKS = "NO_TICKS"
+_READER_FAILED = "a reader of market data failed"
 
 # A quote of these types is whole with these fields; others wait for bid, ask and last.
 _NATURAL_FIELDS = {
@@ -64,9 +72,12 @@ _USUAL_FIELDS = ("bid_price", "ask_price", "last_price")
 
 
 class LineListener(Protocol):
-    """Hears one line; called once per socket read, on the event loop, and must not block."""
+    """Hears one line; called once per socket read, on the event loop, and must not block.
 
-    def quote(self, quote: Quote) -> None: ...
+    `changed`: the line has a newer quote than the last, to be looked at when its reader wants one.
+    """
+
+    def changed(self) -> None: ...
     def gap(self, reason: str, start_time: datetime) -> None: ...
     def resumed(self, gap_start_time: datetime) -> None: ...
     def stale(self, since_time: datetime, reason: str) -> None: ...
@@ -92,7 +103,6 @@ class Line(Sink):
 
     def __init__(self, instrument: Instrument, owner: LineOwner) -> None:
         self.instrument = instrument
-        self.quote: Quote | None = None
         self.listeners: dict[LineListener, None] = {}
         self.subscriber_count = 0
         self.linger: asyncio.TimerHandle | None = None
@@ -112,12 +122,23 @@ class Line(Sink):
         self._told_stale = ""
         self._has_ticked = False
         self._dirty = False
+        self._quote: Quote | None = None
+        self._receive_time: datetime | None = None
+        self._is_unmade = False
 
     # --- what TWS sends ------------------------------------------------------------------------------------------
 
     def tick_price(self, tick_type: int, price: float, size: float) -> None:
         name = _PRICES.get(tick_type)
         if name is None:
+            return
+        if 0 < price < _PLAIN and 0 < size < _PLAIN and tick_type < _FIRST_DELAYED:
+            # Nearly all of them.
+            values = self._values
+            values[name] = price
+            if (size_name := _SIZE_OF_PRICE.get(name)) is not None:
+                values[size_name] = size
+            self._has_ticked = self._dirty = True
             return
         absent = size == 0 and self._is_no_price(name, price)
         self._set(name, None if absent else number(price))
@@ -127,7 +148,11 @@ class Line(Sink):
         self._note_delay(tick_type)
 
     def tick_size(self, tick_type: int, size: float) -> None:
-        if (name := _SIZES.get(tick_type)) is not None:
+        name = _SIZES.get(tick_type)
+        if name is not None and 0 < size < _PLAIN and tick_type < _FIRST_DELAYED:
+            self._values[name] = size
+            self._dirty = True
+        elif name is not None:
             # No volume yet is a fact; no size beside a price means that the size is not known.
             self._set(name, _positive(size) if name != "volume" or size < 0 else number(size))
             self._note_delay(tick_type)
@@ -173,31 +198,46 @@ class Line(Sink):
         if not self._dirty or self.connection is None:
             return
         self._dirty = False
-        quote = Quote(
-            instrument=self.instrument,
-            receive_time=self.connection.callbacks.received_time,
-            market_data_type=self._type,
-            **self._values,
-        )
         if self.first_price_at is None:
             # A line begins with its parameters; a quote without any price would only look like one that has lost them,
             # and one without a new price like news.
-            if not (self._has_ticked and quote.has_price):
+            if not (self._has_ticked and any(name in self._values for name in _SHOWN_PRICES)):
                 return
             self.first_price_at = asyncio.get_running_loop().time()
-        self.quote, self.interruption, self._told_stale, self.is_asked = quote, None, "", False
+        self._receive_time = self.connection.callbacks.received_time
+        self._is_unmade = True
+        self.interruption, self._told_stale, self.is_asked = None, "", False
         if self.gap is not None:
             gap, self.gap, self.retry_at = self.gap, None, None
             self._tell("resumed", gap.start_time)
-        self._tell("quote", quote)
+        for listener in self.listeners:
+            try:
+                listener.changed()
+            except Exception:
+                log.exception(_READER_FAILED)
         self.arrived.set()
 
     # --- what happens to it --------------------------------------------------------------------------------------
 
     @property
+    def quote(self) -> Quote | None:
+        """The newest quote: the same object for everybody until the next read brings another."""
+        if self._is_unmade:
+            self._is_unmade = False
+            assert self._receive_time is not None
+            self._quote = Quote(
+                instrument=self.instrument,
+                receive_time=self._receive_time,
+                market_data_type=self._type,
+                **self._values,
+            )
+        return self._quote
+
+    @property
     def is_fresh(self) -> bool:
         """True when its quote is of this feed and not old."""
-        return self.quote is not None and self.gap is None and not self.quote.is_stale
+        quote = self.quote
+        return quote is not None and self.gap is None and not quote.is_stale
 
     @property
     def is_whole(self) -> bool:
@@ -208,6 +248,7 @@ class Line(Sink):
 
     def lose(self, reason: str, now: datetime) -> None:
         """Its feed is gone; what it holds is history."""
+        self._make()
         if self.gap is None:
             self.gap = Gap(reason, now)
             self._tell("gap", reason, now)
@@ -216,6 +257,7 @@ class Line(Sink):
 
     def detach(self) -> None:
         """Its request is forgotten: what still comes under it is ignored, and no old value may show again."""
+        self._make()
         if self.connection is not None:
             self.connection.unlisten(self.request_id)
         self.connection = None
@@ -224,6 +266,7 @@ class Line(Sink):
 
     def attach(self, connection: Connection, now: datetime) -> int:
         """Listen under a new request id, which is returned. Values stand: the feed begins with all that it has."""
+        self._make()
         if self.connection is not None:
             self.connection.unlisten(self.request_id)
         self.connection, self.request_id = connection, connection.request_id()
@@ -234,19 +277,23 @@ class Line(Sink):
 
     def age(self, now: datetime, stale_after_s: float) -> None:
         """Mark the quote stale once nothing has come for so long, and say so where none has ever come."""
-        since = self.quote.receive_time if self.quote is not None else self.requested_time
+        since = self._receive_time or self.requested_time
         if since is None or self.gap is not None or self._told_stale:
             return
         if (now - since).total_seconds() > stale_after_s:
             self._mark_stale(NO_TICKS)
 
+    def _make(self) -> None:
+        """Make the newest quote while its values are still those that it was told of with."""
+        _ = self.quote
+
     def _mark_stale(self, reason: str) -> None:
         if self._told_stale == reason:
             return
         self._told_stale = reason
-        since = self.requested_time
+        since = self._receive_time or self.requested_time
         if self.quote is not None:
-            self.quote, since = replace(self.quote, is_stale=True), self.quote.receive_time
+            self._quote = replace(self.quote, is_stale=True)
         # Only what has been asked for can be stale.
         assert since is not None
         self._tell("stale", since, reason)
@@ -279,7 +326,7 @@ class Line(Sink):
                 getattr(listener, what)(*values)
             except Exception:
                 # One reader's fault must not keep the others from hearing.
-                log.exception("a reader of market data failed")
+                log.exception(_READER_FAILED)
 
 
 def _positive(size: float) -> float | None:

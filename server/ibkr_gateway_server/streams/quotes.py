@@ -73,8 +73,11 @@ class QuoteSubscription:
         self._min_interval_s = min_interval_s
         self._heartbeat_s = heartbeat_s
         self._states: deque[tuple[int, QuoteHappening, int]] = deque(maxlen=STATES_KEPT * (len(self._slots) + 1))
+        self._changed: dict[_Slot, None] = {}
         self._wake = asyncio.Event()
         self._is_ended = False
+        self._is_beat_due = False
+        self._beat: asyncio.TimerHandle | None = None
 
     async def __aenter__(self) -> Self:
         self._hub._open.add(self)
@@ -96,22 +99,18 @@ class QuoteSubscription:
         self._close()
 
     async def __aiter__(self) -> AsyncIterator[tuple[QuoteEvent, ...]]:
-        loop = asyncio.get_running_loop()
-        heartbeat_at = loop.time() + self._heartbeat_s
+        # One timer for each heartbeat and none for each event: a busy stream would only set and cancel it.
+        self._set_beat()
         yield self._snapshot()
         while not self._is_ended or self._states:
-            try:
-                async with asyncio.timeout_at(heartbeat_at):
-                    await self._wake.wait()
-                    if self._min_interval_s and not self._is_ended:
-                        await asyncio.sleep(self._min_interval_s)
-            except TimeoutError:
-                pass
+            await self._wake.wait()
+            if self._min_interval_s and not self._is_ended:
+                await asyncio.sleep(self._min_interval_s)
             self._wake.clear()
             events = self._take()
-            # A busy stream needs its heartbeats as well: they carry the session's state.
-            if loop.time() >= heartbeat_at:
-                heartbeat_at = loop.time() + self._heartbeat_s
+            if self._is_beat_due:
+                # A busy stream needs its heartbeats as well: they carry the session's state.
+                self._set_beat()
                 events.append(self._event(WHOLE_STREAM, self._hub.heartbeat()))
             if events:
                 yield tuple(events)
@@ -126,8 +125,17 @@ class QuoteSubscription:
         self._states.append((index, happening, conflated_count))
         self._wake.set()
 
-    def wake(self) -> None:
-        """A slot has a newer quote."""
+    def changed(self, slot: _Slot) -> None:
+        """A slot has a newer quote, and had none that is not taken yet."""
+        self._changed[slot] = None
+        self._wake.set()
+
+    def _set_beat(self) -> None:
+        self._is_beat_due = False
+        self._beat = asyncio.get_running_loop().call_later(self._heartbeat_s, self._let_beat)
+
+    def _let_beat(self) -> None:
+        self._is_beat_due = True
         self._wake.set()
 
     def _snapshot(self) -> tuple[QuoteEvent, ...]:
@@ -138,10 +146,10 @@ class QuoteSubscription:
         """All that has gathered: first what changed, then the newest quotes."""
         events = [self._event(*state) for state in self._states]
         self._states.clear()
-        for slot in self._slots:
-            if (quote := slot.newest) is not None:
-                events.append(self._event(slot.index, quote, slot.conflated_count))
-                slot.newest, slot.conflated_count = None, 0
+        if self._changed:
+            changed, self._changed = self._changed, {}
+            taken = ((slot.index, slot.take()) for slot in changed)
+            events += [self._event(index, *newest) for index, newest in taken if newest is not None]
         return events
 
     def _event(self, index: int, happening: QuoteHappening, conflated_count: int = 0) -> QuoteEvent:
@@ -149,20 +157,21 @@ class QuoteSubscription:
 
     def _close(self) -> None:
         self._hub._open.discard(self)
+        if self._beat is not None:
+            self._beat.cancel()
         for slot in self._slots:
             slot.close(self._hub._market_data)
 
 
 @dataclass(eq=False, slots=True)
 class _Slot:
-    """One instrument of one subscriber: the newest quote it has not taken yet."""
+    """One instrument of one subscriber: how many quotes of its line the next one that is taken stands for."""
 
     subscription: QuoteSubscription
     index: int
     instrument: Instrument
     line: Line | None = None
-    newest: Quote | None = None
-    conflated_count: int = 0
+    waiting_count: int = 0
 
     async def open(self, market_data: MarketData) -> None:
         """Take the instrument's line. One that fails says so in its own event; the others go on."""
@@ -172,26 +181,32 @@ class _Slot:
             self.failed(error)
             return
         self.line.listeners[self] = None
-        if self.line.gap is None:
-            self.newest = self.line.quote
-        else:
+        if self.line.gap is not None:
             self.subscription.state(self.index, self.line.gap)
+        elif self.line.quote is not None:
+            self.changed()
 
     def close(self, market_data: MarketData) -> None:
-        line, self.line = self.line, None
+        line, self.line, self.waiting_count = self.line, None, 0
         if line is not None:
             line.listeners.pop(self, None)
             market_data.release(line)
 
-    def quote(self, quote: Quote) -> None:
-        if self.newest is not None:
-            self.conflated_count += 1
-        self.newest = quote
-        self.subscription.wake()
+    def take(self) -> tuple[Quote, int] | None:
+        """The newest quote and how many it has replaced; None when there is nothing new."""
+        count, self.waiting_count = self.waiting_count, 0
+        if not count or self.line is None or (quote := self.line.quote) is None:
+            return None
+        return quote, count - 1
+
+    def changed(self) -> None:
+        if not self.waiting_count:
+            self.subscription.changed(self)
+        self.waiting_count += 1
 
     def gap(self, reason: str, start_time: datetime) -> None:
         # A quote from before the gap must not be told after it.
-        self.newest, self.conflated_count = None, 0
+        self.waiting_count = 0
         self.subscription.state(self.index, Gap(reason, start_time))
 
     def resumed(self, gap_start_time: datetime) -> None:
@@ -213,6 +228,5 @@ class _Slot:
 
     def _tell_newest(self) -> None:
         """A quote that is waiting goes before what now says that it is old: read after it, it would look new."""
-        if self.newest is not None:
-            self.subscription.state(self.index, self.newest, self.conflated_count)
-            self.newest, self.conflated_count = None, 0
+        if (newest := self.take()) is not None:
+            self.subscription.state(self.index, *newest)

@@ -23,6 +23,7 @@ from ibkr_gateway_server.domain.instruments import Instrument, SecurityType
 from ibkr_gateway_server.domain.orders import BrokerNotice
 from ibkr_gateway_server.domain.quotes import Greeks, MarketDataType, Quote
 from ibkr_gateway_server.domain.sessions import SessionState
+from ibkr_gateway_server.simulator import Fault, Rule
 from ibkr_gateway_server.simulator.feeds.quotes import Quotes
 
 from tests.conftest import eventually
@@ -35,13 +36,16 @@ SUBSCRIBE, CANCEL = 1, 2
 class Ear:
     """Keeps everything a line tells."""
 
-    def __init__(self) -> None:
+    def __init__(self, line: Line) -> None:
         self.told: list[str] = []
         self.quotes: list[Quote] = []
+        self._line = line
+        line.listeners[self] = None
 
-    def quote(self, quote: Quote) -> None:
+    def changed(self) -> None:
         self.told.append("quote")
-        self.quotes.append(quote)
+        assert self._line.quote is not None
+        self.quotes.append(self._line.quote)
 
     def gap(self, reason: str, start_time: datetime) -> None:
         self.told.append(f"gap {reason}")
@@ -108,8 +112,8 @@ async def test_an_unknown_symbol_takes_no_line(broker: Broker) -> None:
 
 
 async def test_a_lost_connection_is_a_gap_and_the_first_tick_after_it_resumes(broker: Broker) -> None:
-    line, ear = await broker.market_data.acquire(AAPL), Ear()
-    line.listeners[ear] = None
+    line = await broker.market_data.acquire(AAPL)
+    ear = Ear(line)
     await eventually(lambda: "quote" in ear.told)
     broker.simulator.drop_connections()
     await eventually(lambda: "resumed" in ear.told)
@@ -120,8 +124,8 @@ async def test_a_lost_connection_is_a_gap_and_the_first_tick_after_it_resumes(br
 
 
 async def test_after_1101_every_line_is_asked_for_again_and_after_1102_none(broker: Broker) -> None:
-    line, ear = await broker.market_data.acquire(AAPL), Ear()
-    line.listeners[ear] = None
+    line = await broker.market_data.acquire(AAPL)
+    ear = Ear(line)
     await eventually(lambda: line.is_fresh)
     connection = broker.session.connection()
     for code, asked in ((1102, 1), (1101, 2)):
@@ -172,8 +176,8 @@ async def test_a_negative_price_with_a_size_is_a_price(broker: Broker) -> None:
 
 
 async def test_delayed_ticks_fill_the_same_fields_and_say_so(broker: Broker) -> None:
-    line, ear = quiet_line(broker), Ear()
-    line.listeners[ear] = None
+    line = quiet_line(broker)
+    ear = Ear(line)
     line.data_type(1)
     line.data_type(3)
     line.tick_price(66, 99.0, 3.0)
@@ -185,8 +189,8 @@ async def test_delayed_ticks_fill_the_same_fields_and_say_so(broker: Broker) -> 
 
 
 async def test_one_read_publishes_one_quote(broker: Broker) -> None:
-    line, ear = quiet_line(broker), Ear()
-    line.listeners[ear] = None
+    line = quiet_line(broker)
+    ear = Ear(line)
     for step in range(50):
         line.tick_price(1, 100.0 + step, 1.0)
     line.batch_end()
@@ -195,8 +199,8 @@ async def test_one_read_publishes_one_quote(broker: Broker) -> None:
 
 
 async def test_a_notice_goes_on_and_a_competing_session_makes_stale(broker: Broker) -> None:
-    line, ear = quiet_line(broker), Ear()
-    line.listeners[ear] = None
+    line = quiet_line(broker)
+    ear = Ear(line)
     line.error(10167, "Displaying delayed market data.")
     line.error(10197, "No market data during competing live session")
     line.error(354, "Requested market data is not subscribed.")
@@ -204,18 +208,14 @@ async def test_a_notice_goes_on_and_a_competing_session_makes_stale(broker: Brok
 
 
 async def test_silence_without_a_price_is_a_timeout(broker: Broker) -> None:
-    line = await broker.market_data.acquire(AAPL)
-    await eventually(lambda: line.is_fresh)
-    broker.session.connection().unlisten(line.request_id)
-    line.quote = None
+    broker.simulator.inject(Rule(Fault.LOSE, SUBSCRIBE))
     with pytest.raises(BrokerTimeout):
-        await broker.market_data.snapshot(AAPL, 0.05)
-    broker.market_data.release(line)
+        await broker.market_data.snapshot(AAPL, 0.2)
 
 
 async def test_a_quote_grows_stale_without_ticks(broker: Broker) -> None:
-    line, ear = quiet_line(broker), Ear()
-    line.listeners[ear] = None
+    line = quiet_line(broker)
+    ear = Ear(line)
     line.tick_price(1, 100.0, 1.0)
     line.batch_end()
     assert line.quote is not None
@@ -270,8 +270,8 @@ async def test_option_sentinels_are_absent_and_the_rest_of_the_model_is_there(br
 
 
 async def test_parameters_alone_are_no_quote(broker: Broker) -> None:
-    line, ear = quiet_line(broker), Ear()
-    line.listeners[ear] = None
+    line = quiet_line(broker)
+    ear = Ear(line)
     line.data_type(1)
     line.tick_size(8, 1000.0)
     line.batch_end()
@@ -290,8 +290,8 @@ async def test_delayed_ticks_say_so_even_unannounced(broker: Broker) -> None:
 
 
 async def test_a_competing_session_is_told_once_and_ends_with_the_next_price(broker: Broker) -> None:
-    line, ear = quiet_line(broker), Ear()
-    line.listeners[ear] = None
+    line = quiet_line(broker)
+    ear = Ear(line)
     line.tick_price(4, 50.0, 1.0)
     line.batch_end()
     for _ in range(20):
@@ -421,8 +421,8 @@ async def test_a_line_kept_by_1102_that_stays_silent_is_asked_for_again(make_bro
 
 
 async def test_a_gap_ends_with_a_price_and_with_nothing_less(broker: Broker) -> None:
-    line, ear = quiet_line(broker), Ear()
-    line.listeners[ear] = None
+    line = quiet_line(broker)
+    ear = Ear(line)
     line.tick_price(4, 50.0, 1.0)
     line.batch_end()
     line.lose("BROKER_LINK_DOWN", datetime.now(UTC))
@@ -449,8 +449,8 @@ async def test_after_a_loss_the_contract_with_most_readers_comes_first(broker: B
 async def test_delayed_data_is_asked_for_by_setting_and_says_what_it_is(make_broker: MakeBroker) -> None:
     broker = await make_broker(market_data_type=MarketDataType.DELAYED)
     ibm = Instrument(symbol="IBM", security_type=SecurityType.STK)
-    line, ear = await broker.market_data.acquire(ibm), Ear()
-    line.listeners[ear] = None
+    line = await broker.market_data.acquire(ibm)
+    ear = Ear(line)
     quote = await broker.market_data.snapshot(ibm, 5.0)
     assert quote.market_data_type is MarketDataType.DELAYED
     assert "notice 10167" in ear.told

@@ -66,7 +66,7 @@ async def test_a_reader_that_was_away_gets_the_newest_and_the_count_of_those_it_
 ) -> None:
     async with hub.subscribe([AAPL]) as stream:
         (slot,) = stream._slots
-        await eventually(lambda: slot.conflated_count >= 5)
+        await eventually(lambda: slot.waiting_count > 5)
         events = await take(stream, lambda event: isinstance(event.happening, Quote))
     quote = next(event for event in events if isinstance(event.happening, Quote))
     assert quote.conflated_count >= 5
@@ -129,7 +129,7 @@ async def test_a_reader_that_never_reads_holds_one_quote_and_few_states(broker: 
 async def test_a_quote_that_waits_is_told_before_the_word_that_it_is_old(broker: Broker, hub: QuoteHub) -> None:
     async with hub.subscribe([AAPL]) as stream:
         (slot,) = stream._slots
-        await eventually(lambda: slot.newest is not None)
+        await eventually(lambda: slot.waiting_count)
         assert slot.line is not None
         slot.line.age(datetime.now(UTC) + timedelta(minutes=1), 15.0)
         events = await take(stream, lambda event: isinstance(event.happening, Stale))
