@@ -121,12 +121,15 @@ async def running(
         # Simulated contracts must never be mistaken for real ones, and cost nothing to ask for.
         kept = None if settings.is_simulation else KeptDetails(settings.contracts_path)
         contracts = Contracts(session, pacer, kept=kept)
-        market_data = MarketData(session, contracts, pacer, MarketDataSettings(market_data_type=settings.data_type))
+        wanted = MarketDataSettings(settings.data_type, fall_back_to_delayed=settings.competing_session == "delayed")
+        market_data = MarketData(session, contracts, pacer, wanted)
         history = History(session, contracts, pacer, loop.time)
         desk = Desk(_rules(settings), session, pacer, contracts, market_data, accounts, store, desk_timings)
         account_hub = AccountHub(accounts, session)
         hub = QuoteHub(market_data, lambda: session.status)
-        feeds = TickFeeds(session, contracts, pacer)
+        feeds = TickFeeds(session, contracts, pacer, wanted)
+        for keeper in (market_data, feeds):
+            keeper.urgent = lambda: {order.instrument.con_id for order in desk.own_open_orders()}
         ticks = TickHub(feeds, lambda: session.status)
         events = OrderEvents(store, desk.own_open_orders, lambda: session.status)
         desk.recorder.listen(events.put)
@@ -143,7 +146,7 @@ async def running(
             session,
             desk,
             metrics,
-            lambda: (pacer.usage(), history.usage(), market_data.line_usage()),
+            lambda: (pacer.usage(), history.usage(), market_data.line_usage(), feeds.usage()),
         )
         servicers = {
             market_data_service_pb2: MarketDataServicer(market_data, history, hub, ticks, source),

@@ -81,6 +81,8 @@ class Settings(BaseSettings):
     """Seconds after which the server ends a request whose caller set no shorter deadline."""
     market_data_type: Literal["live", "delayed"] = "live"
     """delayed: free prices, 10 to 20 minutes old, where there is no subscription."""
+    competing_session: Literal["wait", "delayed"] = "delayed"
+    """While another login has the live data: wait for it, or show delayed prices until it is back."""
     metrics_port: Port = 0
     """Port on 127.0.0.1 for Prometheus to read metrics from; 0: none."""
     simulation_seed: int = 7

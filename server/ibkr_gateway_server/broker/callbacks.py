@@ -43,7 +43,7 @@ class Callbacks:
         self.next_valid_order_id = 0
         self.received_time = now()
         self.received_count = 0
-        self.late_count = 0
+        self.on_late: Callable[[], None] = _ignore
         self._touched: dict[Sink, None] = {}
 
     # --- the connection ------------------------------------------------------------------------------------------
@@ -87,7 +87,7 @@ class Callbacks:
         elif req_id < FIRST_REQUEST_ID and self.order_listener is not None:
             self.order_listener.order_error(req_id, code, text)
         else:
-            self.late_count += 1
+            self.on_late()
             log.debug("message for a request that has ended", extra={"req_id": req_id, "ibkr_code": code})
 
     # --- requests with rows and an end ---------------------------------------------------------------------------
@@ -294,7 +294,7 @@ class Callbacks:
         sink = self.sinks.get(req_id)
         if sink is None:
             # Ticks that were on their way when the subscription ended are normal.
-            self.late_count += 1
+            self.on_late()
         else:
             self._touched[sink] = None
         return sink

@@ -23,7 +23,7 @@ from ibkr_gateway_server.broker.notices import is_notice, request_error
 from ibkr_gateway_server.broker.sinks import Sink
 from ibkr_gateway_server.domain.clock import utc_now
 from ibkr_gateway_server.domain.errors import AnswerUnreadable, BrokerDisconnected, BrokerTimeout, DomainError
-from ibkr_gateway_server.domain.tallies import Tallies
+from ibkr_gateway_server.domain.tallies import LATE_TICKS, Tallies
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +93,9 @@ class Connection:
         self.client = ib.Client(self.callbacks)
         # The library's own throttle queues orders and forgets them at a disconnect; broker.pacing does this instead.
         self.client.MaxRequests = 0
-        self.reader = FrameReader(self.client, self.callbacks, tallies or Tallies())
+        counts = tallies or Tallies()
+        self.callbacks.on_late = lambda: counts.add(LATE_TICKS)
+        self.reader = FrameReader(self.client, self.callbacks, counts)
         self.closed = asyncio.Event()
         # Told of every request that ended: its name, "OK" or the reason it failed for, and its seconds.
         self._observe = observe

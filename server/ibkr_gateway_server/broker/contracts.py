@@ -15,6 +15,7 @@ from ibkr_gateway_server.broker.market_rules import MarketRules
 from ibkr_gateway_server.broker.numbers import decimal
 from ibkr_gateway_server.broker.pacing import Pacer, Priority
 from ibkr_gateway_server.broker.session import Session
+from ibkr_gateway_server.broker.time_zones import zone_of
 from ibkr_gateway_server.domain.errors import ContractAmbiguous, ContractNotFound, Violations
 from ibkr_gateway_server.domain.instruments import (
     ContractDetails,
@@ -24,6 +25,7 @@ from ibkr_gateway_server.domain.instruments import (
     SecurityType,
     TradingSchedule,
 )
+from ibkr_gateway_server.domain.tallies import UNKNOWN_TIME_ZONES
 
 # Volume in quarterly index futures moves to the next expiry from the Thursday before the week they expire in, which is
 # eight days before the last trading day: on that day the front month is already the next one.
@@ -143,6 +145,9 @@ class Contracts:
         matches = [_from_details(row) for row in rows]
         if not matches:
             raise ContractNotFound(wanted.symbol, str(wanted.security_type or ""))
+        for match in matches:
+            if match.time_zone and zone_of(match.time_zone) is None:
+                self._session.tallies.add(UNKNOWN_TIME_ZONES)
         details = tuple(sorted(matches, key=_order_of_listing))
         if self._kept is not None:
             self._kept.add(self._today(), wanted, details)

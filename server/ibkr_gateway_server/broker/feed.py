@@ -14,11 +14,13 @@ from typing import Protocol
 
 from ibkr_gateway_server.broker import ib
 from ibkr_gateway_server.broker.connection import Connection
+from ibkr_gateway_server.broker.hours import silence_s
+from ibkr_gateway_server.broker.keeping import BY_SILENCE, FARM_DOWN
 from ibkr_gateway_server.broker.notices import is_notice
 from ibkr_gateway_server.broker.numbers import number
 from ibkr_gateway_server.broker.sinks import Sink
 from ibkr_gateway_server.domain.errors import DomainError
-from ibkr_gateway_server.domain.instruments import Instrument
+from ibkr_gateway_server.domain.instruments import ContractDetails, Instrument
 from ibkr_gateway_server.domain.streams import Gap
 from ibkr_gateway_server.domain.ticks import Tick, TickType
 
@@ -54,6 +56,7 @@ class TickFeed(Sink):
     def __init__(self, instrument: Instrument, tick_type: TickType, owner: FeedOwner) -> None:
         self.instrument = instrument
         self.tick_type = tick_type
+        self.details: ContractDetails | None = None
         self.listeners: dict[FeedListener, None] = {}
         self.subscriber_count = 0
         self.linger: asyncio.TimerHandle | None = None
@@ -61,6 +64,8 @@ class TickFeed(Sink):
         self.request_id = 0
         self.gap: Gap | None = None
         self.retry_at: float | None = None
+        self.retry_cause = BY_SILENCE
+        self.heard_time: datetime | None = None
         self.failure: DomainError | None = None
         self._owner = owner
         self._new: list[Tick] = []
@@ -70,6 +75,11 @@ class TickFeed(Sink):
         """What tells it from every other feed."""
         return self.instrument.con_id, self.tick_type
 
+    @property
+    def is_owed(self) -> bool:
+        """True while its ticks should flow and do not."""
+        return self.gap is not None
+
     # --- what is sent --------------------------------------------------------------------------------------------
 
     def request(self, connection: Connection, contract: ib.Contract) -> None:
@@ -77,6 +87,7 @@ class TickFeed(Sink):
         self.detach()
         self.connection, self.request_id = connection, connection.request_id()
         connection.listen(self.request_id, self)
+        self.heard_time = connection.callbacks.now()
         # No past ticks, and changes of size alone are changes too.
         connection.client.reqTickByTickData(self.request_id, contract, str(self.tick_type), 0, False)
 
@@ -129,6 +140,7 @@ class TickFeed(Sink):
         if not self._new or self.connection is None:
             return
         values, self._new = tuple(self._new), []
+        self.heard_time = self.connection.callbacks.received_time
         if self.gap is not None:
             gap, self.gap, self.retry_at = self.gap, None, None
             self._tell("resumed", gap)
@@ -142,6 +154,17 @@ class TickFeed(Sink):
         if self.gap is None:
             self.gap = Gap(reason, now)
             self._tell("gap", self.gap)
+
+    def age(self, now: datetime, silence_limit_s: float, reason: str) -> None:
+        """Silence alone means nothing, since ticks are rare; while a data farm is down it may be a loss."""
+        since = self.heard_time
+        if reason != FARM_DOWN or since is None or self.gap is not None:
+            return
+        if silence_s(self.details, since, now) > silence_limit_s:
+            self.lose(reason, since)
+
+    def overdue(self) -> None:
+        """Its gap says already that it does not flow."""
 
     def _tell(self, what: str, *values: object) -> None:
         for listener in list(self.listeners):

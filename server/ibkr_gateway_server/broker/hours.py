@@ -5,10 +5,11 @@ What is told of a day is believed; a day that is not told of is not a closed one
 
 from __future__ import annotations
 
+import math
 import re
 from datetime import UTC, date, datetime, timedelta
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from ibkr_gateway_server.broker.time_zones import zone_of
 from ibkr_gateway_server.domain.errors import NoData
 from ibkr_gateway_server.domain.instruments import ContractDetails, TradingSchedule, TradingSession
 
@@ -21,7 +22,7 @@ _BEFORE_MIDNIGHT = timedelta(minutes=1)
 
 def sessions_of(text: str, time_zone: str) -> tuple[TradingSession, ...]:
     """The sessions in UTC; none where the zone is not known. A span that cannot be read is left out."""
-    zone = _zone(time_zone)
+    zone = zone_of(time_zone)
     if zone is None:
         return ()
     spans = (_span(opening, closing) for opening, closing in _SESSION.findall(text))
@@ -34,7 +35,7 @@ def sessions_of(text: str, time_zone: str) -> tuple[TradingSession, ...]:
 
 def last_day_of(text: str, time_zone: str) -> date | None:
     """The last day that is told of, open or closed; of what comes after one that cannot be read nothing is believed."""
-    if _zone(time_zone) is None:
+    if zone_of(time_zone) is None:
         return None
     last: date | None = None
     for part in filter(None, re.split("[;,]", text)):
@@ -48,7 +49,7 @@ def last_day_of(text: str, time_zone: str) -> date | None:
 
 def schedule_of(details: ContractDetails, now: datetime, day_count: int) -> TradingSchedule:
     """The sessions of so many days, today at the exchange the first. Raises NoData when nothing is told of today."""
-    zone = _zone(details.time_zone)
+    zone = zone_of(details.time_zone)
     last = details.hours_last_date
     if zone is None or last is None or last < (today := now.astimezone(zone).date()):
         raise NoData(f"the opening hours of {details.instrument.label()}", 0)
@@ -65,11 +66,20 @@ def schedule_of(details: ContractDetails, now: datetime, day_count: int) -> Trad
     )
 
 
-def _zone(name: str) -> ZoneInfo | None:
-    try:
-        return ZoneInfo(name) if name else None
-    except (ZoneInfoNotFoundError, ValueError):
-        return None
+def open_for_s(details: ContractDetails | None, now: datetime) -> float:
+    """Seconds for which the contract has been trading; 0.0 while it is not, infinity where its hours are not known."""
+    if details is None or details.hours_last_date is None or (zone := zone_of(details.time_zone)) is None:
+        return math.inf
+    for session in details.trading_sessions:
+        if session.open_time <= now < session.close_time:
+            return (now - session.open_time).total_seconds()
+    return 0.0 if now.astimezone(zone).date() <= details.hours_last_date else math.inf
+
+
+def silence_s(details: ContractDetails | None, since: datetime, now: datetime) -> float:
+    """Seconds of silence that mean something: of a market that is closed none do, of one that opened those since."""
+    elapsed_s = (now - since).total_seconds()
+    return min(elapsed_s, open_for_s(details, now)) if elapsed_s > 0 else 0.0
 
 
 def _span(opening: str, closing: str) -> tuple[datetime, datetime] | None:

@@ -1,7 +1,8 @@
 """One upstream market-data line: TWS's ticks become the newest Quote, of which readers are told once per socket read.
 
 TWS sends a quote in pieces: prices, sizes and strings under tick numbers, live and delayed ones under different
-numbers. Sentinels end here: what TWS does not know is absent.
+numbers. Sentinels end here: what TWS does not know is absent. Live and delayed values never stand in one quote: when
+the one kind takes the place of the other, the quote begins anew.
 
 This is the hot path: a tick sets one or two values and nothing more, and the quote itself is made when the first reader
 looks at it, since under load most are replaced before anybody does.
@@ -16,14 +17,17 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from ibkr_gateway_server.broker.connection import Connection
+from ibkr_gateway_server.broker.hours import silence_s
+from ibkr_gateway_server.broker.keeping import BY_SILENCE, NO_TICKS
 from ibkr_gateway_server.broker.notices import is_notice
 from ibkr_gateway_server.broker.numbers import number
 from ibkr_gateway_server.broker.sinks import OptionComputation, Sink
 from ibkr_gateway_server.domain.errors import CompetingSession, DomainError, Reason
-from ibkr_gateway_server.domain.instruments import Instrument, SecurityType
+from ibkr_gateway_server.domain.instruments import ContractDetails, Instrument, SecurityType
 from ibkr_gateway_server.domain.orders import BrokerNotice
 from ibkr_gateway_server.domain.quotes import Greeks, MarketDataType, Quote
-from ibkr_gateway_server.domain.streams import Gap
+from ibkr_gateway_server.domain.streams import Gap, Stale
+from ibkr_gateway_server.domain.tallies import COMPETING_SESSIONS, SENTINELS, Tallies
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +61,6 @@ _DELAYED_TYPES = frozenset({MarketDataType.DELAYED, MarketDataType.DELAYED_FROZE
 _MARKET_DATA_TYPES = frozenset(MarketDataType)
 
 COMPETING_SESSION = 10197
-NO_TICKS = "NO_TICKS"
 _READER_FAILED = "a reader of market data failed"
 
 # A quote of these types is whole with these fields; others wait for bid, ask and last.
@@ -89,6 +92,16 @@ class LineListener(Protocol):
 class LineOwner(Protocol):
     """Who keeps lines."""
 
+    tallies: Tallies
+
+    def outbid(self, line: Line) -> bool:
+        """Its live data goes to another login; returns whether it is asked for otherwise."""
+        ...
+
+    def regained(self, line: Line) -> None:
+        """Its live data is back."""
+        ...
+
     def refused(self, line: Line, code: int, text: str) -> DomainError:
         """IBKR has ended this line; returns what its readers fail with."""
         ...
@@ -97,12 +110,15 @@ class LineOwner(Protocol):
 class Line(Sink):
     """One upstream subscription: the newest quote and who listens.
 
-    `gap` stands from the loss of the feed until the first price after it; `failure` is final; `interruption` stands
-    while another login holds the data; `is_asked` from a request until its first price.
+    `gap` stands from the loss of the feed until the first price after it; `failure` is final; `is_asked` from a request
+    until its first price; `staleness` from the word that the quote is old until the next one. `is_outbid`: its live
+    data goes to another login; `is_fallback`: it is asked for as delayed meanwhile; `interruption` is why there is
+    nothing at all.
     """
 
     def __init__(self, instrument: Instrument, owner: LineOwner) -> None:
         self.instrument = instrument
+        self.details: ContractDetails | None = None
         self.listeners: dict[LineListener, None] = {}
         self.subscriber_count = 0
         self.linger: asyncio.TimerHandle | None = None
@@ -112,14 +128,18 @@ class Line(Sink):
         self.is_asked = False
         self.gap: Gap | None = None
         self.retry_at: float | None = None
+        self.retry_cause = BY_SILENCE
         self.failure: DomainError | None = None
         self.interruption: CompetingSession | None = None
+        self.is_outbid = False
+        self.is_fallback = False
+        self.staleness: Stale | None = None
         self.arrived = asyncio.Event()
         self.first_price_at: float | None = None
         self._owner = owner
         self._values: dict[str, Any] = {}
         self._type: MarketDataType | None = None
-        self._told_stale = ""
+        self._told_type: MarketDataType | None = None
         self._has_ticked = False
         self._dirty = False
         self._quote: Quote | None = None
@@ -140,12 +160,13 @@ class Line(Sink):
                 values[size_name] = size
             self._has_ticked = self._dirty = True
             return
-        absent = size == 0 and self._is_no_price(name, price)
+        self._note_delay(tick_type)
+        # Written so that a size of nan is none.
+        absent = not size > 0 and self._is_no_price(name, price)
         self._set(name, None if absent else number(price))
         if size_name := _SIZE_OF_PRICE.get(name):
-            self._set(size_name, None if absent else _positive(size))
+            self._set_size(size_name, 0.0 if absent else size)
         self._has_ticked = True
-        self._note_delay(tick_type)
 
     def tick_size(self, tick_type: int, size: float) -> None:
         name = _SIZES.get(tick_type)
@@ -153,14 +174,17 @@ class Line(Sink):
             self._values[name] = size
             self._dirty = True
         elif name is not None:
-            # No volume yet is a fact; no size beside a price means that the size is not known.
-            self._set(name, _positive(size) if name != "volume" or size < 0 else number(size))
             self._note_delay(tick_type)
+            if size == 0 and name == "volume":
+                # No volume yet is a fact; no size beside a price means that the size is not known.
+                self._set(name, 0.0)
+            else:
+                self._set_size(name, size)
 
     def tick_string(self, tick_type: int, value: str) -> None:
         if tick_type in _LAST_TIMESTAMPS and (moment := _moment(value)) is not None:
-            self._set("exchange_time", moment)
             self._note_delay(tick_type)
+            self._set("exchange_time", moment)
 
     def tick_generic(self, tick_type: int, value: float) -> None:
         if tick_type in _HALTED:
@@ -170,24 +194,28 @@ class Line(Sink):
 
     def option_computation(self, tick_type: int, values: OptionComputation) -> None:
         if tick_type in _MODEL_GREEKS:
-            self._set("greeks", _greeks(values))
             self._note_delay(tick_type)
+            self._set("greeks", _greeks(values))
 
     def data_type(self, market_data_type: int) -> None:
         if market_data_type not in _MARKET_DATA_TYPES:
             return
-        changed = MarketDataType(market_data_type)
-        if self._type is not None and changed is not self._type:
-            self._tell("data_type", changed)
-        self._type = changed
+        # Made while its type is still that it was told of with.
+        _ = self.quote
+        before, self._type = self._type, MarketDataType(market_data_type)
+        if before is not None and (before in _DELAYED_TYPES) is not (self._type in _DELAYED_TYPES):
+            self._begin_anew()
+            self._values = {}
         self._dirty = True
 
     def error(self, code: int, text: str) -> None:
         if code == COMPETING_SESSION:
-            self.interruption = CompetingSession(code)
-            self._mark_stale(Reason.COMPETING_SESSION)
+            self._lose_to_another(code)
         elif is_notice(code):
             self._tell("notice", BrokerNotice(code, text))
+        elif self.is_fallback and self.is_outbid:
+            # There is no delayed data either; the live data will be back.
+            self.interruption = CompetingSession()
         else:
             self.failure = self._owner.refused(self, code, text)
             self._tell("failed", self.failure)
@@ -204,11 +232,14 @@ class Line(Sink):
             if not (self._has_ticked and any(name in self._values for name in _SHOWN_PRICES)):
                 return
             self.first_price_at = asyncio.get_running_loop().time()
+            self._begin()
+        self.staleness = self.retry_at = None
+        if self._type is not self._told_type:
+            self._tell_type()
         self._receive_time = self.connection.callbacks.received_time
         self._is_unmade = True
-        self.interruption, self._told_stale, self.is_asked = None, "", False
         if self.gap is not None:
-            gap, self.gap, self.retry_at = self.gap, None, None
+            gap, self.gap = self.gap, None
             self._tell("resumed", gap.start_time)
         for listener in self.listeners:
             try:
@@ -246,57 +277,99 @@ class Line(Sink):
         wanted = _NATURAL_FIELDS.get(kind, _USUAL_FIELDS) if kind else _USUAL_FIELDS
         return self.is_fresh and all(getattr(self.quote, name) is not None for name in wanted)
 
+    @property
+    def heard_time(self) -> datetime | None:
+        """When something last came, or was asked for where nothing has; None: neither."""
+        return self._receive_time or self.requested_time
+
+    @property
+    def is_owed(self) -> bool:
+        """True while its data should flow and does not. Who is outbid is asked for again in another way."""
+        return self.gap is not None or (self.staleness is not None and not self.is_outbid)
+
     def lose(self, reason: str, now: datetime) -> None:
         """Its feed is gone; what it holds is history."""
-        self._make()
+        self._begin_anew()
         if self.gap is None:
             self.gap = Gap(reason, now)
             self._tell("gap", reason, now)
-        self.retry_at, self.first_price_at, self.is_asked, self._has_ticked = None, None, False, False
+        self.retry_at, self.staleness, self.is_asked, self.is_outbid = None, None, False, False
         self.arrived.set()
 
     def detach(self) -> None:
         """Its request is forgotten: what still comes under it is ignored, and no old value may show again."""
-        self._make()
+        _ = self.quote
         if self.connection is not None:
             self.connection.unlisten(self.request_id)
-        self.connection = None
+        self.connection, self.is_fallback = None, False
         self._values = {}
         self._dirty = False
 
     def attach(self, connection: Connection, now: datetime) -> int:
         """Listen under a new request id, which is returned. Values stand: the feed begins with all that it has."""
-        self._make()
+        self._begin_anew()
         if self.connection is not None:
             self.connection.unlisten(self.request_id)
         self.connection, self.request_id = connection, connection.request_id()
         connection.listen(self.request_id, self)
-        self.requested_time, self.is_asked = now, True
-        self.first_price_at, self._has_ticked, self._dirty = None, False, False
+        if self._type in _DELAYED_TYPES and not self.is_fallback:
+            # Live until TWS says otherwise; it need not say so.
+            self._type, self._values = MarketDataType.LIVE, {}
+        self.requested_time, self.is_asked, self._dirty = now, True, False
         return self.request_id
 
-    def age(self, now: datetime, stale_after_s: float) -> None:
-        """Mark the quote stale once nothing has come for so long, and say so where none has ever come."""
-        since = self._receive_time or self.requested_time
-        if since is None or self.gap is not None or self._told_stale:
+    def age(self, now: datetime, stale_after_s: float, reason: str = NO_TICKS) -> None:
+        """Mark the quote stale once nothing has come for so long, and say so where none has ever come.
+
+        While its market is closed nothing has to come.
+        """
+        if self.gap is not None or self.staleness is not None or (since := self.heard_time) is None:
             return
-        if (now - since).total_seconds() > stale_after_s:
+        if (now - since).total_seconds() > stale_after_s and silence_s(self.details, since, now) > stale_after_s:
+            self._mark_stale(reason)
+
+    def overdue(self) -> None:
+        """It should flow again by now, and does not."""
+        if self.staleness is None and self.heard_time is not None:
             self._mark_stale(NO_TICKS)
 
-    def _make(self) -> None:
-        """Make the newest quote while its values are still those that it was told of with."""
+    def _begin(self) -> None:
+        """The first price of a request, or after an interruption, has come."""
+        self.interruption, self.is_asked = None, False
+        if self.is_outbid and not self.is_fallback and self._type not in _DELAYED_TYPES:
+            self.is_outbid = False
+            self._owner.regained(self)
+
+    def _begin_anew(self) -> None:
+        """What it has is not news any more: with the next price it begins. The newest quote is made while its values
+        are still those that it was told of with."""
         _ = self.quote
+        self.first_price_at, self._has_ticked = None, False
+
+    def _lose_to_another(self, code: int) -> None:
+        """Another login has the live data; said once, however often TWS says it."""
+        if not self._owner.outbid(self):
+            self.interruption = CompetingSession(code)
+        if not self.is_outbid:
+            self.is_outbid = True
+            self._owner.tallies.add(COMPETING_SESSIONS)
+            self._mark_stale(Reason.COMPETING_SESSION)
+        self._begin_anew()
 
     def _mark_stale(self, reason: str) -> None:
-        if self._told_stale == reason:
-            return
-        self._told_stale = reason
-        since = self._receive_time or self.requested_time
-        if self.quote is not None:
-            self._quote = replace(self.quote, is_stale=True)
+        since = self.heard_time
         # Only what has been asked for can be stale.
         assert since is not None
+        if self.quote is not None:
+            self._quote = replace(self.quote, is_stale=True)
+        self.staleness = Stale(since, reason)
         self._tell("stale", since, reason)
+
+    def _tell_type(self) -> None:
+        """What follows is of another type; the first is told by the quotes themselves."""
+        before, self._told_type = self._told_type, self._type
+        if before is not None and self._type is not None:
+            self._tell("data_type", self._type)
 
     def _is_no_price(self, name: str, price: float) -> bool:
         """Whether a price without a size is TWS's word for "none".
@@ -316,9 +389,18 @@ class Line(Sink):
     def _set(self, name: str, value: object) -> None:
         if value is None:
             self._values.pop(name, None)
+            self._owner.tallies.add(SENTINELS)
         else:
             self._values[name] = value
         self._dirty = True
+
+    def _set_size(self, name: str, size: float) -> None:
+        """TWS sends 0 for "no size"."""
+        if size == 0:
+            self._values.pop(name, None)
+            self._dirty = True
+        else:
+            self._set(name, number(size) if size > 0 else None)
 
     def _tell(self, what: str, *values: object) -> None:
         for listener in list(self.listeners):
@@ -327,12 +409,6 @@ class Line(Sink):
             except Exception:
                 # One reader's fault must not keep the others from hearing.
                 log.exception(_READER_FAILED)
-
-
-def _positive(size: float) -> float | None:
-    """TWS sends 0 for "no size"."""
-    found = number(size)
-    return found if found is not None and found > 0 else None
 
 
 def _moment(text: str) -> datetime | None:

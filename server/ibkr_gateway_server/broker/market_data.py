@@ -1,4 +1,10 @@
-"""Market data: one upstream line per contract, however many read it."""
+"""Market data: one upstream line per contract, however many read it.
+
+IBKR gives live data to one login at a time (10197). A line whose data goes to another is asked for as delayed until
+one of those, tried again each minute, gets a live price: then all are asked for as live. The kind of data is the
+connection's, not the request's, so three messages leave at once, with nothing between them that could be asked for
+under the wrong kind: "delayed", the request, and the kind that all other requests have.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +14,15 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from ibkr_gateway_server.broker.connection import Connection
-from ibkr_gateway_server.broker.contracts import to_contract
-from ibkr_gateway_server.broker.keeping import RETRY_S, Keeper
+from ibkr_gateway_server.broker.contracts import Contracts, to_contract
+from ibkr_gateway_server.broker.keeping import BY_COMPETITION, BY_SILENCE, RETRY_S, Keeper, MarketDataSettings
 from ibkr_gateway_server.broker.line import Line
-from ibkr_gateway_server.broker.pacing import Priority
+from ibkr_gateway_server.broker.pacing import Pacer, Priority
+from ibkr_gateway_server.broker.session import Session
 from ibkr_gateway_server.domain.errors import BrokerTimeout, DomainError, MarketDataLines
 from ibkr_gateway_server.domain.instruments import Instrument
 from ibkr_gateway_server.domain.quotes import MarketDataType, Quote
+from ibkr_gateway_server.domain.tallies import BROKER_TIMEOUTS, LINES
 from ibkr_gateway_server.domain.usage import Usage
 
 
@@ -31,6 +39,14 @@ class MarketData(Keeper[int, Line]):
     """Every line: made for its first reader, shared by all, given back after its last."""
 
     requests = "market-data"
+
+    def __init__(
+        self, session: Session, contracts: Contracts, pacer: Pacer, settings: MarketDataSettings | None = None
+    ) -> None:
+        super().__init__(session, contracts, pacer, settings)
+        # When, on the loop's clock, one of those that were outbid is tried again.
+        self._try_live_at: float | None = None
+        session.tallies.watch(LINES, lambda: len(self._kept))
 
     async def snapshot(self, instrument: Instrument, timeout_s: float) -> Quote:
         """One quote: from a line that flows, at no cost, else from a new one as soon as it is whole.
@@ -55,6 +71,7 @@ class MarketData(Keeper[int, Line]):
             if (ended := line.failure or line.interruption) is not None:
                 raise ended
             if line.quote is None or not line.quote.has_price or line.gap is not None:
+                self.tallies.add(BROKER_TIMEOUTS, "reqMktData")
                 raise BrokerTimeout(f"a quote of {line.instrument.label()}", timeout_s)
             return replace(line.quote, is_snapshot=True)
         finally:
@@ -65,7 +82,8 @@ class MarketData(Keeper[int, Line]):
 
         Raises ContractNotFound, ContractAmbiguous, MarketDataLines, BrokerDisconnected, BrokerLinkDown.
         """
-        resolved = await self._contracts.resolve(instrument)
+        details = await self._contracts.detail(instrument)
+        resolved = details.instrument
         line = self._kept.get(resolved.con_id)
         if line is None:
             self._session.linked()
@@ -73,6 +91,7 @@ class MarketData(Keeper[int, Line]):
                 raise MarketDataLines(len(self._kept), self.settings.line_limit)
             line = Line(resolved, self)
             self._keep(line)
+        line.details = details
         self._count_reader(line)
         return line
 
@@ -96,11 +115,34 @@ class MarketData(Keeper[int, Line]):
         """IBKR has ended this line; returns what its readers fail with."""
         return self._refusal(line, code, text, "reqMktData")
 
+    def outbid(self, line: Line) -> bool:
+        """Its live data goes to another login; returns whether it is asked for otherwise."""
+        if line.is_fallback:
+            # Another notice of the same burst, as long as it has not been asked for as delayed.
+            return line in self._wanted
+        asks_for_live = self.settings.market_data_type is MarketDataType.LIVE
+        if not (self.settings.fall_back_to_delayed and asks_for_live and self._is_kept(line)):
+            return False
+        line.is_fallback = True
+        self._want(line, BY_COMPETITION)
+        return True
+
+    def regained(self, line: Line) -> None:
+        """Live data is back, of one line and so of all."""
+        self._try_live_at = None
+        for other in self._kept.values():
+            if other.is_outbid and other is not line:
+                self._want_live(other)
+
+    def _want_live(self, line: Line) -> None:
+        line.is_fallback = False
+        self._want(line, BY_COMPETITION)
+
     def _freshen(self, line: Line) -> None:
         """Ask again for a line whose quote is old: a quiet market answers at once, with a quote of now."""
         if line.interruption is not None or (line.quote is not None and not line.is_fresh and not line.is_asked):
             line.interruption = None
-            self._want(line)
+            self._want(line, BY_COMPETITION if line.is_outbid else BY_SILENCE)
 
     async def _settled(self, line: Line) -> None:
         """Returns when the quote is whole or has had time to become so, or when the line has ended.
@@ -123,9 +165,16 @@ class MarketData(Keeper[int, Line]):
     def _key(self, kept: Line) -> int:
         return kept.instrument.con_id
 
+    def _cost(self, kept: Line) -> int:
+        return super()._cost(kept) + (2 if kept.is_fallback else 0)
+
     def _ask(self, kept: Line, connection: Connection) -> None:
         request_id = kept.attach(connection, self._session.now())
+        if kept.is_fallback:
+            connection.client.reqMarketDataType(int(MarketDataType.DELAYED))
         connection.client.reqMktData(request_id, to_contract(kept.instrument), "", False, False, [])
+        if kept.is_fallback:
+            connection.client.reqMarketDataType(int(self.settings.market_data_type))
 
     def _cancel(self, connection: Connection, request_id: int) -> None:
         connection.client.cancelMktData(request_id)
@@ -140,13 +189,15 @@ class MarketData(Keeper[int, Line]):
         await super()._restore(connection)
 
     def _look_at_kept(self, clock: float) -> None:
-        now = self._session.now()
-        for line in self._kept.values():
-            line.age(now, self.settings.stale_after_s)
-            if line.interruption is not None and line.retry_at is None:
-                line.retry_at = clock + RETRY_S
-            else:
-                self._want_if_due(line, clock)
+        super()._look_at_kept(clock)
+        outbid = [line for line in self._kept.values() if line.is_outbid]
+        if not outbid:
+            self._try_live_at = None
+        elif self._try_live_at is None:
+            self._try_live_at = clock + RETRY_S
+        elif clock >= self._try_live_at and self._can_send():
+            self._try_live_at = clock + RETRY_S
+            self._want_live(max(outbid, key=lambda line: line.subscriber_count))
 
     def _free_a_lingering_line(self) -> bool:
         lingering = next((line for line in self._kept.values() if line.subscriber_count == 0), None)

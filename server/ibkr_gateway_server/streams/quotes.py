@@ -36,6 +36,7 @@ from ibkr_gateway_server.domain.streams import (
     SnapshotEnd,
     Stale,
 )
+from ibkr_gateway_server.domain.tallies import CONFLATED
 from ibkr_gateway_server.streams.hub import Hub
 
 # State changes of one instrument that a reader has not taken; one that lets so many gather is not reading at all, and
@@ -47,6 +48,7 @@ class QuoteHub(Hub["QuoteSubscription"]):
     """Opens quote streams, and ends them all when the server drains."""
 
     def __init__(self, market_data: MarketData, session_status: Callable[[], SessionStatus]) -> None:
+        self.tallies = market_data.tallies
         self._market_data = market_data
         super().__init__(session_status)
         self._sequence = itertools.count(1)
@@ -68,6 +70,7 @@ class QuoteSubscription:
     def __init__(
         self, hub: QuoteHub, instruments: Sequence[Instrument], min_interval_s: float, heartbeat_s: float
     ) -> None:
+        self.tallies = hub.tallies
         self._hub = hub
         self._slots = [_Slot(self, index, instrument) for index, instrument in enumerate(instruments)]
         self._min_interval_s = min_interval_s
@@ -185,16 +188,19 @@ class _Slot:
             self.subscription.state(self.index, self.line.gap)
         elif self.line.quote is not None:
             self.changed()
+        if (staleness := self.line.staleness) is not None:
+            self.stale(staleness.since_time, staleness.reason)
 
     def close(self, market_data: MarketData) -> None:
-        line, self.line, self.waiting_count = self.line, None, 0
+        self._count_conflated()
+        line, self.line = self.line, None
         if line is not None:
             line.listeners.pop(self, None)
             market_data.release(line)
 
     def take(self) -> tuple[Quote, int] | None:
         """The newest quote and how many it has replaced; None when there is nothing new."""
-        count, self.waiting_count = self.waiting_count, 0
+        count = self._count_conflated()
         if not count or self.line is None or (quote := self.line.quote) is None:
             return None
         return quote, count - 1
@@ -206,7 +212,7 @@ class _Slot:
 
     def gap(self, reason: str, start_time: datetime) -> None:
         # A quote from before the gap must not be told after it.
-        self.waiting_count = 0
+        self._count_conflated()
         self.subscription.state(self.index, Gap(reason, start_time))
 
     def resumed(self, gap_start_time: datetime) -> None:
@@ -217,6 +223,8 @@ class _Slot:
         self.subscription.state(self.index, Stale(since_time, reason))
 
     def data_type(self, market_data_type: MarketDataType) -> None:
+        # What waits is of the type before.
+        self._tell_newest()
         self.subscription.state(self.index, DataTypeChanged(market_data_type))
 
     def notice(self, notice: BrokerNotice) -> None:
@@ -225,6 +233,13 @@ class _Slot:
     def failed(self, error: DomainError) -> None:
         self._tell_newest()
         self.subscription.state(self.index, error)
+
+    def _count_conflated(self) -> int:
+        """Those that wait are taken, or never will be. Returns how many there were."""
+        count, self.waiting_count = self.waiting_count, 0
+        if count > 1:
+            self.subscription.tallies.add(CONFLATED, by=count - 1)
+        return count
 
     def _tell_newest(self) -> None:
         """A quote that is waiting goes before what now says that it is old: read after it, it would look new."""

@@ -19,6 +19,7 @@ from ibkr_gateway_server.domain.errors import DomainError, ReaderTooSlow
 from ibkr_gateway_server.domain.instruments import Instrument
 from ibkr_gateway_server.domain.sessions import SessionStatus
 from ibkr_gateway_server.domain.streams import Draining, Gap, Resumed, TickEvent, TickHappening
+from ibkr_gateway_server.domain.tallies import SLOW_CONSUMERS
 from ibkr_gateway_server.domain.ticks import Tick, TickType
 from ibkr_gateway_server.streams.hub import Hub
 
@@ -134,6 +135,7 @@ class TickSubscription:
         room = self._hub._waiting_limit - len(self._waiting)
         self._waiting.extend(happenings[:room])
         if len(happenings) > room:
+            self._hub._feeds.tallies.add(SLOW_CONSUMERS)
             self.failed(ReaderTooSlow(self._hub._waiting_limit))
         self._wake.set()
 

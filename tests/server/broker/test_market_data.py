@@ -179,13 +179,15 @@ async def test_delayed_ticks_fill_the_same_fields_and_say_so(broker: Broker) -> 
     line = quiet_line(broker)
     ear = Ear(line)
     line.data_type(1)
+    line.tick_price(2, 101.0, 3.0)
+    line.batch_end()
     line.data_type(3)
     line.tick_price(66, 99.0, 3.0)
     line.batch_end()
     assert line.quote is not None
-    assert line.quote.bid_price == 99.0
+    assert (line.quote.bid_price, line.quote.ask_price) == (99.0, None)
     assert line.quote.market_data_type is MarketDataType.DELAYED
-    assert ear.told == ["type DELAYED", "quote"]
+    assert ear.told == ["quote", "type DELAYED", "quote"]
 
 
 async def test_one_read_publishes_one_quote(broker: Broker) -> None:
@@ -304,7 +306,8 @@ async def test_a_competing_session_is_told_once_and_ends_with_the_next_price(bro
     assert ear.told == ["quote", "stale COMPETING_SESSION", "quote"]
 
 
-async def test_a_snapshot_while_another_login_holds_the_data_says_so(broker: Broker) -> None:
+async def test_a_snapshot_while_another_login_holds_the_data_says_so(make_broker: MakeBroker) -> None:
+    broker = await make_broker(fall_back_to_delayed=False)
     asking = asyncio.ensure_future(silent_snapshot(broker))
     await eventually(lambda: broker.market_data.usage())
     line = next(iter(broker.market_data._kept.values()))

@@ -38,7 +38,7 @@ AAPL = Instrument(symbol="AAPL", security_type=SecurityType.STK)
 IBM = Instrument(symbol="IBM", security_type=SecurityType.STK)
 SPX = Instrument(symbol="SPX", security_type=SecurityType.IND)
 NONSENSE = Instrument(symbol="AAPLL", security_type=SecurityType.STK)
-SETTINGS = MarketDataSettings(linger_s=0.05)
+SETTINGS = MarketDataSettings(linger_s=0.05, tick_interval_s=0.0)
 
 
 @pytest.fixture

@@ -432,7 +432,9 @@ class Gap(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     START_TIME_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
-    """Why, as an error reason: "BROKER_DISCONNECTED", "BROKER_LINK_DOWN"."""
+    """Why, as an error reason: "BROKER_DISCONNECTED", "BROKER_LINK_DOWN"; or "FARM_DOWN": ticks that a data farm of IBKR's
+    may have swallowed.
+    """
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """When it began."""
@@ -488,7 +490,9 @@ class Stale(_message.Message):
     SINCE_TIME_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
-    """Why, as an error reason, or "NO_TICKS"."""
+    """Why: "NO_TICKS" (silence in trading hours; a closed market is not stale), "FARM_DOWN" (silence while a data farm of
+    IBKR's is down), or an error reason: "COMPETING_SESSION" (another login has the live data).
+    """
     @_builtins.property
     def since_time(self) -> _timestamp_pb2.Timestamp:
         """Last time something arrived."""

@@ -111,7 +111,7 @@ class _FaultEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Fault.ValueType
     FAULT_PORT_CHANGED: _Fault.ValueType  # 41
     """At once: 1300 with the port value, and every connection ends."""
     FAULT_COMPETING_SESSION: _Fault.ValueType  # 42
-    """At once: 10197: live market data goes to another login."""
+    """At once: 10197, times times: live market data goes to another login, for duration."""
     FAULT_DEPTH_RESET: _Fault.ValueType  # 43
     """At once: 317: every book begins anew."""
     FAULT_BUST: _Fault.ValueType  # 44
@@ -120,6 +120,8 @@ class _FaultEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Fault.ValueType
     """At once: 10182: bars that go on are ended."""
     FAULT_CLOCK_SKEW: _Fault.ValueType  # 46
     """At once: the gateway's clock is told value seconds off."""
+    FAULT_LINE_ERROR: _Fault.ValueType  # 47
+    """At once: every line is told the error code and text: 10167 makes it delayed, others but notices end it."""
 
 class Fault(_Fault, metaclass=_FaultEnumTypeWrapper):
     """What can go wrong."""
@@ -209,7 +211,7 @@ FAULT_FARM_OK: Fault.ValueType  # 40
 FAULT_PORT_CHANGED: Fault.ValueType  # 41
 """At once: 1300 with the port value, and every connection ends."""
 FAULT_COMPETING_SESSION: Fault.ValueType  # 42
-"""At once: 10197: live market data goes to another login."""
+"""At once: 10197, times times: live market data goes to another login, for duration."""
 FAULT_DEPTH_RESET: Fault.ValueType  # 43
 """At once: 317: every book begins anew."""
 FAULT_BUST: Fault.ValueType  # 44
@@ -218,6 +220,8 @@ FAULT_LIVE_UPDATES_LOST: Fault.ValueType  # 45
 """At once: 10182: bars that go on are ended."""
 FAULT_CLOCK_SKEW: Fault.ValueType  # 46
 """At once: the gateway's clock is told value seconds off."""
+FAULT_LINE_ERROR: Fault.ValueType  # 47
+"""At once: every line is told the error code and text: 10167 makes it delayed, others but notices end it."""
 Global___Fault: _TypeAlias = Fault  # noqa: Y015
 
 @_typing.final

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ibkr_gateway_server.simulator.faults import outage
-from ibkr_gateway_server.simulator.faults.requests import LIVE_UPDATES_LOST
+from ibkr_gateway_server.simulator.faults.requests import LIVE_UPDATES_LOST, text_of
 from ibkr_gateway_server.simulator.faults.rules import AT_ONCE, Fault, Rule
 from ibkr_gateway_server.simulator.feeds.bars import LiveBars, RealTimeBars
 from ibkr_gateway_server.simulator.gateway import Gateway
@@ -63,6 +63,12 @@ def _strike(gateway: Gateway, rule: Rule) -> None:
         for session in sessions_of(gateway):
             session.notify(1300, f"{text} - {rule.number}")
             session.close()
+    elif fault is Fault.COMPETING_SESSION:
+        lost.live_is_elsewhere = rule.duration_s is not None
+        _strike_subscriptions(gateway, lambda session: market_data.revoke(session, rule.times or 1))
+    elif fault is Fault.LINE_ERROR:
+        text = text_of(rule.code, rule.text)
+        _strike_subscriptions(gateway, lambda session: market_data.tell_lines(session, rule.code, text))
     else:
         _strike_subscriptions(gateway, _OF_SUBSCRIPTIONS[fault])
 
@@ -80,7 +86,6 @@ def _lose_live_updates(session: Session) -> None:
 
 
 _OF_SUBSCRIPTIONS: dict[Fault, Callable[[Session], object]] = {
-    Fault.COMPETING_SESSION: market_data.revoke,
     Fault.DEPTH_RESET: depth.reset,
     Fault.BUST: market_data.bust,
     Fault.LIVE_UPDATES_LOST: _lose_live_updates,
@@ -110,6 +115,10 @@ def _end_of_farm_trouble(gateway: Gateway, rule: Rule) -> None:
     notify(gateway, *gateway.faults.outage.mend_farm(farm))
 
 
+def _end_of_competition(gateway: Gateway, _rule: Rule) -> None:
+    gateway.faults.outage.live_is_elsewhere = False
+
+
 def _end_of_skew(gateway: Gateway, _rule: Rule) -> None:
     gateway.faults.outage.skew_s = 0.0
 
@@ -120,5 +129,6 @@ _END: dict[Fault, Callable[[Gateway, Rule], None]] = {
     Fault.FARM_BROKEN: _end_of_farm_trouble,
     Fault.FARM_INACTIVE: _end_of_farm_trouble,
     Fault.FARM_CONNECTING: _end_of_farm_trouble,
+    Fault.COMPETING_SESSION: _end_of_competition,
     Fault.CLOCK_SKEW: _end_of_skew,
 }

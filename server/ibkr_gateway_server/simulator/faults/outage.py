@@ -61,6 +61,8 @@ class Outage:
 
     def __init__(self) -> None:
         self.link_is_lost = False
+        self.live_is_elsewhere = False
+        """Whether another login has the live market data."""
         self.skew_s = 0.0
         """How far the gateway's clock is told to be off."""
         self._farms: dict[str, tuple[int, str]] = dict(_OK)

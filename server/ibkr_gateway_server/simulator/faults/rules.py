@@ -63,7 +63,8 @@ class Fault(Enum):
     FARM_CONNECTING = "2119: the market data farm is connecting, and silent"
     FARM_OK = "2104, 2106 or 2158: the farm `value` is back"
     PORT_CHANGED = "1300 with the port `value`, and every connection ends"
-    COMPETING_SESSION = "10197: live market data goes to another login"
+    COMPETING_SESSION = "10197, `times` times: live market data goes to another login, for `duration` seconds"
+    LINE_ERROR = "every line is told the error `code` and `text`: 10167 makes it delayed, others but notices end it"
     DEPTH_RESET = "317: every book begins anew"
     BUST = "10225: bars that go on are ended"
     LIVE_UPDATES_LOST = "10182: bars that go on are ended"
@@ -114,7 +115,7 @@ FARMS = ("market", "history", "contracts")
 LASTING = frozenset({Fault.REFUSE_CONNECTIONS, Fault.HALF_OPEN, Fault.SPLIT, Fault.MERGE})
 _BY_TIME = frozenset({Fault.LATE, Fault.DELAY_REPLY})
 _NUMBERS = frozenset({Fault.BAD_LENGTH, Fault.ORDER_ID, Fault.SERVER_VERSION, Fault.SPLIT, Fault.PORT_CHANGED})
-_CODED = frozenset({Fault.REFUSE, Fault.WARN})
+_CODED = frozenset({Fault.REFUSE, Fault.WARN, Fault.LINE_ERROR})
 
 
 class WrongRule(ValueError):
@@ -141,7 +142,7 @@ class Rule:
     """Seconds until it is over, used up or not; None: when it is used up."""
     delay_s: float = 0.0
     code: int = 0
-    """The error of REFUSE and WARN."""
+    """The error of REFUSE, WARN and LINE_ERROR."""
     text: str = ""
     """Its text; empty: the one that gateways send with the code."""
     field: int | None = None

@@ -77,6 +77,11 @@ class Quotes:
         if not self.generic.is_top_off:
             yield messages.tick_generic(self.req_id, HALTED[self.is_delayed], 0.0)
 
+    def delay(self) -> None:
+        """From now on it is delayed: its type is told anew, and every value."""
+        self.is_delayed, self.data_type = True, 0
+        self.sent.clear()
+
     @property
     def has_quote(self) -> bool:
         """Whether the client has a bid and an ask."""

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from ibkr_gateway_server.simulator.session import Session
 
 NEWS = "NEWS"
+DELAYED_FROM_NOW = 10167
+LINE_NOTICES = frozenset({10090, 10091})
 MAX_LINES = 100
 # A snapshot ends when it is whole: at the latest after so long, as of an index, which has no bid and no ask.
 SNAPSHOT_S = 11.0
@@ -108,6 +110,11 @@ def _line(
     """What the client gets of what it asked for; None when it has been told that it gets nothing."""
     wanted = session.data_type
     wants_frozen = wanted in (FROZEN, DELAYED_FROZEN)
+    if listing.is_subscribed and session.gateway.faults.outage.live_is_elsewhere:
+        if wanted in (DELAYED, DELAYED_FROZEN):
+            return Quotes(req_id, listing, True, wants_frozen, generic)
+        session.error(req_id, 10197, permissions.COMPETING_SESSION)
+        return None
     # A regulatory snapshot is paid for one by one, instead of by subscription.
     if listing.is_subscribed or (is_regulatory and listing.sec_type == "STK"):
         return Quotes(req_id, listing, False, wants_frozen, generic)
@@ -139,11 +146,23 @@ def cancel(session: Session, fields: Fields) -> None:
         session.error(req_id, 300, f"Can't find EId with tickerId:{req_id}")
 
 
-def revoke(session: Session) -> None:
-    """The same login trades elsewhere: error 10197 for every live line, and no more ticks of it."""
+def revoke(session: Session, times: int = 1) -> None:
+    """The same login trades elsewhere: error 10197 for every live line, often in bursts, and no more ticks of it."""
     for feed in session.feeds.of(Quotes):
         if not feed.is_delayed:
-            session.error(feed.req_id, 10197, permissions.COMPETING_SESSION)
+            for _ in range(times):
+                session.error(feed.req_id, 10197, permissions.COMPETING_SESSION)
+            session.feeds.stop(Quotes, feed.req_id)
+
+
+def tell_lines(session: Session, code: int, text: str) -> None:
+    """An error for every line that goes on: with 10167 it is delayed from now on, with other notices it stays as it is,
+    and with what is none it ends."""
+    for feed in session.feeds.of(Quotes):
+        session.error(feed.req_id, code, text)
+        if code == DELAYED_FROM_NOW:
+            feed.delay()
+        elif code not in LINE_NOTICES:
             session.feeds.stop(Quotes, feed.req_id)
 
 
