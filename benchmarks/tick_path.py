@@ -19,6 +19,7 @@ from ibkr_gateway_server.domain.errors import DomainError
 from ibkr_gateway_server.domain.instruments import Instrument, SecurityType
 from ibkr_gateway_server.domain.orders import BrokerNotice
 from ibkr_gateway_server.domain.quotes import MarketDataType
+from ibkr_gateway_server.domain.tallies import Tallies
 
 from benchmarks.harness import Benchmark
 
@@ -81,6 +82,14 @@ def _reads(ticks: list[bytes], per_read: int) -> list[bytes]:
 
 
 class _Owner:
+    tallies = Tallies()
+
+    def outbid(self, _line: Line) -> bool:
+        raise AssertionError("nobody else has the data here")
+
+    def regained(self, _line: Line) -> None:
+        raise AssertionError("nobody else has had the data here")
+
     def refused(self, _line: Line, _code: int, _text: str) -> DomainError:
         raise AssertionError("nothing is refused here")
 
