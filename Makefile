@@ -51,8 +51,8 @@ proto: $(VENV)/.dev-$(STAMP)  ## write the stubs and errors.json again
 	$(BIN)/buf format -w
 	$(BIN)/python tools/generate_stubs.py
 
-bench: $(VENV)/.dev-$(STAMP)  ## measure, side by side; QUICK=1 in two minutes and without writing docs/performance.md
-	$(BIN)/python -m benchmarks $(if $(QUICK),--quick)
+bench: $(VENV)/.bench-$(STAMP)  ## measure beside peers; QUICK=1: in two minutes, writing nothing; ONLY="latency flood"
+	$(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(ONLY:%=--only %)
 
 ib-insync: $(OTHER)/.done-$(STAMP)  ## the broker's and the simulator's tests on ib_insync 0.9.86, in an environment of its own
 	$(OTHER)/bin/python -m pytest -q -p no:cacheprovider tests/server/broker tests/server/simulator/test_with_clients.py
@@ -65,13 +65,19 @@ help:  ## this list
 
 $(VENV)/.run-$(STAMP): | $(VENV)/.made-$(MADE)
 	$(PIP) -e .
-	@rm -f $(VENV)/.run-* $(VENV)/.dev-*
+	@rm -f $(VENV)/.run-* $(VENV)/.dev-* $(VENV)/.bench-*
 	@touch $@
 
 $(VENV)/.dev-$(STAMP): | $(VENV)/.made-$(MADE)
 	$(PIP) -e '.[dev]'
-	@rm -f $(VENV)/.run-* $(VENV)/.dev-*
+	@rm -f $(VENV)/.run-* $(VENV)/.dev-* $(VENV)/.bench-*
 	@touch $(VENV)/.run-$(STAMP) $@
+
+# What only benchmarks need: the servers that ours is measured beside.
+$(VENV)/.bench-$(STAMP): | $(VENV)/.made-$(MADE)
+	$(PIP) -e '.[dev,bench]'
+	@rm -f $(VENV)/.run-* $(VENV)/.dev-* $(VENV)/.bench-*
+	@touch $(VENV)/.run-$(STAMP) $(VENV)/.dev-$(STAMP) $@
 
 # An environment knows the place and the interpreter it was made for; elsewhere it does not run.
 $(VENV)/.made-$(MADE):

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -63,18 +64,73 @@ class Machine:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a figure of one case must be: by itself, or as a multiple of what it is in the case `over`.
+
+    Multiples are of figures of the same turn, so that what else the machine does is in both. Exactly one of `at_most`
+    and `at_least` is given.
+    """
+
+    case: str
+    figure: str
+    over: str = ""
+    at_most: float | None = None
+    at_least: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What became of a target. `value` is the median of the runs; None: a case it speaks of was left out."""
+
+    target: Target
+    unit: str
+    value: float | None
+
+    @property
+    def missed_by(self) -> float:
+        """How far the value is on the wrong side, as a share of the limit; 0 where it is not."""
+        if self.value is None:
+            return 0.0
+        target = self.target
+        if target.at_most is not None:
+            return max(self.value / target.at_most - 1, 0.0)
+        assert target.at_least is not None
+        return max(1 - self.value / target.at_least, 0.0)
+
+    @property
+    def wanted(self) -> str:
+        """The target in words."""
+        target = self.target
+        limit = target.at_most if target.at_most is not None else target.at_least
+        assert limit is not None
+        sign = "≤" if target.at_most is not None else "≥"
+        what = f"{target.case}: {target.figure} {sign} {shown(limit)}"
+        return f"{what} × {target.over}" if target.over else f"{what} {self.unit}"
+
+    @property
+    def told(self) -> str:
+        """What was found, and whether that meets it."""
+        if self.value is None:
+            return "not measured"
+        value = f"{shown(self.value)}{'' if self.target.over else f' {self.unit}'}"
+        return f"{value}: " + (f"missed by {self.missed_by:.0%}" if self.missed_by else "met")
+
+
 @dataclass(slots=True)
 class Benchmark:
     """One comparison: what it asks, its cases, and how one run of a case is done.
 
     A case's function does one run and returns its figures by name; `units` says what they are in. Runs go A B C A B C,
-    so that what else the machine does meets all cases alike.
+    so that what else the machine does meets all cases alike. `left_out` are cases that cannot be run here, and why.
     """
 
     name: str
     question: str
     cases: Mapping[str, Callable[[], Mapping[str, float]]]
     units: Mapping[str, str]
+    targets: Sequence[Target] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
     measures: list[Measure] = field(default_factory=list)
 
     def run(self, count: int, tell: Callable[[str], None]) -> None:
@@ -91,6 +147,21 @@ class Benchmark:
             Measure(self.name, case, figure, self.units[figure], tuple(values))
             for (case, figure), values in runs.items()
         ]
+
+    @property
+    def verdicts(self) -> list[Verdict]:
+        """What became of each target."""
+        return [Verdict(target, self.units[target.figure], self._value(target)) for target in self.targets]
+
+    def _value(self, target: Target) -> float | None:
+        runs = {measure.case: measure.runs for measure in self.measures if measure.figure == target.figure}
+        if target.case not in runs or (target.over and target.over not in runs):
+            return None
+        values = runs[target.case]
+        if target.over:
+            # A case may be without the figure in some turns.
+            values = tuple(one / other for one, other in zip(values, runs[target.over], strict=False) if other)
+        return statistics.median(values) if values else None
 
 
 def cores() -> tuple[set[int], set[int]]:
@@ -148,6 +219,18 @@ def json_line(measure: Measure, machine: Machine) -> str:
     return json.dumps({**asdict(measure), "median": measure.median, "machine": asdict(machine)})
 
 
+def verdict_line(benchmark: Benchmark, verdict: Verdict) -> str:
+    """What became of a target, for a program to read."""
+    found = {"value": verdict.value, "missed_by": verdict.missed_by, "is_met": verdict.told.endswith(": met")}
+    return json.dumps({"benchmark": benchmark.name, "target": verdict.wanted, **asdict(verdict.target), **found})
+
+
+def missing(*packages: str) -> str:
+    """Why a case that needs these packages cannot be run; "" when it can."""
+    absent = [package for package in packages if find_spec(package) is None]
+    return f"{' and '.join(absent)} not installed: `make bench` does it" if absent else ""
+
+
 def table(benchmark: Benchmark) -> str:
     """One benchmark's results for people: medians, and what the runs were between."""
     figures = list(dict.fromkeys(measure.figure for measure in benchmark.measures))
@@ -157,6 +240,10 @@ def table(benchmark: Benchmark) -> str:
         known = {measure.figure: measure for measure in benchmark.measures if measure.case == case}
         cells = [_cell(known[figure]) if figure in known else "–" for figure in figures]
         rows.append(f"| {case} | {' | '.join(cells)} |")
+    rows += [f"| {case} | left out: {why}{' |' * len(figures)}" for case, why in benchmark.left_out.items()]
+    if benchmark.targets:
+        rows += ["", "| target | found |", "|---|---|"]
+        rows += [f"| {verdict.wanted} | {verdict.told} |" for verdict in benchmark.verdicts]
     return "\n".join(rows)
 
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import harness
-from benchmarks.harness import Benchmark, Machine, json_line, table, write_report
+from benchmarks import __main__, harness
+from benchmarks.harness import Benchmark, Machine, Target, json_line, missing, table, verdict_line, write_report
 
 MACHINE = Machine("2026-11-23 15:00 UTC", "3.11.7", "Linux x86_64", 2, 0.5, 0.75)
 
 
-def measured() -> Benchmark:
+def measured(*targets: Target) -> Benchmark:
     figures = iter(
         ({"ticks": 10.0}, {"ticks": 2000.0}, {"ticks": 30.0}, {"ticks": 1000.0}, {"ticks": 20.0}, {"ticks": 3000.0})
     )
@@ -22,6 +22,7 @@ def measured() -> Benchmark:
         question="which is faster",
         cases={"one": lambda: next(figures), "other": lambda: next(figures)},
         units={"ticks": "1/s"},
+        targets=targets,
     )
     made.run(3, lambda _line: None)
     return made
@@ -59,6 +60,52 @@ def test_the_report_is_written_in_its_place_and_nowhere_else(tmp_path: Path, mon
 
 def test_every_benchmark_has_its_place_in_the_report() -> None:
     text = harness.REPORT.read_text()
-    for module in sorted(Path(harness.__file__).parent.glob("simulator_*.py")):
-        name = module.stem.replace("_", "-")
-        assert f"<!-- {name}: begin -->" in text
+    for make in __main__.ALL:
+        name = make(quick=True).name
+        assert text.count(f"<!-- {name}: begin -->\n") == text.count(f"<!-- {name}: end -->\n") == 1
+
+
+def test_every_module_with_a_benchmark_is_run() -> None:
+    found = {path.stem for path in Path(__main__.__file__).parent.glob("*.py") if "-> Benchmark:" in path.read_text()}
+    assert {make.__module__.rpartition(".")[2] for make in __main__.ALL} == found
+
+
+def test_a_target_names_what_is_measured_and_one_limit() -> None:
+    for make in __main__.ALL:
+        made = make(quick=True)
+        known = {*made.cases, *made.left_out}
+        for target in made.targets:
+            assert {target.case, target.over or target.case} <= known
+            assert target.figure in made.units
+            assert (target.at_most is None) != (target.at_least is None)
+
+
+@pytest.mark.parametrize(
+    ("target", "told"),
+    [
+        (Target("one", "ticks", at_most=25.0), "one: ticks ≤ 25 1/s | 20 1/s: met"),
+        (Target("one", "ticks", at_most=16.0), "one: ticks ≤ 16 1/s | 20 1/s: missed by 25%"),
+        (Target("one", "ticks", at_least=40.0), "one: ticks ≥ 40 1/s | 20 1/s: missed by 50%"),
+        # Turn by turn 200, 33 and 150: not the multiple of the medians, which is 100.
+        (Target("other", "ticks", over="one", at_least=150.0), "other: ticks ≥ 150 × one | 150: met"),
+        (Target("gone", "ticks", over="one", at_most=1.0), "gone: ticks ≤ 1 × one | not measured"),
+    ],
+)
+def test_a_target_is_told_with_what_was_found_and_by_how_much_it_is_missed(target: Target, told: str) -> None:
+    assert table(measured(target)).splitlines()[-1] == f"| {told} |"
+
+
+def test_what_became_of_a_target_is_a_line_of_json() -> None:
+    benchmark = measured(Target("one", "ticks", at_most=16.0))
+    told = json.loads(verdict_line(benchmark, benchmark.verdicts[0]))
+    assert (told["target"], told["value"], told["missed_by"]) == ("one: ticks ≤ 16 1/s", 20.0, 0.25)
+    assert told["is_met"] is False
+
+
+def test_a_case_that_cannot_be_run_is_in_the_table_with_its_reason() -> None:
+    benchmark = measured()
+    benchmark.left_out = {"third": missing("json", "no_such_package")}
+    assert (
+        table(benchmark).splitlines()[-1] == "| third | left out: no_such_package not installed: `make bench` does it |"
+    )
+    assert missing("json", "pathlib") == ""
