@@ -415,7 +415,7 @@ async def test_M07_two_hundred_readers_of_one_contract(gateway: Gateway) -> None
     async with AsyncExitStack() as stack:
 
         async def first_quote() -> None:
-            call = gateway.client.market_data.StreamQuotes(request)
+            call: Any = gateway.client.market_data.StreamQuotes(request)
             stack.push_async_callback(call.aclose)
             async for response in call:
                 if any(event.HasField("quote") for event in response.events):

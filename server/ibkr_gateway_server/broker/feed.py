@@ -155,12 +155,12 @@ class TickFeed(Sink):
             self.gap = Gap(reason, now)
             self._tell("gap", self.gap)
 
-    def age(self, now: datetime, silence_limit_s: float, reason: str) -> None:
+    def age(self, now: datetime, stale_after_s: float, reason: str) -> None:
         """Silence alone means nothing, since ticks are rare; while a data farm is down it may be a loss."""
         since = self.heard_time
         if reason != FARM_DOWN or since is None or self.gap is not None:
             return
-        if silence_s(self.details, since, now) > silence_limit_s:
+        if silence_s(self.details, since, now) > stale_after_s:
             self.lose(reason, since)
 
     def overdue(self) -> None:

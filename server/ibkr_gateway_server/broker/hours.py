@@ -68,12 +68,19 @@ def schedule_of(details: ContractDetails, now: datetime, day_count: int) -> Trad
 
 def open_for_s(details: ContractDetails | None, now: datetime) -> float:
     """Seconds for which the contract has been trading; 0.0 while it is not, infinity where its hours are not known."""
-    if details is None or details.hours_last_date is None or (zone := zone_of(details.time_zone)) is None:
+    if details is None or details.hours_last_date is None:
         return math.inf
     for session in details.trading_sessions:
         if session.open_time <= now < session.close_time:
             return (now - session.open_time).total_seconds()
-    return 0.0 if now.astimezone(zone).date() <= details.hours_last_date else math.inf
+    return math.inf if have_run_out(details, now) else 0.0
+
+
+def have_run_out(details: ContractDetails, now: datetime) -> bool:
+    """Whether hours were told, and of days that have passed."""
+    zone = zone_of(details.time_zone)
+    last = details.hours_last_date
+    return zone is not None and last is not None and last < now.astimezone(zone).date()
 
 
 def silence_s(details: ContractDetails | None, since: datetime, now: datetime) -> float:

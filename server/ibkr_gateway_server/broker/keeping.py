@@ -22,7 +22,7 @@ from typing import Generic, Protocol, TypeVar
 
 from ibkr_gateway_server.broker.connection import Connection
 from ibkr_gateway_server.broker.contracts import Contracts
-from ibkr_gateway_server.broker.hours import open_for_s
+from ibkr_gateway_server.broker.hours import have_run_out, open_for_s
 from ibkr_gateway_server.broker.notices import request_error
 from ibkr_gateway_server.broker.pacing import Pacer, Priority
 from ibkr_gateway_server.broker.session import Session
@@ -35,9 +35,10 @@ from ibkr_gateway_server.domain.tallies import RESUBSCRIBES
 
 log = logging.getLogger(__name__)
 
-# Source: TWS API, message codes: restored with market data lost, or kept; a farm of the market's broken, or back.
+# Source: TWS API, message codes: restored with market data lost, or kept; a farm of the market's broken, or back, or at
+# rest until it is asked.
 DATA_LOST, DATA_KEPT = 1101, 1102
-FARM_BROKEN, FARM_BACK = 2103, 2104
+FARM_BROKEN, FARM_BACK = 2103, (2104, 2108)
 # How often what is kept is looked at.
 TIMER_S = 1.0
 # A subscription that stays silent after being asked for again is asked for once more after this long.
@@ -92,7 +93,7 @@ class Upstream(Protocol):
 
     def detach(self) -> None: ...
     def lose(self, reason: str, now: datetime) -> None: ...
-    def age(self, now: datetime, silence_s: float, reason: str) -> None: ...
+    def age(self, now: datetime, stale_after_s: float, reason: str) -> None: ...
     def overdue(self) -> None: ...
 
 
@@ -203,6 +204,10 @@ class Keeper(ABC, Generic[K, U]):
             self._cancel(connection, request_id)
 
     async def _request(self, kept: U) -> None:
+        if kept.details is not None and have_run_out(kept.details, self._session.now()):
+            # IBKR tells hours for some days; what is asked for again after those needs new ones.
+            with suppress(DomainError):
+                kept.details = await self._contracts.detail(kept.instrument)
         for _ in range(self._cost(kept)):
             await self._pacer.take(Priority.MARKET_DATA, self._session.timings.request_timeout_s)
         connection = self._connection
@@ -270,7 +275,7 @@ class Keeper(ABC, Generic[K, U]):
             self._expect_within(self.settings.stale_after_s, BY_SILENCE)
         elif code == FARM_BROKEN:
             self._farm_lost_time = self._farm_lost_time or self._session.now()
-        elif code == FARM_BACK and self._farm_lost_time is not None:
+        elif code in FARM_BACK and self._farm_lost_time is not None:
             if not any(farm.ibkr_code == FARM_BROKEN for farm in self._session.status.farms):
                 self._farm_lost_time = None
             self._expect_within(FARM_RETRY_S, BY_FARM)

@@ -203,7 +203,7 @@ class Line(Sink):
         # Made while its type is still that it was told of with.
         _ = self.quote
         before, self._type = self._type, MarketDataType(market_data_type)
-        if before is not None and (before in _DELAYED_TYPES) is not (self._type in _DELAYED_TYPES):
+        if (before in _DELAYED_TYPES) is not (self._type in _DELAYED_TYPES):
             self._begin_anew()
             self._values = {}
         self._dirty = True
@@ -367,8 +367,8 @@ class Line(Sink):
 
     def _tell_type(self) -> None:
         """What follows is of another type; the first is told by the quotes themselves."""
-        before, self._told_type = self._told_type, self._type
-        if before is not None and self._type is not None:
+        self._told_type = self._type
+        if self._receive_time is not None and self._type is not None:
             self._tell("data_type", self._type)
 
     def _is_no_price(self, name: str, price: float) -> bool:

@@ -1,7 +1,7 @@
 """The one border between TWS's doubles and our numbers.
 
-TWS says "none" in several ways: nan, the largest double, the largest int. Here they become None; nothing above knows
-them.
+TWS says "none" in several ways: nan, the largest double, the largest int and long. Here they become None; nothing above
+knows them.
 """
 
 from __future__ import annotations
@@ -10,6 +10,9 @@ import math
 from decimal import Decimal, InvalidOperation
 
 from ibkr_gateway_server.broker import ib
+
+# Nothing that is counted or paid comes near it.
+_UNSET_LONG = float(2**63 - 1)
 
 
 def number(value: float | str | Decimal | None) -> float | None:
@@ -21,7 +24,7 @@ def number(value: float | str | Decimal | None) -> float | None:
     except ValueError:
         return None
     # Compared in size: text has been through other people's printing ("1.7976931348623157E308", "1.797e+308").
-    absent = not math.isfinite(found) or abs(found) >= 1e307 or found == ib.UNSET_INTEGER
+    absent = not math.isfinite(found) or abs(found) >= _UNSET_LONG or found == ib.UNSET_INTEGER
     return None if absent else found
 
 

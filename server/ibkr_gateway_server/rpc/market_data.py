@@ -83,8 +83,14 @@ class MarketDataServicer:
             )
             for line in usage
         ]
-        limit = self._market_data.settings.line_limit
-        return pb.GetMarketDataUsageResponse(used_count=len(lines), limit_count=limit, lines=lines)
+        ticks = self._ticks.usage()
+        return pb.GetMarketDataUsageResponse(
+            used_count=len(lines),
+            limit_count=self._market_data.settings.line_limit,
+            lines=lines,
+            tick_by_tick_used_count=ticks.used_count,
+            tick_by_tick_limit_count=ticks.limit_count,
+        )
 
     async def _quote_result(self, named: Instrument, call: Call) -> pb.QuoteResult:
         """One bad symbol spoils nothing: its result is its error."""

@@ -21,6 +21,7 @@ from ibkr_gateway_server.domain.sessions import SessionStatus
 from ibkr_gateway_server.domain.streams import Draining, Gap, Resumed, TickEvent, TickHappening
 from ibkr_gateway_server.domain.tallies import SLOW_CONSUMERS
 from ibkr_gateway_server.domain.ticks import Tick, TickType
+from ibkr_gateway_server.domain.usage import Usage
 from ibkr_gateway_server.streams.hub import Hub
 
 # Ticks and changes of state that may wait for one reader.
@@ -37,6 +38,10 @@ class TickHub(Hub["TickSubscription"]):
         super().__init__(session_status)
         self._waiting_limit = waiting_limit
         self._sequence = itertools.count(1)
+
+    def usage(self) -> Usage:
+        """Feeds in use, and how many there may be."""
+        return self._feeds.usage()
 
     def subscribe(self, instrument: Instrument, tick_type: TickType, *, heartbeat_s: float = 15.0) -> TickSubscription:
         """A stream: enter it to acquire its feed, iterate it for batches of events. Raises ShuttingDown."""

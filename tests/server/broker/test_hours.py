@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
-from ibkr_gateway_server.broker.hours import last_day_of, schedule_of, sessions_of
+from ibkr_gateway_server.broker.hours import have_run_out, last_day_of, open_for_s, schedule_of, sessions_of, silence_s
 from ibkr_gateway_server.domain.errors import BrokerDisconnected, BrokerTimeout, ContractNotFound, NoData
 from ibkr_gateway_server.domain.instruments import ContractDetails, Instrument, SecurityType
 from ibkr_gateway_server.simulator import Fault, Rule
@@ -27,6 +28,47 @@ def test_opening_hours_are_utc_and_unknown_zones_give_none() -> None:
     assert summer.open_time == datetime(2026, 7, 6, 13, 30, tzinfo=UTC)
     assert winter.open_time == datetime(2026, 11, 23, 14, 30, tzinfo=UTC)
     assert sessions_of(text, "No/Where") == ()
+
+
+# Of a Monday and a Tuesday in New York: from 14:30 to 21:00 in UTC.
+TOLD = ContractDetails(
+    AAPL,
+    time_zone="US/Eastern",
+    trading_sessions=sessions_of("20261123:0930-20261123:1600;20261124:0930-20261124:1600", "US/Eastern"),
+    hours_last_date=date(2026, 11, 24),
+)
+
+
+@pytest.mark.parametrize(
+    ("day", "hour", "minute", "open_s"),
+    [
+        (23, 14, 29, 0.0),
+        (23, 14, 30, 0.0),
+        (23, 14, 31, 60.0),
+        (23, 21, 0, 0.0),
+        (24, 3, 0, 0.0),
+        (24, 20, 59, 23340.0),
+        # In New York it is Tuesday still, and then it is not.
+        (25, 4, 59, 0.0),
+        (25, 5, 0, math.inf),
+        (25, 15, 0, math.inf),
+    ],
+)
+def test_a_market_is_open_since_its_opening_and_hours_that_are_not_told_say_nothing(
+    day: int, hour: int, minute: int, open_s: float
+) -> None:
+    now = datetime(2026, 11, day, hour, minute, tzinfo=UTC)
+    assert open_for_s(TOLD, now) == open_s
+    assert have_run_out(TOLD, now) is math.isinf(open_s)
+    assert open_for_s(None, now) == open_for_s(replace(TOLD, hours_last_date=None), now) == math.inf
+
+
+def test_silence_begins_with_the_opening_and_is_none_before_it() -> None:
+    last = datetime(2026, 11, 23, 20, 59, tzinfo=UTC)
+    assert silence_s(TOLD, last, last + timedelta(seconds=30)) == 30.0
+    assert silence_s(TOLD, last, datetime(2026, 11, 24, 10, tzinfo=UTC)) == 0.0
+    assert silence_s(TOLD, last, datetime(2026, 11, 24, 14, 30, 20, tzinfo=UTC)) == 20.0
+    assert silence_s(None, last, datetime(2026, 11, 24, 10, tzinfo=UTC)) == 46860.0
 
 
 def test_a_span_that_cannot_be_read_spoils_no_other() -> None:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import math
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
+from ibkr_gateway import new_client_order_id, stock
+from ibkr_gateway.v1 import common_pb2
+from ibkr_gateway.v1 import orders_service_pb2 as orders_pb
 from ibkr_gateway_server.broker.line import Line
 from ibkr_gateway_server.broker.sinks import OptionComputation
 from ibkr_gateway_server.domain.errors import (
@@ -23,10 +27,11 @@ from ibkr_gateway_server.domain.instruments import Instrument, SecurityType
 from ibkr_gateway_server.domain.orders import BrokerNotice
 from ibkr_gateway_server.domain.quotes import Greeks, MarketDataType, Quote
 from ibkr_gateway_server.domain.sessions import SessionState
+from ibkr_gateway_server.domain.tallies import RESUBSCRIBES
 from ibkr_gateway_server.simulator import Fault, Rule
 from ibkr_gateway_server.simulator.feeds.quotes import Quotes
 
-from tests.conftest import eventually
+from tests.conftest import Gateway, eventually
 from tests.server.broker.conftest import Broker, MakeBroker
 
 AAPL = Instrument(symbol="AAPL", security_type=SecurityType.STK)
@@ -447,6 +452,60 @@ async def test_after_a_loss_the_contract_with_most_readers_comes_first(broker: B
     assert [quotes.listing.symbol for quotes in client.feeds.of(Quotes)] == ["SPY", "MSFT", "AAPL"]
     for line in lines:
         broker.market_data.release(line)
+
+
+async def test_after_a_loss_contracts_that_are_urgent_come_before_all_others(broker: Broker) -> None:
+    wanted = ["MSFT", "SPY", "SPY", "AAPL"]
+    names = [Instrument(symbol=symbol, security_type=SecurityType.STK) for symbol in wanted]
+    lines = [await broker.market_data.acquire(name) for name in names]
+    broker.market_data.urgent = lambda: {lines[-1].instrument.con_id}
+    broker.simulator.drop_connections()
+    await eventually(lambda: broker.session.epoch == 2 and all(line.is_fresh for line in lines))
+    (client,) = broker.simulator.gateway.sessions
+    assert [quotes.listing.symbol for quotes in client.feeds.of(Quotes)] == ["AAPL", "SPY", "MSFT"]
+    assert broker.session.tallies.value(RESUBSCRIBES, "reconnect") == 3
+    for line in lines:
+        broker.market_data.release(line)
+
+
+async def test_the_contracts_of_open_orders_are_urgent(gateway: Gateway) -> None:
+    order = orders_pb.OrderSpec(
+        account_id="DU1234567",
+        instrument=stock("AAPL"),
+        side=common_pb2.SIDE_BUY,
+        quantity="1",
+        order_type=orders_pb.ORDER_TYPE_LMT,
+        limit_price="10",
+    )
+    assert set(gateway.running.market_data.urgent()) == set()
+    await gateway.client.orders.PlaceOrder(
+        orders_pb.PlaceOrderRequest(client_order_id=new_client_order_id(), order=order)
+    )
+    await eventually(lambda: set(gateway.running.market_data.urgent()) == {265598})
+
+
+async def test_hours_that_have_run_out_are_asked_for_anew_with_the_line(broker: Broker) -> None:
+    line = await broker.market_data.acquire(AAPL)
+    await eventually(lambda: line.is_fresh)
+    assert line.details is not None
+    line.details = replace(line.details, hours_last_date=date(2026, 1, 1))
+    broker.simulator.drop_connections()
+    await eventually(lambda: broker.session.epoch == 2 and line.is_fresh)
+    assert line.details.hours_last_date is not None
+    assert line.details.hours_last_date > date(2026, 1, 1)
+    broker.market_data.release(line)
+
+
+async def test_live_and_delayed_values_never_stand_in_one_quote(broker: Broker) -> None:
+    line = quiet_line(broker)
+    ear = Ear(line)
+    line.tick_price(1, 100.0, 1.0)
+    line.tick_price(6, 105.0, 0.0)
+    line.batch_end()
+    line.tick_price(66, 90.0, 1.0)
+    line.batch_end()
+    assert [(quote.bid_price, quote.high_price) for quote in ear.quotes] == [(100.0, 105.0), (90.0, None)]
+    assert ear.told == ["quote", "type DELAYED", "quote"]
 
 
 async def test_delayed_data_is_asked_for_by_setting_and_says_what_it_is(make_broker: MakeBroker) -> None:

@@ -429,6 +429,48 @@ def test_subscriptions_may_be_taken_away_one_by_one(talk: Talk, fault: Fault, as
     assert [fields[1:3] for fields in talk.heard("4")] == [["77", code]]
 
 
+def line_of(talk: Talk, req_id: int) -> list[list[str]]:
+    """Ask for quotes; everything that is said at once."""
+    talk.ask("1", "11", req_id, *AAPL, 0, "", 0, 0, "")
+    return talk.messages()
+
+
+def types_of(messages: list[list[str]]) -> list[str]:
+    return [fields[3] for fields in messages if fields[0] == "58"]
+
+
+def test_while_another_login_has_the_live_data_only_delayed_is_to_be_had(talk: Talk) -> None:
+    line_of(talk, 77)
+    after(Fault.COMPETING_SESSION, talk, times=3, duration_s=60.0)
+    assert codes(talk) == ["10197"] * 3
+    assert [fields[2] for fields in line_of(talk, 78) if fields[0] == "4"] == ["10197"]
+    talk.ask("59", "1", "3")
+    assert types_of(line_of(talk, 79)) == ["3"]
+    talk.ask("59", "1", "1")
+    talk.wait(61.0, step=1.0)
+    talk.messages()
+    assert types_of(line_of(talk, 80)) == ["1"]
+
+
+@pytest.mark.parametrize(
+    ("code", "types", "goes_on"), [(10167, ["3"], True), (10090, [], True), (354, [], False)], ids=str
+)
+def test_a_line_that_goes_on_may_be_told_an_error(talk: Talk, code: int, types: list[str], goes_on: bool) -> None:
+    line_of(talk, 77)
+    after(Fault.LINE_ERROR, talk, code=code)
+    assert codes(talk) == [str(code)]
+    talk.wait(20.0, step=0.25)
+    messages = talk.messages()
+    assert types_of(messages) == types
+    bids = {"66" if types else "1"} if goes_on else set()
+    assert {fields[3] for fields in messages if fields[0] == "1"} & {"1", "66"} == bids
+
+
+def test_an_error_for_lines_has_a_code() -> None:
+    with pytest.raises(WrongRule):
+        Rule(Fault.LINE_ERROR)
+
+
 # Pacing.
 
 

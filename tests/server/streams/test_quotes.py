@@ -19,7 +19,8 @@ from ibkr_gateway_server.domain.streams import (
     SnapshotEnd,
     Stale,
 )
-from ibkr_gateway_server.streams.quotes import QuoteHub, QuoteSubscription
+from ibkr_gateway_server.domain.tallies import CONFLATED
+from ibkr_gateway_server.streams.quotes import STATES_KEPT, QuoteHub, QuoteSubscription
 
 from tests.conftest import eventually
 from tests.server.broker.conftest import Broker, MakeBroker, broker, make_broker
@@ -27,6 +28,7 @@ from tests.server.broker.conftest import Broker, MakeBroker, broker, make_broker
 __all__ = ["broker", "make_broker"]
 
 AAPL = Instrument(symbol="AAPL", security_type=SecurityType.STK)
+MSFT = Instrument(symbol="MSFT", security_type=SecurityType.STK)
 NONSENSE = Instrument(symbol="AAPLL", security_type=SecurityType.STK)
 
 
@@ -124,6 +126,45 @@ async def test_a_reader_that_never_reads_holds_one_quote_and_few_states(broker: 
         for _ in range(2000):
             slot.gap("BROKER_LINK_DOWN", datetime.now(UTC))
         assert len(stream._states) <= 256
+
+
+async def test_a_reader_that_never_reads_holds_one_quote_an_instrument_while_a_hundred_thousand_pass(
+    broker: Broker, hub: QuoteHub
+) -> None:
+    before = hub.tallies.value(CONFLATED)
+    async with hub.subscribe([AAPL, MSFT]) as stream:
+        lines = [slot.line for slot in stream._slots]
+        for number in range(50_000):
+            for line in lines:
+                assert line is not None
+                line.tick_price(4, 100.0 + number, 1.0)
+                line.batch_end()
+                if number % 10_000 == 9_999:
+                    line._mark_stale("NO_TICKS")
+        # Five times a quote was put before the word that it is old.
+        assert len(stream._states) <= STATES_KEPT * 3
+        assert len(stream._states) == 1 + 2 * 2 * 5
+        assert [slot.waiting_count for slot in stream._slots] == [0, 0]
+        for line in lines:
+            assert line is not None
+            line.tick_price(4, 50_100.0, 1.0)
+            line.batch_end()
+        quotes = [event for event in stream._take() if isinstance(event.happening, Quote)]
+    assert len(quotes) == 2 * 6
+    assert sum(event.conflated_count + 1 for event in quotes) >= 100_002
+    assert hub.tallies.value(CONFLATED) - before == sum(event.conflated_count for event in quotes)
+
+
+async def test_who_subscribes_to_what_is_old_is_told_so(broker: Broker, hub: QuoteHub) -> None:
+    async with hub.subscribe([AAPL]) as first:
+        await take(first, lambda event: isinstance(event.happening, Quote))
+        (line,) = broker.market_data.lines
+        broker.session.connection().unlisten(line.request_id)
+        line.age(datetime.now(UTC) + timedelta(minutes=1), 15.0)
+        async with hub.subscribe([AAPL]) as second:
+            events = await take(second, lambda event: isinstance(event.happening, SnapshotEnd))
+    found = kinds(events)
+    assert found.index(Quote) < found.index(Stale) < found.index(SnapshotEnd)
 
 
 async def test_a_quote_that_waits_is_told_before_the_word_that_it_is_old(broker: Broker, hub: QuoteHub) -> None:

@@ -8,6 +8,8 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from ibkr_gateway import stock
+from ibkr_gateway.v1 import gateway_service_pb2, market_data_service_pb2
 from ibkr_gateway_server.broker.feeds import TickFeeds
 from ibkr_gateway_server.broker.keeping import MarketDataSettings
 from ibkr_gateway_server.broker.pacing import Pacer
@@ -25,16 +27,20 @@ from ibkr_gateway_server.domain.errors import (
 )
 from ibkr_gateway_server.domain.instruments import Instrument, SecurityType
 from ibkr_gateway_server.domain.streams import Draining, Gap, Heartbeat, Resumed, TickEvent
+from ibkr_gateway_server.domain.tallies import FEEDS, SLOW_CONSUMERS
 from ibkr_gateway_server.domain.ticks import Tick, TickType
 from ibkr_gateway_server.simulator import Fault, Rule
 from ibkr_gateway_server.streams.ticks import TickHub, TickSubscription
 
-from tests.conftest import eventually
+from tests.conftest import Gateway, eventually
+from tests.failures.conftest import virtual_broker, virtually
 from tests.server.broker.conftest import Broker, broker, make_broker
 
 __all__ = ["broker", "make_broker"]
 
 AAPL = Instrument(symbol="AAPL", security_type=SecurityType.STK)
+MSFT = Instrument(symbol="MSFT", security_type=SecurityType.STK)
+SUBSCRIBE = 97
 IBM = Instrument(symbol="IBM", security_type=SecurityType.STK)
 SPX = Instrument(symbol="SPX", security_type=SecurityType.IND)
 NONSENSE = Instrument(symbol="AAPLL", security_type=SecurityType.STK)
@@ -259,6 +265,41 @@ async def test_a_reader_that_falls_behind_gets_what_waits_and_is_cut_off(broker:
             await read(stream, events)
     assert [event.happening.price for event in events if isinstance(event.happening, Tick)] == [1.0, 2.0, 3.0]
     assert isinstance(events[-1].happening, ReaderTooSlow)
+    assert feeds.tallies.value(SLOW_CONSUMERS) == 1
+
+
+async def test_feeds_in_use_are_shown_beside_lines(gateway: Gateway) -> None:
+    request = market_data_service_pb2.StreamTicksRequest(
+        instrument=stock("AAPL"), tick_type=market_data_service_pb2.TICK_TYPE_BID_ASK
+    )
+    async for _ in gateway.client.market_data.StreamTicks(request):
+        market_data = gateway.client.market_data
+        lines = await market_data.GetMarketDataUsage(market_data_service_pb2.GetMarketDataUsageRequest())
+        assert (lines.tick_by_tick_used_count, lines.tick_by_tick_limit_count) == (1, 5)
+        usage = await gateway.client.gateway.GetUsage(gateway_service_pb2.GetUsageRequest())
+        assert [(limit.used_count, limit.limit_count) for limit in usage.limits if limit.name == "tick_by_tick"] == [
+            (1, 5)
+        ]
+        assert gateway.running.session.tallies.value(FEEDS, "tick_by_tick") == 1
+        break
+
+
+def test_requests_for_one_instrument_are_fifteen_seconds_apart() -> None:
+    async def main() -> None:
+        async with virtual_broker() as broker:
+            await broker.session.wait_until_ready(20)
+            loop = asyncio.get_running_loop()
+            began = loop.time()
+            feeds = [await broker.feeds.acquire(AAPL, kind) for kind in (TickType.LAST, TickType.BID_ASK)]
+            feeds.append(await broker.feeds.acquire(MSFT, TickType.LAST))
+            await eventually(lambda: broker.simulator.frames_received(SUBSCRIBE) == 2)
+            assert loop.time() - began < 1
+            assert [feed.connection is not None for feed in feeds] == [True, False, True]
+            await eventually(lambda: broker.simulator.frames_received(SUBSCRIBE) == 3, 60.0)
+            assert 15 <= loop.time() - began < 18
+            assert feeds[1].connection is not None
+
+    virtually(main)
 
 
 async def test_draining_tells_every_stream_and_opens_no_more(hub: TickHub) -> None:

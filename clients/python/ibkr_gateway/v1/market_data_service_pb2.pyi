@@ -1942,10 +1942,16 @@ class GetMarketDataUsageResponse(_message.Message):
     USED_COUNT_FIELD_NUMBER: _builtins.int
     LIMIT_COUNT_FIELD_NUMBER: _builtins.int
     LINES_FIELD_NUMBER: _builtins.int
+    TICK_BY_TICK_USED_COUNT_FIELD_NUMBER: _builtins.int
+    TICK_BY_TICK_LIMIT_COUNT_FIELD_NUMBER: _builtins.int
     used_count: _builtins.int
     """Lines in use."""
     limit_count: _builtins.int
     """Lines that the account has."""
+    tick_by_tick_used_count: _builtins.int
+    """Tick-by-tick subscriptions in use, by instrument and kind."""
+    tick_by_tick_limit_count: _builtins.int
+    """Tick-by-tick subscriptions that the account has: one for every twenty lines."""
     @_builtins.property
     def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___MarketDataLine]:
         """One for each line."""
@@ -1956,10 +1962,12 @@ class GetMarketDataUsageResponse(_message.Message):
         used_count: _builtins.int = ...,
         limit_count: _builtins.int = ...,
         lines: _abc.Iterable[Global___MarketDataLine] | None = ...,
+        tick_by_tick_used_count: _builtins.int = ...,
+        tick_by_tick_limit_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit_count", b"limit_count", "lines", b"lines", "used_count", b"used_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit_count", b"limit_count", "lines", b"lines", "tick_by_tick_limit_count", b"tick_by_tick_limit_count", "tick_by_tick_used_count", b"tick_by_tick_used_count", "used_count", b"used_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

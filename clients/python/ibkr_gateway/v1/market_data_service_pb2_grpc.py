@@ -117,7 +117,9 @@ class MarketDataServiceServicer(object):
         """Live quotes of one or more instruments, starting with a snapshot of each.
 
         A slow reader gets the newest quote and a count of those it missed, never a backlog. An instrument that fails says so
-        in its own event and the others go on. Costs one market-data line per instrument not yet watched by anyone.
+        in its own event and the others go on. While another login has the live data, quotes are delayed (data_type_changed)
+        until it is back, or missing where the server is set to wait. Costs one market-data line per instrument not yet
+        watched by anyone.
         Reasons: FIELD_INVALID, SHUTTING_DOWN; per instrument those of GetQuote.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -169,9 +171,10 @@ class MarketDataServiceServicer(object):
         """Every trade or quote change of one instrument.
 
         Nothing is conflated: a reader that lets 10,000 events gather is cut off with SLOW_CONSUMER. What is missed while the
-        broker is away is announced by gap and resumed, and is not told later. A stream that fails says why in its last event
-        and again in its status. Costs one of IBKR's tick-by-tick requests (one for every twenty market-data lines) per
-        instrument and kind not yet watched by anyone. Safe to retry.
+        broker is away, or may be while a data farm is, is announced by gap and resumed, and is not told later. A stream that
+        fails says why in its last event and again in its status. Costs one of IBKR's tick-by-tick requests (one for every
+        twenty market-data lines) per instrument and kind not yet watched by anyone; IBKR takes one in 15 s for each
+        instrument, so the first ticks of a second kind come that much later. Safe to retry.
         Reasons: FIELD_INVALID, CONTRACT_NOT_FOUND, CONTRACT_AMBIGUOUS, MARKET_DATA_NOT_SUBSCRIBED, NO_DATA (the instrument has
         no ticks of this kind: options, or trades of a currency), MARKET_DATA_LINES, COMPETING_SESSION, SLOW_CONSUMER,
         BROKER_DISCONNECTED, BROKER_LINK_DOWN, SHUTTING_DOWN.
