@@ -1,11 +1,19 @@
-"""Log lines: one JSON object each, with the correlation id of the call that caused it, and no account numbers."""
+"""Log lines: one JSON object each, with the correlation id of the call that caused it, and no account numbers.
+
+They are made and written by a thread of their own: a terminal or a pipe that nobody reads must not hold up the event
+loop.
+"""
 
 from __future__ import annotations
 
+import atexit
 import logging
+import queue
 import re
 import sys
+from collections.abc import Callable
 from contextvars import ContextVar
+from logging.handlers import QueueHandler, QueueListener
 from typing import Any
 
 from pythonjsonlogger.json import JsonFormatter
@@ -27,22 +35,59 @@ def redact(text: str) -> str:
     return _ACCOUNT.sub(r"\1***\3", text)
 
 
-def configure_logs(level: str = "INFO", form: str = "json") -> None:
-    """Send every log line to stderr in one form."""
+# Lines that wait for their thread; more than that are left out and counted.
+WAITING_LIMIT = 10_000
+
+
+def configure_logs(level: str = "INFO", form: str = "json") -> Callable[[], None]:
+    """Send every log line to stderr in one form. Returns what writes all that wait and ends it, as an exit does."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_text_formatter() if form == "text" else _json_formatter())
-    handler.addFilter(_add_context)
+    handler.addFilter(_redact_fields)
+    waiting: queue.Queue[logging.LogRecord] = queue.Queue(WAITING_LIMIT)
+    listener = QueueListener(waiting, handler)
     root = logging.getLogger()
-    root.handlers[:] = [handler]
+    root.handlers[:] = [_HandOver(waiting)]
     root.setLevel(level)
+    listener.start()
+
+    def stop() -> None:
+        if listener._thread is not None:  # stopped twice, it would fail
+            listener.stop()
+
+    atexit.register(stop)
     # The TWS library logs whole messages, account numbers among them, and calls every notice an error; the session says
     # what matters of it.
     for name in ("ib_async", "ib_insync", "eventkit"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    return stop
 
 
-def _add_context(record: logging.LogRecord) -> bool:
-    record.correlation_id = correlation_id.get()
+class _HandOver(QueueHandler):
+    """Gives each record to the thread that writes, with the id of the call that it belongs to."""
+
+    def __init__(self, waiting: queue.Queue[logging.LogRecord]) -> None:
+        super().__init__(waiting)
+        self._left_out = 0
+
+    def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
+        record.correlation_id = correlation_id.get()
+        if record.exc_info:
+            # An exception holds on to everything that its frames know.
+            record.exc_text, record.exc_info = logging.Formatter().formatException(record.exc_info), None
+        return record
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        if self._left_out:
+            record.left_out_count = self._left_out
+        try:
+            self.queue.put_nowait(record)
+            self._left_out = 0
+        except queue.Full:
+            self._left_out += 1
+
+
+def _redact_fields(record: logging.LogRecord) -> bool:
     record.msg = redact(record.getMessage())
     record.args = None
     for name, value in list(vars(record).items()):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import queue
 from collections.abc import Iterator
 
 import pytest
+from ibkr_gateway_server import logs
 from ibkr_gateway_server.logs import configure_logs, correlation_id, redact
 from ibkr_gateway_server.metrics import Metrics, percentile
 
@@ -32,10 +34,11 @@ def test_account_numbers_are_cut(text: str, shown: str) -> None:
 
 
 def test_a_line_is_one_json_object_with_its_fields_and_correlation_id(capsys: pytest.CaptureFixture[str]) -> None:
-    configure_logs()
+    stop = configure_logs()
     token = correlation_id.set("call-7")
     logging.getLogger("x").info("order sent for %s", "DU1234567", extra={"order_id": 17, "account": "DU1234567"})
     correlation_id.reset(token)
+    stop()
     line = json.loads(capsys.readouterr().err)
     assert line["message"] == "order sent for DU***567"
     assert line["account"] == "DU***567"
@@ -43,21 +46,46 @@ def test_a_line_is_one_json_object_with_its_fields_and_correlation_id(capsys: py
 
 
 def test_outside_a_call_a_line_has_no_correlation_id(capsys: pytest.CaptureFixture[str]) -> None:
-    configure_logs()
+    stop = configure_logs()
     logging.getLogger("x").warning("quiet")
+    stop()
     assert "correlation_id" not in json.loads(capsys.readouterr().err)
 
 
 def test_text_lines_are_for_people(capsys: pytest.CaptureFixture[str]) -> None:
-    configure_logs(form="text")
+    stop = configure_logs(form="text")
     logging.getLogger("x").info("order sent", extra={"order_id": 17})
+    stop()
     assert capsys.readouterr().err.rstrip().endswith("order sent order_id=17")
 
 
 def test_the_tws_librarys_own_lines_are_not_written(capsys: pytest.CaptureFixture[str]) -> None:
-    configure_logs("DEBUG")
+    stop = configure_logs("DEBUG")
     logging.getLogger("ib_async.client").error("<<< 61,3,DU1234567,…")
+    stop()
     assert capsys.readouterr().err == ""
+
+
+def test_lines_that_nobody_writes_are_counted_rather_than_waited_for(capsys: pytest.CaptureFixture[str]) -> None:
+    written, waiting = [], queue.Queue[logging.LogRecord](2)
+    hand_over = logs._HandOver(waiting)
+    for number in range(5):
+        hand_over.emit(logging.makeLogRecord({"msg": f"line {number}"}))
+    while not waiting.empty():
+        written.append(waiting.get())
+    hand_over.emit(logging.makeLogRecord({"msg": "line 5"}))
+    assert [record.msg for record in written] == ["line 0", "line 1"]
+    assert waiting.get().left_out_count == 3
+
+
+def test_an_error_is_written_with_where_it_came_from(capsys: pytest.CaptureFixture[str]) -> None:
+    stop = configure_logs()
+    try:
+        raise ValueError("broken")
+    except ValueError:
+        logging.getLogger("x").exception("failed")
+    stop()
+    assert "ValueError: broken" in json.loads(capsys.readouterr().err)["exc_info"]
 
 
 @pytest.mark.parametrize(("part", "value"), [(0.5, 1.0), (0.75, 1.5), (1.0, 2.0)])

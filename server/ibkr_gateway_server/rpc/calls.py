@@ -32,6 +32,11 @@ log = logging.getLogger("ibkr_gateway_server.rpc")
 _CALLERS_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,64}", re.ASCII)
 _ID_KEYS = ("x-correlation-id", "x-request-id")
 
+# Reads that succeed are logged so many times a second for each RPC; a line costs as much as a quote. Refusals and all
+# calls of the orders' service are always logged.
+LINES_A_SECOND = 20
+COMMANDS = ".OrdersService/"
+
 # The answer itself takes a moment; a wait for something else ends this much before the caller's deadline.
 ANSWER_MARGIN_S = 0.05
 
@@ -98,9 +103,16 @@ class CallWrapper:
 
     def _unary(self, endpoint: str, serve: Callable[..., Any] | None) -> Callable[..., Any]:
         requests, duration = self._metrics.api_requests, self._metrics.api_request_duration.labels(endpoint)
+        answered = requests.labels(endpoint, "OK")
+        lines = LineRate(None if COMMANDS in endpoint else LINES_A_SECOND)
 
         async def handle(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-            call = await self._begin(context)
+            call = self._call(context)
+            # An answer's metadata of its own is a message of its own, which costs as much as the answer: the id goes
+            # along with the end of the call. That it is simulated is said before anything else.
+            context.set_trailing_metadata(((_ID_KEYS[0], call.correlation_id),))
+            if self._simulation:
+                await context.send_initial_metadata(self._simulation)
             began = perf_counter()
             self._enter()
             code = "OK"
@@ -122,9 +134,11 @@ class CallWrapper:
             finally:
                 self._leave()
                 elapsed = perf_counter() - began
-                requests.labels(endpoint, code).inc()
+                (answered if code == "OK" else requests.labels(endpoint, code)).inc()
                 duration.observe(elapsed)
-                log.info("rpc", extra={"endpoint": endpoint, "status": code, "duration_s": round(elapsed, 6)})
+                if code != "OK" or lines.has_room(began):
+                    extra = {"endpoint": endpoint, "status": code, "duration_s": round(elapsed, 6)}
+                    log.info("rpc", extra={**extra, **lines.left_out()})
 
         return handle
 
@@ -132,7 +146,8 @@ class CallWrapper:
         requests, open_streams = self._metrics.api_requests, self._metrics.open_streams.labels(endpoint)
 
         async def handle(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
-            call = await self._begin(context)
+            call = self._call(context)
+            await context.send_initial_metadata(((_ID_KEYS[0], call.correlation_id), *self._simulation))
             began = perf_counter()
             self._enter()
             open_streams.inc()
@@ -161,10 +176,9 @@ class CallWrapper:
 
     # --- every call ----------------------------------------------------------------------------------------------
 
-    async def _begin(self, context: grpc.aio.ServicerContext[Any, Any]) -> Call:
+    def _call(self, context: grpc.aio.ServicerContext[Any, Any]) -> Call:
         given = _callers_id(context)
         correlation_id.set(given)
-        await context.send_initial_metadata((("x-correlation-id", given), *self._simulation))
         remaining = context.time_remaining()
         longest_s = self._longest_s if remaining is None else min(remaining, self._longest_s)
         return Call(given, asyncio.get_running_loop().time() + longest_s)
@@ -200,9 +214,36 @@ def _known(error: Exception) -> DomainError:
 
 
 def _callers_id(context: grpc.aio.ServicerContext[Any, Any]) -> str:
-    metadata = dict(context.invocation_metadata() or ())
+    given = {key: value for key, value in context.invocation_metadata() or () if key in _ID_KEYS}
     for key in _ID_KEYS:
-        value = metadata.get(key, "")
+        value = given.get(key, "")
         if isinstance(value, str) and _CALLERS_ID.fullmatch(value):
             return value
     return str(uuid.uuid4())
+
+
+class LineRate:
+    """At most so many lines of log a second; the next one says how many were left out. `limit` None: no limit."""
+
+    def __init__(self, limit: int | None) -> None:
+        self._limit = limit
+        self._second = 0
+        self._written = 0
+        self._left_out = 0
+
+    def has_room(self, now_s: float) -> bool:
+        """Whether there is room for one now; it is taken."""
+        if self._limit is None:
+            return True
+        if int(now_s) != self._second:
+            self._second, self._written = int(now_s), 0
+        if self._written >= self._limit:
+            self._left_out += 1
+            return False
+        self._written += 1
+        return True
+
+    def left_out(self) -> dict[str, int]:
+        """How many were left out since the last line, as a field of this one; empty: none."""
+        count, self._left_out = self._left_out, 0
+        return {"unlogged_count": count} if count else {}

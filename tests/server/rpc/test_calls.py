@@ -66,15 +66,17 @@ async def serving(longest_s: float = 30.0) -> AsyncIterator[tuple[AsyncGateway, 
     port = server.bind("127.0.0.1", 0)
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        yield AsyncGateway(channel), servicer, metrics, server
-        await server.stop(lambda _deadline: None, 1.0)
+        try:
+            yield AsyncGateway(channel), servicer, metrics, server
+        finally:
+            await server.stop(lambda _deadline: None, 1.0)
 
 
 def counted(metrics: Metrics) -> dict[tuple[str, str], float]:
     return {
         (value.labels["endpoint"].rpartition("/")[2], value.labels["status"]): value.value
         for value in metrics.snapshot().counters
-        if value.name == "api_requests_total"
+        if value.name == "api_requests_total" and value.value
     }
 
 
@@ -143,6 +145,19 @@ async def test_calls_after_the_stop_began_are_refused() -> None:
         with pytest.raises(Unavailable) as refused:
             await client.gateway.GetHealth(pb.GetHealthRequest())
         assert refused.value.reason == "SHUTTING_DOWN"
+
+
+def test_reads_in_plenty_are_logged_so_many_times_a_second_and_the_rest_is_counted() -> None:
+    lines = calls.LineRate(20)
+    assert [lines.has_room(7.5) for _ in range(50)] == [True] * 20 + [False] * 30
+    assert lines.has_room(8.0)
+    assert lines.left_out() == {"unlogged_count": 30}
+    assert lines.left_out() == {}
+
+
+def test_commands_are_logged_each() -> None:
+    lines = calls.LineRate(None)
+    assert all(lines.has_room(7.5) for _ in range(500))
 
 
 def test_grpcs_own_abort_is_no_defect() -> None:
