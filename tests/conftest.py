@@ -20,7 +20,7 @@ from ibkr_gateway_server.settings import load_settings
 from ibkr_gateway_server.trading.desk import DeskTimings
 
 # Short waits, so that a test of a lost connection takes a moment; a test that needs others says so.
-FAST = SessionTimings(first_backoff_s=0.01, backoff_limit_s=0.05, connect_timeout_s=2.0)
+FAST = SessionTimings(backoff_floor_s=0.0, first_backoff_s=0.01, backoff_limit_s=0.05, connect_timeout_s=2.0)
 
 
 @dataclass

@@ -140,17 +140,24 @@ class Accounts:
     # --- subscribing ---------------------------------------------------------------------------------------------
 
     async def _subscribe(self, connection: Connection) -> None:
-        """Part of becoming READY: summary and positions flow from here on, and their first round is complete."""
-        state = self._state = AccountState(connection, self._session.now, self._tell)
-        connection.callbacks.account_listener = state
+        """Part of becoming READY: summary and positions flow from here on, and their first round is complete.
+
+        Called again on the same connection while one of them has no end: then only the positions are asked for again.
+        """
         timeout_s = self._session.timings.request_timeout_s
         try:
-            await self._pacer.take(Priority.ACCOUNT, timeout_s)
-            request_id = connection.request_id()
-            connection.listen(request_id, SummarySink(state))
-            connection.client.reqAccountSummary(request_id, "All", ",".join(sorted(SUMMARY_FIELDS)))
-            await self._pacer.take(Priority.ACCOUNT, timeout_s)
-            connection.client.reqPositions()
+            if self._state.connection is not connection:
+                self._state = connection.callbacks.account_listener = AccountState(
+                    connection, self._session.now, self._tell
+                )
+                await self._pacer.take(Priority.ACCOUNT, timeout_s)
+                request_id = connection.request_id()
+                connection.listen(request_id, SummarySink(self._state))
+                connection.client.reqAccountSummary(request_id, "All", ",".join(sorted(SUMMARY_FIELDS)))
+            state = self._state
+            if not state.positions_complete.is_set():
+                await self._pacer.take(Priority.ACCOUNT, timeout_s)
+                connection.client.reqPositions()
         except ConnectionError:
             # Lost while it waited for its turn.
             raise connection.disconnected() from None

@@ -8,6 +8,7 @@ is about the session. Names in camelCase are the TWS API's own.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -44,6 +45,10 @@ class Callbacks:
         self.received_time = now()
         self.received_count = 0
         self.on_late: Callable[[], None] = _ignore
+        self.received_at = asyncio.get_running_loop().time()
+        """When the last bytes came, on the loop's clock."""
+        self.greeted = asyncio.Event()
+        """Set when TWS has said its version."""
         self._touched: dict[Sink, None] = {}
 
     # --- the connection ------------------------------------------------------------------------------------------
@@ -51,6 +56,7 @@ class Callbacks:
     def tcpDataArrived(self) -> None:
         self.received_time = self.now()
         self.received_count += 1
+        self.received_at = asyncio.get_running_loop().time()
 
     def tcpDataProcessed(self) -> None:
         """All messages of one read are in: whoever got something publishes it, once."""
@@ -58,7 +64,8 @@ class Callbacks:
         for sink in touched:
             sink.batch_end()
 
-    def connectAck(self) -> None: ...
+    def connectAck(self) -> None:
+        self.greeted.set()
 
     def setEventsDone(self) -> None:
         """The library's word for: the socket is gone."""

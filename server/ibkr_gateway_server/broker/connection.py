@@ -22,7 +22,13 @@ from ibkr_gateway_server.broker.framing import FrameReader
 from ibkr_gateway_server.broker.notices import is_notice, request_error
 from ibkr_gateway_server.broker.sinks import Sink
 from ibkr_gateway_server.domain.clock import utc_now
-from ibkr_gateway_server.domain.errors import AnswerUnreadable, BrokerDisconnected, BrokerTimeout, DomainError
+from ibkr_gateway_server.domain.errors import (
+    AnswerUnreadable,
+    BrokerDisconnected,
+    BrokerTimeout,
+    DomainError,
+    SessionEnded,
+)
 from ibkr_gateway_server.domain.tallies import LATE_TICKS, Tallies
 
 log = logging.getLogger(__name__)
@@ -97,6 +103,9 @@ class Connection:
         self.callbacks.on_late = lambda: counts.add(LATE_TICKS)
         self.reader = FrameReader(self.client, self.callbacks, counts)
         self.closed = asyncio.Event()
+        self.failure = ""
+        """What opening it failed at, in one word; empty: nothing."""
+        self._old_version = 0
         # Told of every request that ended: its name, "OK" or the reason it failed for, and its seconds.
         self._observe = observe
         self._next_request_id = FIRST_REQUEST_ID
@@ -121,32 +130,57 @@ class Connection:
         """True while the socket is there and the handshake is done."""
         return not self.closed.is_set() and self.client.isReady()
 
-    async def open(self, timeout_s: float) -> None:
+    async def open(
+        self, connect_timeout_s: float, handshake_timeout_s: float = 10.0, on_greeted: Callable[[], None] = lambda: None
+    ) -> None:
         """Connect and shake hands; ready when TWS has sent the accounts and the next order id.
 
-        Raises BrokerDisconnected when nothing listens there or TWS closes, BrokerTimeout when it does not answer.
+        `on_greeted` is called when TWS has said its version. When it fails, `failure` says at what. Raises
+        BrokerDisconnected when nothing listens there or TWS closes, BrokerTimeout when it does not answer, SessionEnded
+        when it is too old.
         """
         # The library's connect would wait out its timeout when TWS closes the socket (client id in use), so both are
-        # awaited.
+        # awaited; without a timeout of its own, since ours differ by what is awaited.
         connecting = asyncio.ensure_future(
-            self.client.connectAsync(self.address.host, self.address.port, self.client_id, timeout_s)
+            self.client.connectAsync(self.address.host, self.address.port, self.client_id, 0)
         )
+        greeting = asyncio.ensure_future(self.callbacks.greeted.wait())
         closing = asyncio.ensure_future(self.closed.wait())
+        tasks = (connecting, greeting, closing)
         try:
-            await asyncio.wait((connecting, closing), return_when=asyncio.FIRST_COMPLETED)
-            if not connecting.done():
-                raise BrokerDisconnected(self.address.host, self.address.port)
+            await asyncio.wait(tasks, timeout=connect_timeout_s, return_when=asyncio.FIRST_COMPLETED)
+            if not (connecting.done() or greeting.done() or closing.done()):
+                self.failure = "handshake_timeout"
+                raise BrokerTimeout("the connection's handshake", connect_timeout_s)
+            if greeting.done() and not (connecting.done() or closing.done()):
+                on_greeted()
+                await asyncio.wait(
+                    (connecting, closing), timeout=handshake_timeout_s, return_when=asyncio.FIRST_COMPLETED
+                )
+                if not (connecting.done() or closing.done()):
+                    self.failure = "start_timeout"
+                    raise BrokerTimeout("the start of the API with accounts and an order id", handshake_timeout_s)
+            if not connecting.done() or self._old_version:
+                self._raise_closed()
             connecting.result()
-        except TimeoutError:
-            raise BrokerTimeout("the connection's handshake", timeout_s) from None
-        except OSError:
-            raise BrokerDisconnected(self.address.host, self.address.port) from None
+        except OSError as error:
+            self.failure = "refused" if isinstance(error, ConnectionRefusedError) else "unreachable"
+            raise self.disconnected() from None
         finally:
-            for task in (connecting, closing):
+            for task in tasks:
                 task.cancel()
-                with suppress(asyncio.CancelledError, OSError, TimeoutError):
+                with suppress(asyncio.CancelledError, OSError):
                     await task
         self._set_socket_options()
+
+    def _raise_closed(self) -> None:
+        """TWS has closed the connection before it began, or the library has, since TWS is too old for it."""
+        if self._old_version:
+            self.failure = "old_version"
+            least = self.client.MinClientVersion
+            raise SessionEnded(f"TWS speaks version {self._old_version} of its API, and {least} is the oldest served")
+        self.failure = "closed"
+        raise self.disconnected()
 
     def close(self) -> None:
         """End the connection at once; whoever waits gets BrokerDisconnected."""
@@ -262,6 +296,9 @@ class Connection:
                 cancel(request_id)
 
     def _on_closed(self) -> None:
+        # The library ends a connection to a TWS that is too old and forgets its version right after this.
+        if 0 < self.client.serverVersion() < self.client.MinClientVersion:
+            self._old_version = self.client.serverVersion()
         self.closed.set()
         for collector in list(self.callbacks.collectors.values()):
             if isinstance(collector, _Request):

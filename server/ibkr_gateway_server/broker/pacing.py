@@ -42,6 +42,7 @@ class Pacer:
         self._clock = clock
         self._sent: deque[float] = deque()
         self._waiting: list[int] = [0] * len(Priority)
+        self._held_until = 0.0
 
     async def take(self, priority: Priority, timeout_s: float) -> None:
         """Wait for room for one message. Raises OrderRate or RateLimited when there will be none in time."""
@@ -57,6 +58,10 @@ class Pacer:
         finally:
             self._waiting[priority] -= 1
 
+    def hold(self, seconds: float) -> None:
+        """Let nothing through for so long, whatever its priority."""
+        self._held_until = max(self._held_until, self._clock() + seconds)
+
     @property
     def used_count(self) -> int:
         """Messages of the last second."""
@@ -70,6 +75,8 @@ class Pacer:
     def _wait_s(self, priority: Priority) -> float:
         """Seconds until this priority may send; 0: now."""
         now = self._clock()
+        if now < self._held_until:
+            return self._held_until - now + 0.001
         self._forget(now)
         allowed = MESSAGES_PER_SECOND - _LEAVES.get(priority, _LEAVES_OTHERS) - sum(self._waiting[:priority])
         excess = len(self._sent) - max(allowed, 1) + 1

@@ -6,7 +6,10 @@
 
 One task owns the state; callbacks only post what they heard. What depends on the session hooks in: `on_sync` is
 awaited in every new epoch before READY, `on_lost` hears why data or orders stop, `on_notice` hears IBKR's
-connectivity codes.
+connectivity codes, `on_event` hears what belongs into the record.
+
+The state follows from facts, and is never set by a single notice: whether there is a connection, whether TWS has its
+link, what of the first questions is unanswered, which farms are down. FATAL is where only a person can help.
 """
 
 from __future__ import annotations
@@ -14,69 +17,57 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
-from typing import TypeVarTuple, Unpack
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
 
+from ibkr_gateway_server.broker.backoff import Absence, Backoff
 from ibkr_gateway_server.broker.connection import BrokerAddress, Connection
-from ibkr_gateway_server.broker.pacing import Pacer, Priority
+from ibkr_gateway_server.broker.farms import (
+    ABOUT_FARMS,
+    CLIENT_ID_IN_USE,
+    LINK_LOST,
+    LINK_RESTORED,
+    PORT_CHANGED,
+    TOO_FAST,
+    Farms,
+    NoticeLog,
+)
+from ibkr_gateway_server.broker.heartbeat import Heartbeat
+from ibkr_gateway_server.broker.pacing import Pacer
+from ibkr_gateway_server.broker.pinning import AccountPin
+from ibkr_gateway_server.broker.standing import Standing, SyncHook, call
+from ibkr_gateway_server.broker.timings import SessionTimings
 from ibkr_gateway_server.domain.clock import utc_now
 from ibkr_gateway_server.domain.errors import (
-    BrokerDisconnected,
-    BrokerLinkDown,
+    AnswerUnreadable,
     BrokerTimeout,
     DomainError,
+    Exhausted,
     Reason,
-    SessionSyncing,
-    ShuttingDown,
+    SessionEnded,
 )
-from ibkr_gateway_server.domain.sessions import Farm, SessionState, SessionStatus
-from ibkr_gateway_server.domain.tallies import Tallies
+from ibkr_gateway_server.domain.restarts import RestartWindows
+from ibkr_gateway_server.domain.sessions import SessionState
+from ibkr_gateway_server.domain.tallies import (
+    BROKER_NOTICES,
+    CONNECT_FAILURES,
+    PACING_VIOLATIONS,
+    RECONNECTS,
+    SYNC_INCOMPLETE,
+    SYNC_TIMEOUTS,
+    Tallies,
+)
+
+__all__ = ["LINK_RESTORED", "Session", "SessionTimings", "SyncHook"]
 
 log = logging.getLogger(__name__)
 
-# Source: TWS API, message codes: 1100 and 2110 lost, 1101 restored with data lost, 1102 restored with data kept.
-LINK_LOST = frozenset({1100, 2110})
-LINK_RESTORED = frozenset({1101, 1102})
-FARM_OK = frozenset({2104, 2106, 2158})
-FARM_IDLE = frozenset({2107, 2108})
-FARM_BROKEN = frozenset({2103, 2105, 2157})
-CLIENT_ID_IN_USE = 326
 # orderStatus, openOrder, execDetails, commissionReport, completedOrder and the ends of their lists.
 ABOUT_ORDERS = frozenset({3, 5, 11, 53, 55, 59, 101, 102})
-# TWS silently ignores a second time request within a second.
-SERVER_TIME_KEPT_S = 1.0
-
-Args = TypeVarTuple("Args")
-SyncHook = Callable[[Connection], Awaitable[None]]
 
 
-@dataclass(frozen=True, slots=True)
-class SessionTimings:
-    """How long the session waits, in seconds."""
-
-    connect_timeout_s: float = 5.0
-    """Opening the socket and the handshake, until accounts and order id have come."""
-    sync_timeout_s: float = 20.0
-    """Reading accounts, positions and orders after the handshake."""
-    request_timeout_s: float = 10.0
-    """One request to TWS."""
-    heartbeat_interval_s: float = 15.0
-    """Between two questions for the time, which show that TWS still answers."""
-    heartbeat_timeout_s: float = 5.0
-    """For each answer; two misses and silence for 30 s mean a dead connection."""
-    silence_limit_s: float = 30.0
-    """Without any message, beside missed heartbeats, before the connection is given up."""
-    first_backoff_s: float = 0.5
-    """Most before the first new attempt; it doubles each time, and the wait is random below it."""
-    backoff_limit_s: float = 30.0
-    """Most between two attempts."""
-    settled_after_s: float = 60.0
-    """Ready for so long, the next loss starts again at the first backoff."""
-
-
-class Session:
+class Session(Standing):
     """The one session with TWS. `run` supervises it; everything else reads it."""
 
     def __init__(
@@ -90,271 +81,251 @@ class Session:
         observe: Callable[[str, str, float], None] | None = None,
         now: Callable[[], datetime] = utc_now,
         tallies: Tallies | None = None,
+        account: str = "",
+        restarts: RestartWindows | None = None,
     ) -> None:
-        self.now = now
-        """The wall clock in UTC, of everything that belongs to the session."""
-        self.tallies = tallies or Tallies()
-        """What is counted of the session and of everything that belongs to it."""
-        self.address = address
-        self.client_id = client_id
-        self.timings = timings or SessionTimings()
-        self.status = SessionStatus(SessionState.CONNECTING, 0, self.now(), Reason.BROKER_DISCONNECTED)
+        super().__init__(address, client_id, timings, now, tallies)
         self.undecodable_count = 0
+        self.pin = AccountPin(account)
+        """Which accounts orders are for."""
+        self.absence = Absence(restarts or RestartWindows(), self.timings.alarm_after_s, now)
+        """Since when IBKR cannot be reached, and whether that is planned."""
         self._pacer = pacer
-        self._jitter = jitter or random.Random()
+        self._backoff = Backoff(self.timings, jitter or random.Random())
         self._observe = observe
-        self._connection: Connection | None = None
-        self._changed = asyncio.Event()
-        self._sync_hooks: list[SyncHook] = []
-        self._lost_hooks: list[Callable[[str], None]] = []
-        self._notice_hooks: list[Callable[[int, str], None]] = []
-        self._undecodable_hooks: list[Callable[[], None]] = []
-        self._farms: dict[str, Farm] = {}
+        self._farms = Farms(self.tallies)
+        self._notices = NoticeLog(asyncio.get_running_loop().time)
         self._last_refusal: tuple[int, str] | None = None
-        self._server_time: tuple[datetime, datetime] | None = None
-
-    # --- reading -------------------------------------------------------------------------------------------------
-
-    @property
-    def epoch(self) -> int:
-        """Connections made since the start; a change means a reconnect in between."""
-        return self.status.epoch
-
-    def connection(self) -> Connection:
-        """The connection, synced. Raises BrokerDisconnected, SessionSyncing, ShuttingDown."""
-        if self.status.state is SessionState.STOPPING:
-            raise ShuttingDown
-        if self._connection is not None and self._connection.is_open:
-            if self.status.state.is_connected:
-                return self._connection
-            raise SessionSyncing(self.status.state)
-        raise BrokerDisconnected(self.address.host, self.address.port)
-
-    def linked(self) -> Connection:
-        """The connection, where TWS also reaches IBKR. Raises BrokerLinkDown besides those of `connection`."""
-        connection = self.connection()
-        if self.status.state is SessionState.LINK_DOWN:
-            raise BrokerLinkDown
-        return connection
-
-    async def changes(self) -> AsyncIterator[SessionStatus]:
-        """The status now, and each newer one; a slow reader sees the newest."""
-        while True:
-            status, changed = self.status, self._changed
-            yield status
-            if self.status is status:
-                await changed.wait()
-
-    async def changed(self, known: SessionStatus, timeout_s: float, or_set: asyncio.Event) -> None:
-        """Returns when the status is no longer the known one, the event is set, or the time is over."""
-        if self.status is not known:
-            return
-        waits = [asyncio.ensure_future(event.wait()) for event in (self._changed, or_set)]
-        try:
-            await asyncio.wait(waits, timeout=max(timeout_s, 0), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
-
-    async def wait_until_ready(self, timeout_s: float) -> None:
-        """Returns once READY. Raises BrokerTimeout."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                async for status in self.changes():
-                    if status.state.is_linked:
-                        return
-        except TimeoutError:
-            raise BrokerTimeout("the session to become ready", timeout_s) from None
-
-    async def server_time(self) -> tuple[datetime, datetime]:
-        """IBKR's clock (whole seconds) and ours when it answered, UTC. Costs one message, at most one a second."""
-        connection = self.connection()
-        if self._server_time is not None:
-            age = self.now() - self._server_time[1]
-            if timedelta(0) <= age < timedelta(seconds=SERVER_TIME_KEPT_S):
-                return self._server_time[0] + age, self._server_time[1] + age
-        return await self._ask_time(connection, self.timings.request_timeout_s)
-
-    # --- hooks ---------------------------------------------------------------------------------------------------
-
-    def on_sync(self, hook: SyncHook) -> None:
-        """Awaited in order in every epoch before READY; its error fails the sync and leads to a reconnect."""
-        self._sync_hooks.append(hook)
-
-    def on_lost(self, hook: Callable[[str], None]) -> None:
-        """Called with the reason when the socket or TWS's link to IBKR is lost."""
-        self._lost_hooks.append(hook)
-
-    def on_notice(self, hook: Callable[[int, str], None]) -> None:
-        """Called with each of IBKR's messages that speak of no request."""
-        self._notice_hooks.append(hook)
-
-    def on_undecodable(self, hook: Callable[[], None]) -> None:
-        """Called when a message about orders or executions could not be read: something may have been missed."""
-        self._undecodable_hooks.append(hook)
+        # Since when TWS has been gone from the port that is set, on the loop's clock, after it said it moves.
+        self._moved_at: float | None = None
+        # The facts that the state of a connection follows from.
+        self._link_lost: str | None = None
+        self._unsynced: list[SyncHook] = []
+        self._was_tried = False
+        self._link_restored = asyncio.Event()
+        # True from where it was of use until its users were told that it no longer is.
+        self._is_in_use = False
 
     # --- supervising ---------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Keep a connection until cancelled."""
-        backoff_s = self.timings.first_backoff_s
+        """Keep a connection until cancelled; once the session is FATAL, wait for that."""
+        loop = asyncio.get_running_loop()
         try:
             while True:
-                started = asyncio.get_running_loop().time()
+                started = loop.time()
                 try:
                     await self._one_epoch()
+                except SessionEnded as ended:
+                    self._end(ended)
+                    await asyncio.Event().wait()
                 except DomainError as error:
-                    settled = asyncio.get_running_loop().time() - started > self.timings.settled_after_s
-                    backoff_s = self.timings.first_backoff_s if settled else backoff_s
-                    await self._back_off(error, self._jitter.uniform(0, backoff_s))
-                    backoff_s = min(backoff_s * 2, self.timings.backoff_limit_s)
+                    if loop.time() - started > self.timings.settled_after_s:
+                        self._backoff.reset()
+                    await self._back_off(error)
         finally:
             self._set(SessionState.STOPPING, reason=Reason.SHUTTING_DOWN, message="the gateway is stopping")
             self._drop_connection()
 
     async def _one_epoch(self) -> None:
         """Connect, sync and serve; ends by raising why the connection was lost."""
-        self._set(SessionState.CONNECTING, message=f"connecting to {self.address}")
+        self._set(SessionState.CONNECTING, reason=Reason.BROKER_DISCONNECTED, message=f"connecting to {self.address}")
         connection = Connection(self.address, self.client_id, self.epoch + 1, self._observe, self.now, self.tallies)
         connection.callbacks.on_notice = self._on_notice
         connection.callbacks.on_undecodable = self._on_undecodable
-        self._last_refusal = None
+        self._last_refusal, self._link_lost = None, None
+        self._unsynced, self._was_tried = list(self._sync_hooks), False
+        self._connection = connection
         try:
-            await connection.open(self.timings.connect_timeout_s)
-            self._connection = connection
-            self.status = replace(self.status, epoch=connection.epoch)
-            self._set(SessionState.SYNCING, reason=Reason.SESSION_SYNCING, message="reading accounts and orders")
-            await self._sync(connection)
-            self._set_ready()
-            log.info("session ready", extra={"epoch": connection.epoch, "server_version": connection.server_version})
-            await self._watch(connection)
+            await self._open(connection)
+            await self._serve(connection)
         finally:
-            self._connection = connection
-            was_connected = self.status.state.is_connected
+            if connection.reader.protocol_error:
+                self._tell_event("session.protocol_error", {"found": connection.reader.protocol_error})
             self._drop_connection()
-            if was_connected:
-                self._tell_lost(Reason.BROKER_DISCONNECTED)
+            self._lose(Reason.BROKER_DISCONNECTED)
+
+    async def _open(self, connection: Connection) -> None:
+        timings = self.timings
+        try:
+            await connection.open(timings.connect_timeout_s, timings.handshake_timeout_s, self._greeted)
+        except DomainError:
+            cause = connection.failure
+            if self._last_refusal is not None and cause == "closed":
+                cause = str(self._last_refusal[0])
+            self.tallies.add(CONNECT_FAILURES, cause)
+            if cause == "start_timeout":
+                self.tallies.add(SYNC_TIMEOUTS)
+            self._judge_move(cause)
+            raise
+        self._moved_at = None
+        self.tallies.add(RECONNECTS, by=min(self.epoch, 1))
+        self.status = replace(self.status, epoch=connection.epoch)
+        self.pin.note(connection.accounts)
+
+    def _greeted(self) -> None:
+        self._set(SessionState.HANDSHAKING, reason=Reason.SESSION_SYNCING, message="TWS begins the session")
+
+    def _judge_move(self, cause: str) -> None:
+        """After TWS has moved to another port, nobody on the one that is set for long enough is final."""
+        if self._moved_at is None or cause != "refused":
+            return
+        if asyncio.get_running_loop().time() - self._moved_at >= self.timings.moved_limit_s:
+            raise SessionEnded(
+                f"TWS has moved to another port (IBKR code {PORT_CHANGED}), and nobody is at {self.address}"
+            )
+
+    async def _serve(self, connection: Connection) -> None:
+        """Sync, and watch the connection; ends by raising why it was lost."""
+        self._heartbeat = Heartbeat(connection, self._pacer, self.timings, self.now, self.tallies, self._beaten)
+        self._show()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._heartbeat.watch())
+                await self._sync(connection)
+        except ExceptionGroup as failed:
+            # Either may end first; the other is then cancelled, and has nothing to say.
+            raise failed.exceptions[0] from None
 
     async def _sync(self, connection: Connection) -> None:
+        """Have every part read to its end. What does not end is asked for again, later, while data flows already."""
+        while True:
+            self._link_restored.clear()
+            for hook in list(self._unsynced):
+                if await self._is_complete(hook, connection):
+                    self._unsynced.remove(hook)
+            self._was_tried = True
+            self._show()
+            if not self._unsynced:
+                extra = {"epoch": connection.epoch, "server_version": connection.server_version}
+                log.info("session ready", extra=extra)
+                return
+            try:
+                async with asyncio.timeout(self.timings.resync_after_s):
+                    await self._link_restored.wait()
+            except TimeoutError:
+                continue
+
+    async def _is_complete(self, hook: SyncHook, connection: Connection) -> bool:
+        """Whether a part has come to its end. Raises when the connection is of no use."""
         try:
             async with asyncio.timeout(self.timings.sync_timeout_s):
-                for hook in self._sync_hooks:
-                    await hook(connection)
-        except TimeoutError:
-            raise BrokerTimeout("the first questions after connecting", self.timings.sync_timeout_s) from None
+                await hook(connection)
+        except (TimeoutError, BrokerTimeout, AnswerUnreadable, Exhausted) as error:
+            part = error.request if isinstance(error, BrokerTimeout | AnswerUnreadable) else type(error).__name__
+            self.tallies.add(SYNC_INCOMPLETE, part)
+            log.warning("a part of the first questions has no end", extra={"part": part})
+            return False
+        return True
 
-    async def _watch(self, connection: Connection) -> None:
-        """Ask for the time again and again, until the connection is lost or no longer answers."""
-        misses = 0
-        last_heard, last_count = asyncio.get_running_loop().time(), -1
-        while True:
-            try:
-                async with asyncio.timeout(self.timings.heartbeat_interval_s):
-                    await connection.closed.wait()
-                raise connection.disconnected()
-            except TimeoutError:
-                pass
-            try:
-                await self._ask_time(connection, self.timings.heartbeat_timeout_s)
-                misses = 0
-            except BrokerTimeout:
-                misses += 1
-                log.warning("heartbeat missed", extra={"misses": misses})
-            now = asyncio.get_running_loop().time()
-            if connection.callbacks.received_count != last_count:
-                last_heard, last_count = now, connection.callbacks.received_count
-            if misses >= 2 and now - last_heard >= self.timings.silence_limit_s:
-                raise BrokerTimeout("the heartbeat", self.timings.silence_limit_s)
-
-    async def _ask_time(self, connection: Connection, timeout_s: float) -> tuple[datetime, datetime]:
-        await self._pacer.take(Priority.HEARTBEAT, timeout_s)
-        rows = await connection.ask_shared("currentTime", connection.client.reqCurrentTime, timeout_s=timeout_s)
-        self._server_time = (datetime.fromtimestamp(rows[0], UTC), self.now())
-        return self._server_time
-
-    async def _back_off(self, error: DomainError, wait_s: float) -> None:
+    async def _back_off(self, error: DomainError) -> None:
         message = error.message
         if self._last_refusal is not None:
             message = f"TWS said {self._last_refusal[0]}: {self._last_refusal[1]}"
-        reason = Reason.BROKER_DISCONNECTED
+        wait_s = self._backoff.next_s(is_restarting=self.absence.is_planned_now)
         next_attempt = self.now() + timedelta(seconds=wait_s)
+        reason = Reason.BROKER_DISCONNECTED
         self._set(SessionState.RECONNECTING, reason=reason, message=message, next_attempt_time=next_attempt)
         log.warning("session lost", extra={"reason": error.reason, "text": message, "retry_in_s": round(wait_s, 2)})
+        self._alarm()
         await asyncio.sleep(wait_s)
+
+    def _end(self, error: SessionEnded) -> None:
+        log.error("the session has ended for good", extra={"text": error.message})
+        self._set(SessionState.FATAL, reason=Reason.BROKER_DISCONNECTED, message=error.why)
+        self._tell_event("session.fatal", {"why": error.why})
+
+    def _alarm(self) -> None:
+        if self.absence.is_alarm():
+            extra = {"since": str(self.absence.since), "text": self.status.message}
+            log.error("IBKR has been out of reach for too long", extra=extra)
+
+    def _beaten(self) -> None:
+        """The heartbeat has been answered, or missed."""
+        self._alarm()
+        known, found = self.status.clock_skew, self._heartbeat.clock_skew if self._heartbeat is not None else None
+        # Whole seconds of another clock: a second more or less is the same.
+        if found is not None and (known is None or abs(found - known) > timedelta(seconds=1)):
+            self._show()
 
     def _drop_connection(self) -> None:
         if self._connection is not None:
             self._connection.close()
-        self._connection = None
-        self._farms.clear()
-        self._server_time = None
+        self._connection = self._heartbeat = None
+        self._farms.forget()
 
     # --- what TWS says of itself ---------------------------------------------------------------------------------
 
     def _on_notice(self, code: int, text: str) -> None:
-        log.info("TWS notice", extra={"ibkr_code": code, "text": text})
-        if code in LINK_LOST and self.status.state.is_linked:
-            self._set(SessionState.LINK_DOWN, reason=Reason.BROKER_LINK_DOWN, message=text)
-            self._tell_lost(Reason.BROKER_LINK_DOWN)
-        elif code in LINK_RESTORED and self.status.state is SessionState.LINK_DOWN:
-            self._set_ready()
-        elif code in FARM_OK | FARM_IDLE | FARM_BROKEN:
-            self._note_farm(code, text)
+        self.tallies.add(BROKER_NOTICES, str(code))
+        self._notices.note(code, text)
+        if code in LINK_LOST:
+            self._link_lost = text
+            self._lose(Reason.BROKER_LINK_DOWN)
+        elif code in LINK_RESTORED:
+            self._link_lost = None
+            self._link_restored.set()
+        elif code in ABOUT_FARMS:
+            self._farms.note(code, text)
+        elif code == TOO_FAST:
+            self._slow_down(text)
+        elif code == PORT_CHANGED:
+            self._moved_at = asyncio.get_running_loop().time()
+            self._last_refusal = (code, text)
         elif code == CLIENT_ID_IN_USE or not self.status.state.is_connected:
             self._last_refusal = (code, text)
+        self._show()
         for hook in self._notice_hooks:
-            _call(hook, code, text)
+            call(hook, code, text)
 
-    def _note_farm(self, code: int, text: str) -> None:
-        """Farms are named at the end: "…is OK:usfarm", and for 2107 "…upon demand.ushmds"."""
-        name = text.replace(":", ".").rpartition(".")[2].strip()
-        self._farms[name] = Farm(name, code, code not in FARM_BROKEN)
-        # A farm's recovery says nothing of a lost link: LINK_DOWN stays until 1101 or 1102.
-        if self.status.state.is_linked:
-            self._set_ready()
+    def _slow_down(self, text: str) -> None:
+        """IBKR calls this program too fast and is about to disconnect it: it does so first, and says nothing more."""
+        self.tallies.add(PACING_VIOLATIONS, str(TOO_FAST))
+        log.error("IBKR calls this program too fast", extra={"ibkr_code": TOO_FAST, "text": text})
+        self._last_refusal = (TOO_FAST, text)
+        self._pacer.hold(self.timings.pacing_pause_s)
+        if self._connection is not None:
+            self._connection.close()
 
-    def _on_undecodable(self, message_id: int, _digest: str) -> None:
+    def _on_undecodable(self, message_id: int, digest: str) -> None:
         self.undecodable_count += 1
+        self._tell_event("decode.error", {"message_id": message_id, "digest": digest})
         if message_id in ABOUT_ORDERS:
             for hook in self._undecodable_hooks:
-                _call(hook)
+                call(hook)
 
-    def _set_ready(self) -> None:
-        broken = sorted(farm.name for farm in self._farms.values() if not farm.is_ok)
-        if broken:
-            self._set(SessionState.FARM_DEGRADED, message=f"data farms are down: {', '.join(broken)}")
+    # --- the state -----------------------------------------------------------------------------------------------
+
+    def _show(self) -> None:
+        """The state of the connection that there is, from its facts."""
+        if self._heartbeat is None:
+            return
+        farms = self._farms.all()
+        if self._link_lost is not None:
+            self._set(SessionState.LINK_DOWN, reason=Reason.BROKER_LINK_DOWN, message=self._link_lost, farms=farms)
+        elif self._unsynced:
+            late = "; a part of them has no end, and is asked for again" if self._was_tried else ""
+            message = f"reading accounts and orders{late}"
+            self._set(
+                SessionState.SYNCING,
+                reason=Reason.SESSION_SYNCING,
+                message=message,
+                farms=farms,
+                serves_data=self._was_tried,
+            )
+        elif broken := self._farms.broken():
+            message = f"data farms are down: {', '.join(broken)}"
+            self._set(SessionState.FARM_DEGRADED, message=message, farms=farms, serves_data=True)
         else:
-            self._set(SessionState.READY)
+            self._set(SessionState.READY, farms=farms, serves_data=True)
+        if self.status.state.is_linked:
+            self.absence.end()
+        self._is_in_use = self._is_in_use or self.status.serves_data
 
-    def _tell_lost(self, reason: str) -> None:
-        for hook in self._lost_hooks:
-            _call(hook, reason)
-
-    def _set(
-        self,
-        state: SessionState,
-        *,
-        reason: str = "",
-        message: str = "",
-        next_attempt_time: datetime | None = None,
-    ) -> None:
-        same = state is self.status.state
-        self.status = SessionStatus(
-            state=state,
-            epoch=self.status.epoch,
-            since_time=self.status.since_time if same else self.now(),
-            reason=reason,
-            message=message,
-            next_attempt_time=next_attempt_time,
-            farms=tuple(self._farms.values()),
-        )
-        changed, self._changed = self._changed, asyncio.Event()
-        changed.set()
-
-
-def _call(hook: Callable[[Unpack[Args]], None], *args: Unpack[Args]) -> None:
-    """A hook that fails must not keep the others from hearing."""
-    try:
-        hook(*args)
-    except Exception:
-        log.exception("a session hook failed")
+    def _lose(self, reason: str) -> None:
+        """IBKR is lost. Who uses the session hears it once, however it is lost, until it is of use again."""
+        self.absence.begin()
+        if self._is_in_use:
+            self._is_in_use = False
+            for hook in self._lost_hooks:
+                call(hook, reason)

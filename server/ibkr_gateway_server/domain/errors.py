@@ -345,6 +345,27 @@ class AccountMismatch(Refused):
 
 
 @dataclass(eq=False)
+class AccountNotPinned(Refused):
+    """The login does not have the account that is set."""
+
+    setting: str = "IBKR_ACCOUNT"
+    reason: ClassVar[Reason] = Reason.ACCOUNT_MISMATCH
+    text: ClassVar[str] = "the login of TWS does not have the account that {setting} names; log in to the right one"
+
+
+@dataclass(eq=False)
+class AccountGone(Refused):
+    """TWS came back with another login."""
+
+    missing_count: int
+    reason: ClassVar[Reason] = Reason.ACCOUNT_MISMATCH
+    text: ClassVar[str] = (
+        "TWS came back without {missing_count} of the accounts it had when the gateway started; "
+        "log in to the same user, or restart the gateway"
+    )
+
+
+@dataclass(eq=False)
 class MaxNotional(Refused):
     """The order is worth more than allowed."""
 
@@ -473,6 +494,24 @@ class BrokerDisconnected(Unavailable):
         "not connected to TWS or IB Gateway at {host}:{port}; the gateway reconnects by itself, "
         "check that it runs there with its API enabled"
     )
+
+
+@dataclass(eq=False)
+class SessionEnded(Unavailable):
+    """The session has ended for good; only a person can help."""
+
+    why: str
+    reason: ClassVar[Reason] = Reason.BROKER_DISCONNECTED
+    text: ClassVar[str] = "{why}; correct that and restart the gateway, it does not try again by itself"
+
+
+@dataclass(eq=False)
+class RestartWindow(Unavailable):
+    """A planned restart of TWS."""
+
+    setting: str = "RESTART_WINDOW"
+    reason: ClassVar[Reason] = Reason.RESTART_WINDOW
+    text: ClassVar[str] = "TWS restarts as {setting} says, and orders are not sent meanwhile; retry when it is back"
 
 
 @dataclass(eq=False)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 
@@ -30,6 +31,11 @@ class SessionState(StrEnum):
         """True when TWS reaches IBKR, so that requests are answered and orders accepted."""
         return self in (SessionState.READY, SessionState.FARM_DEGRADED)
 
+    @property
+    def is_syncing(self) -> bool:
+        """True when TWS is there and has not yet told what it is asked first."""
+        return self in (SessionState.HANDSHAKING, SessionState.SYNCING)
+
 
 @dataclass(frozen=True, slots=True)
 class Farm:
@@ -51,3 +57,16 @@ class SessionStatus:
     message: str = ""
     next_attempt_time: datetime | None = None
     farms: tuple[Farm, ...] = ()
+    clock_skew: timedelta | None = None
+    """IBKR's clock ahead of ours, to the second; None: not asked yet."""
+    serves_data: bool = False
+    """True when IBKR is reached for data: also while accounts and orders are not read to their end yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionEvent:
+    """Something of the session that belongs into the record."""
+
+    kind: str
+    epoch: int
+    body: Mapping[str, object] = field(default_factory=dict)

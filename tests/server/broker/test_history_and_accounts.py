@@ -35,6 +35,8 @@ from ibkr_gateway_server.domain.errors import (
     SessionSyncing,
 )
 from ibkr_gateway_server.domain.instruments import Instrument, SecurityType
+from ibkr_gateway_server.domain.sessions import SessionState
+from ibkr_gateway_server.domain.tallies import SYNC_INCOMPLETE
 from ibkr_gateway_server.simulator import Simulator
 from ibkr_gateway_server.simulator.behaviour import Behaviour
 from ibkr_gateway_server.simulator.instruments import ContractQuery
@@ -312,13 +314,17 @@ async def test_marks_that_never_come_leave_positions_and_are_asked_for_again(mak
 async def test_without_the_end_of_positions_the_session_is_not_ready_and_nobody_is_called_flat() -> None:
     async with Simulator(seed=7).listen() as address:
         pacer = Pacer(asyncio.get_running_loop().time)
-        timings = replace(FAST, request_timeout_s=0.1)
+        timings = replace(FAST, request_timeout_s=0.1, resync_after_s=0.1)
         session = Session(BrokerAddress(address.host, address.port), 1, pacer, timings)
         session.on_sync(lose_position_end)
         accounts = Accounts(session, pacer)
         async with running_session(session):
-            await eventually(lambda: session.epoch >= 2)
-            with pytest.raises((SessionSyncing, BrokerDisconnected)):
+            await eventually(lambda: session.status.state is SessionState.SYNCING)
+            with pytest.raises(SessionSyncing):
+                await accounts.positions()
+            await eventually(lambda: session.tallies.value(SYNC_INCOMPLETE, "reqPositions") > 1)
+            assert session.status.state is SessionState.SYNCING
+            with pytest.raises(BrokerTimeout):
                 await accounts.positions()
 
 
