@@ -32,13 +32,20 @@ class DayAnswers(Generic[K, V]):
         known.set_result(answer)
         self._asked[question] = known
 
+    def known(self, question: K) -> V | None:
+        """The answer of today where it has come; None: it has to be asked for."""
+        if self._day != self._today():
+            return None
+        task = self._asked.get(question)
+        return task.result() if task is not None and task.done() and _has_answer(task) else None
+
     async def get(self, question: K, ask: Callable[[], Coroutine[Any, Any, V]]) -> V:
         """The answer of today, from `ask` where there is none yet. Raises what `ask` raises."""
         if self._day != self._today():
             # Expiries pass and opening hours move on: yesterday's answers are of no use.
             self._asked, self._day = {}, self._today()
         task = self._asked.get(question)
-        if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
+        if task is None or (task.done() and not _has_answer(task)):
             task = asyncio.ensure_future(ask())
             # Its callers may all have left when it fails; that is not an error of the program.
             task.add_done_callback(lambda done: done.cancelled() or done.exception())
@@ -48,3 +55,7 @@ class DayAnswers(Generic[K, V]):
                 del self._asked[next(iter(self._asked))]
         # Shielded: one caller's impatience must not fail the others who share the question.
         return await asyncio.shield(task)
+
+
+def _has_answer(task: asyncio.Future[V]) -> bool:
+    return not task.cancelled() and task.exception() is None

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from functools import lru_cache
 
 from ibkr_gateway_server.broker import ib
 from ibkr_gateway_server.broker.answers import DayAnswers
@@ -80,9 +81,19 @@ class Contracts:
         """The one contract it names. Raises FieldsInvalid, ContractNotFound, ContractAmbiguous, Unavailable."""
         return (await self.detail(instrument)).instrument
 
+    def known(self, instrument: Instrument) -> Instrument | None:
+        """The one contract it names, where that has been asked for today; None: `resolve` has to. Costs no wait.
+
+        Raises ContractAmbiguous.
+        """
+        matches = self._details.known(with_usual_places(instrument))
+        return self._only(instrument, matches).instrument if matches else None
+
     async def detail(self, instrument: Instrument) -> ContractDetails:
         """What IBKR knows of the one contract it names."""
-        matches = await self.details(instrument)
+        return self._only(instrument, await self.details(instrument))
+
+    def _only(self, instrument: Instrument, matches: tuple[ContractDetails, ...]) -> ContractDetails:
         if len(matches) == 1:
             return matches[0]
         if _names_a_future_by_symbol(instrument) and len({_family(match.instrument) for match in matches}) == 1:
@@ -159,6 +170,7 @@ class Contracts:
         return active[0], active[1] if len(active) > 1 else None
 
 
+@lru_cache(maxsize=1024)
 def with_usual_places(instrument: Instrument) -> Instrument:
     """The instrument with the exchange and currency that its type usually has, where none is given."""
     if instrument.con_id:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 from ibkr_gateway_server.broker.connection import Connection
@@ -58,6 +58,8 @@ class MarketData(Keeper[int, Line]):
         """
         deadline = asyncio.get_running_loop().time() + timeout_s
         self._session.linked()
+        if (quote := self._at_hand(instrument)) is not None:
+            return quote
         try:
             async with asyncio.timeout_at(deadline):
                 line = await self.acquire(instrument)
@@ -73,9 +75,19 @@ class MarketData(Keeper[int, Line]):
             if line.quote is None or not line.quote.has_price or line.gap is not None:
                 self.tallies.add(BROKER_TIMEOUTS, "reqMktData")
                 raise BrokerTimeout(f"a quote of {line.instrument.label()}", timeout_s)
-            return replace(line.quote, is_snapshot=True)
+            return line.quote
         finally:
             self.release(line)
+
+    def _at_hand(self, instrument: Instrument) -> Quote | None:
+        """The quote of a line that flows and has all that it usually has; its time to linger begins anew."""
+        known = self._contracts.known(instrument)
+        line = self._kept.get(known.con_id) if known is not None else None
+        if line is None or line.interruption is not None or not line.is_whole:
+            return None
+        self._count_reader(line)
+        self.release(line)
+        return line.quote
 
     async def acquire(self, instrument: Instrument) -> Line:
         """The line of a contract, made when it has none. Give it back by `release`.

@@ -53,7 +53,6 @@ class Quote:
     close_price: float | None = None
     volume: float | None = None
     exchange_time: datetime | None = None
-    is_snapshot: bool = False
     is_stale: bool = False
     halted: bool | None = None
     greeks: Greeks | None = None

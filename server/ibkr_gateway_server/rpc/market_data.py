@@ -35,10 +35,10 @@ class MarketDataServicer:
         self._source = source
         self._frames = QuoteFrames(source)
 
-    async def GetQuote(self, request: pb.GetQuoteRequest, call: Call) -> pb.GetQuoteResponse:
+    async def GetQuote(self, request: pb.GetQuoteRequest, call: Call) -> bytes:
         named = parse.one_instrument(request)
         quote = await self._market_data.snapshot(named, min(call.remaining_s, QUOTE_TIMEOUT_S))
-        return pb.GetQuoteResponse(quote=present.quote(quote, self._source))
+        return self._frames.snapshot(quote)
 
     async def GetQuotes(self, request: pb.GetQuotesRequest, call: Call) -> pb.GetQuotesResponse:
         wanted = parse.instruments(request.instruments)
@@ -98,4 +98,4 @@ class MarketDataServicer:
             quote = await self._market_data.snapshot(named, min(call.remaining_s, QUOTE_TIMEOUT_S))
         except DomainError as error:
             return pb.QuoteResult(error=gateway_error(error, call.correlation_id))
-        return pb.QuoteResult(quote=present.quote(quote, self._source))
+        return pb.QuoteResult(quote=present.quote(quote, self._source, is_snapshot=True))

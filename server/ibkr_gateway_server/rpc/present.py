@@ -83,8 +83,8 @@ def instrument(named: Instrument) -> common_pb2.Instrument:
     )
 
 
-def quote(quoted: Quote, source: str) -> market_data_service_pb2.Quote:
-    """A quote. `source` says whether IBKR or the simulator gave it."""
+def quote(quoted: Quote, source: str, *, is_snapshot: bool = False) -> market_data_service_pb2.Quote:
+    """A quote. `source` says whether IBKR or the simulator gave it, `is_snapshot` whether one was asked for."""
     return market_data_service_pb2.Quote(
         instrument=instrument(quoted.instrument),
         bid_price=quoted.bid_price,
@@ -102,7 +102,7 @@ def quote(quoted: Quote, source: str) -> market_data_service_pb2.Quote:
         exchange_time=time(quoted.exchange_time),
         receive_time=time(quoted.receive_time),
         source=source,
-        is_snapshot=quoted.is_snapshot,
+        is_snapshot=is_snapshot,
         is_stale=quoted.is_stale,
         halted=quoted.halted,
         greeks=_greeks(quoted.greeks),

@@ -1,4 +1,4 @@
-"""Quote streams as bytes: a quote is encoded once, however many streams it goes to.
+"""Quotes as bytes: a quote is encoded once, however many streams it goes to.
 
 What differs between two subscribers of one quote is its place: sequence, index and the count of those it replaced.
 These few bytes are written here; the quote's own are shared. A frame is its events one after the other, which is what
@@ -34,6 +34,7 @@ _SEQUENCE = _tag(_Event.DESCRIPTOR, "sequence")
 _INDEX = _tag(_Event.DESCRIPTOR, "instrument_index")
 _CONFLATED = _tag(_Event.DESCRIPTOR, "conflated_count")
 _QUOTE = _tag(_Event.DESCRIPTOR, "quote", _LEN)
+_ANSWER = _tag(market_data_service_pb2.GetQuoteResponse.DESCRIPTOR, "quote", _LEN)
 
 
 class QuoteFrames:
@@ -42,6 +43,7 @@ class QuoteFrames:
     def __init__(self, source: str) -> None:
         self._source = source
         self._newest: dict[int, tuple[Quote, bytes]] = {}
+        self._snapshots: dict[int, tuple[Quote, bytes]] = {}
 
     def frame(self, events: Iterable[QuoteEvent], correlation_id: str) -> bytes:
         """One StreamQuotesResponse."""
@@ -50,6 +52,10 @@ class QuoteFrames:
             body = self._body(event, correlation_id)
             parts += (_EVENTS, varint(len(body)), body)
         return b"".join(parts)
+
+    def snapshot(self, quote: Quote) -> bytes:
+        """A GetQuoteResponse."""
+        return self._kept(self._snapshots, _ANSWER, quote, is_snapshot=True)
 
     def _body(self, event: QuoteEvent, correlation_id: str) -> bytes:
         quote = event.happening
@@ -61,19 +67,19 @@ class QuoteFrames:
             body += _INDEX + varint(event.instrument_index)
         if event.conflated_count:
             body += _CONFLATED + varint(event.conflated_count)
-        return body + self._encoded(quote)
+        return body + self._kept(self._newest, _QUOTE, quote, is_snapshot=False)
 
-    def _encoded(self, quote: Quote) -> bytes:
+    def _kept(self, newest: dict[int, tuple[Quote, bytes]], tag: bytes, quote: Quote, *, is_snapshot: bool) -> bytes:
         """The quote with its tag and length: made anew only when it is another than the last of its contract."""
         con_id = quote.instrument.con_id
-        kept = self._newest.get(con_id)
+        kept = newest.get(con_id)
         if kept is not None and kept[0] is quote:
             return kept[1]
-        encoded = present.quote(quote, self._source).SerializeToString()
-        encoded = b"".join((_QUOTE, varint(len(encoded)), encoded))
-        if len(self._newest) >= KEPT:
-            self._newest.clear()
-        self._newest[con_id] = quote, encoded
+        encoded = present.quote(quote, self._source, is_snapshot=is_snapshot).SerializeToString()
+        encoded = b"".join((tag, varint(len(encoded)), encoded))
+        if len(newest) >= KEPT:
+            newest.clear()
+        newest[con_id] = quote, encoded
         return encoded
 
 

@@ -75,7 +75,6 @@ class Ear:
 async def test_a_snapshot_has_the_prices_of_its_kind(broker: Broker, symbol: str) -> None:
     name, _, kind = symbol.partition(":")
     quote = await broker.market_data.snapshot(Instrument(symbol=name, security_type=SecurityType[kind]), 5.0)
-    assert quote.is_snapshot
     assert quote.market_data_type is MarketDataType.LIVE
     if kind == "IND":
         assert quote.last_price is not None

@@ -12,6 +12,7 @@ from ibkr_gateway_server.domain.errors import MarketDataLines
 from ibkr_gateway_server.domain.instruments import Instrument, SecurityType
 from ibkr_gateway_server.domain.quotes import Greeks, MarketDataType, Quote
 from ibkr_gateway_server.domain.streams import Gap, QuoteEvent, QuoteHappening, SnapshotBegin, SnapshotEnd
+from ibkr_gateway_server.rpc import present
 from ibkr_gateway_server.rpc.quote_frames import QuoteFrames, varint
 from ibkr_gateway_server.rpc.words import quote_event
 
@@ -75,3 +76,13 @@ def test_two_quotes_of_one_contract_are_told_apart() -> None:
         for quote in (first, second, first)
     ]
     assert told == [1.0, 2.0, 1.0]
+
+
+@given(quotes)
+def test_a_snapshot_is_an_answer_that_says_so(quote: Quote) -> None:
+    frames = QuoteFrames("IBKR")
+    for _ in range(2):
+        answer = pb.GetQuoteResponse.FromString(frames.snapshot(quote))
+        assert answer == pb.GetQuoteResponse(quote=present.quote(quote, "IBKR", is_snapshot=True))
+    (event,) = pb.StreamQuotesResponse.FromString(frames.frame([QuoteEvent(1, quote, 0)], "id")).events
+    assert not event.quote.is_snapshot
