@@ -156,6 +156,10 @@ class Violations:
         """Note one wrong field; `values` are what the description names, for the error's metadata."""
         self._found.append(FieldViolation(field, description, reason, tuple(values.items())))
 
+    def extend(self, others: Violations) -> None:
+        """Note what others have found as well."""
+        self._found += others._found
+
     @contextmanager
     def under(self, prefix: str) -> Iterator[Violations]:
         """Note fields of a nested message: their paths get the prefix."""

@@ -67,8 +67,28 @@ HEARTBEAT_S = (1.0, 60.0)
 DEFAULT_HEARTBEAT_S = 15.0
 
 
+# Instruments that were read before, by their bytes: programs ask for the same ones again and again.
+_KNOWN: dict[bytes, Instrument] = {}
+_KNOWN_LIMIT = 4096
+
+
 def instrument(message: common_pb2.Instrument, found: Violations) -> Instrument:
     """An instrument; what is wrong with it is noted."""
+    encoded = message.SerializeToString()
+    known = _KNOWN.get(encoded)
+    if known is None:
+        wrong = Violations()
+        known = _instrument(message, wrong)
+        if wrong:
+            found.extend(wrong)
+        elif len(encoded) < 500:
+            if len(_KNOWN) >= _KNOWN_LIMIT:
+                _KNOWN.clear()
+            _KNOWN[encoded] = known
+    return known
+
+
+def _instrument(message: common_pb2.Instrument, found: Violations) -> Instrument:
     parsed = Instrument(
         con_id=message.con_id,
         symbol=message.symbol,
