@@ -9,7 +9,8 @@ import sys
 from typing import Annotated
 
 import typer
-from ibkr_gateway import GatewayError, Unavailable, __version__
+from ibkr_gateway import GatewayError, Refused, Unauthenticated, Unavailable, __version__
+from ibkr_gateway.v1 import common_pb2
 from ibkr_gateway.v1 import gateway_service_pb2 as pb
 
 from ibkr_gateway_cli.session import Options, console, gateway, print_json
@@ -17,7 +18,7 @@ from ibkr_gateway_cli.session import Options, console, gateway, print_json
 PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 
 # sysexits.h, as service managers and container health checks read them.
-EX_UNAVAILABLE, EX_TEMPFAIL = 69, 75
+EX_UNAVAILABLE, EX_TEMPFAIL, EX_NOPERM, EX_CONFIG = 69, 75, 77, 78
 
 
 def serve(context: typer.Context) -> None:
@@ -46,7 +47,8 @@ def run_module(module: str, arguments: list[str]) -> int:
 
 
 def healthcheck(context: typer.Context) -> None:
-    """Ask the server how it is: exit 0 when healthy, 69 when it does not answer, 75 when IBKR is away."""
+    """Ask the server how it is: exit 0 when healthy, 69 when it does not answer, 75 when IBKR is away for now, 77 when
+    the caller is refused, 78 when the session with IBKR has ended for good and a person must correct something."""
     options: Options = context.obj
     try:
         with gateway(options) as connected:
@@ -57,7 +59,7 @@ def healthcheck(context: typer.Context) -> None:
         else:
             what = "no server answers" if isinstance(error, Unavailable) else error.message
             console(to_stderr=True).print(f"{what} at {options.target}", markup=False)
-        raise typer.Exit(EX_UNAVAILABLE) from None
+        raise typer.Exit(EX_NOPERM if isinstance(error, Unauthenticated | Refused) else EX_UNAVAILABLE) from None
     except ValueError as error:
         console(to_stderr=True).print(str(error), markup=False)
         raise typer.Exit(2) from None
@@ -70,6 +72,8 @@ def healthcheck(context: typer.Context) -> None:
         broker = "connected" if health.is_broker_connected else "not connected"
         orders = "enabled" if health.orders_enabled else "disabled"
         console().print(f"{status}: mode {mode}, IBKR {broker}, orders {orders}, server {health.version}, {time}")
+    if health.session_state == common_pb2.SESSION_STATE_FATAL:
+        raise typer.Exit(EX_CONFIG)
     if health.status != pb.HEALTH_STATUS_OK:
         raise typer.Exit(EX_TEMPFAIL)
 

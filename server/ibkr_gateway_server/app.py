@@ -56,6 +56,7 @@ from ibkr_gateway_server.streams.quotes import QuoteHub
 from ibkr_gateway_server.streams.ticks import TickHub
 from ibkr_gateway_server.trading.desk import Desk, DeskTimings
 from ibkr_gateway_server.trading.guard import Mode, TradingRules
+from ibkr_gateway_server.trading.session_record import SessionRecord
 
 log = logging.getLogger(__name__)
 
@@ -116,6 +117,8 @@ async def running(
             session_timings,
             observe=_observer_of_requests(metrics),
             tallies=tallies,
+            account=settings.ibkr_account,
+            restarts=settings.restarts,
         )
         accounts = Accounts(session, pacer)
         # Simulated contracts must never be mistaken for real ones, and cost nothing to ask for.
@@ -125,6 +128,9 @@ async def running(
         market_data = MarketData(session, contracts, pacer, wanted)
         history = History(session, contracts, pacer, loop.time)
         desk = Desk(_rules(settings), session, pacer, contracts, market_data, accounts, store, desk_timings)
+        record = SessionRecord(store, lambda: session.pin.mismatch or desk.guard.mismatch(session.pin.accounts))
+        session.on_event(record.put)
+        desk.on_reconciled(record.reconciled)
         account_hub = AccountHub(accounts, session)
         hub = QuoteHub(market_data, lambda: session.status)
         feeds = TickFeeds(session, contracts, pacer, wanted)
@@ -174,6 +180,7 @@ async def running(
         except OSError:
             raise PortTaken("GRPC_PORT", f"{settings.grpc_host}:{settings.grpc_port}") from None
         await stack.enter_async_context(desk.running())
+        await stack.enter_async_context(_background(record.run()))
         await stack.enter_async_context(_background(session.run(), market_data.run(), feeds.run()))
         await stack.enter_async_context(_background(_follow(session, server, metrics)))
         await server.start()

@@ -12,10 +12,11 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ibkr_gateway_server.domain.quotes import MarketDataType
+from ibkr_gateway_server.domain.restarts import RestartWindows
 
 PAPER_PORTS = frozenset({4002, 7497, 4004})
 LIVE_PORTS = frozenset({4001, 7496, 4003})
@@ -55,6 +56,10 @@ class Settings(BaseSettings):
     """Its API port; unset: 4002 for paper, 4001 for live. In simulation: the simulator's port; unset: a free one."""
     ibkr_client_id: Annotated[int, Field(ge=1, le=2**31 - 1)] = 1
     """Client id at TWS, always the same: order ids belong to it. 0 would take over orders placed by hand."""
+    ibkr_account: str = ""
+    """The only account that is served and traded; empty: all of the login's."""
+    restart_window: str = ""
+    """When TWS restarts as planned, as "23:45-00:15 America/New_York", several separated by semicolons: no orders."""
     trading_mode: Literal["paper", "live"] = "paper"
     """Which account orders may reach."""
     ibkr_mode: Literal["paper", "live", "simulation"] | None = None
@@ -108,6 +113,11 @@ class Settings(BaseSettings):
         return {"simulation": 0, "paper": 4002, "live": 4001}[self.mode]
 
     @property
+    def restarts(self) -> RestartWindows:
+        """RESTART_WINDOW, read."""
+        return RestartWindows.parse(self.restart_window)
+
+    @property
     def record_path(self) -> Path:
         """Where the record is. Simulated orders have one of their own: they must never be mistaken for real ones."""
         return self.audit_db_path or Path("data") / ("simulation.db" if self.is_simulation else "audit.db")
@@ -126,6 +136,19 @@ class Settings(BaseSettings):
     def data_type(self) -> MarketDataType:
         """MARKET_DATA_TYPE as IBKR's number."""
         return MarketDataType.LIVE if self.market_data_type == "live" else MarketDataType.DELAYED
+
+    @field_validator("ibkr_account")
+    @classmethod
+    def _account_is_one(cls, value: str) -> str:
+        if value and not value.isalnum():
+            raise ValueError("must be one account number, like DU1234567")
+        return value
+
+    @field_validator("restart_window")
+    @classmethod
+    def _windows_are_readable(cls, value: str) -> str:
+        RestartWindows.parse(value)
+        return value
 
     @model_validator(mode="after")
     def _combinations_are_safe(self) -> Self:

@@ -24,6 +24,7 @@ from ibkr_gateway_server.domain.accounts import (
 )
 from ibkr_gateway_server.domain.errors import (
     AccountNotFound,
+    AccountNotPinned,
     AccountRequired,
     BrokerLinkDown,
     BrokerTimeout,
@@ -50,8 +51,14 @@ class Accounts:
         return self._state.accounts
 
     def account_id(self, requested: str) -> str:
-        """The account a request means. Raises AccountRequired, AccountNotFound, BrokerDisconnected, SessionSyncing."""
+        """The account a request means.
+
+        Raises AccountRequired, AccountNotFound, BrokerDisconnected, SessionSyncing, and AccountNotPinned when the login
+        does not have the account that is set.
+        """
         accounts = list(self._session.connection().accounts)
+        if not accounts:
+            raise AccountNotPinned
         if not requested and len(accounts) > 1:
             raise AccountRequired(len(accounts))
         if requested and requested not in accounts:

@@ -103,6 +103,8 @@ class Connection:
         self.callbacks.on_late = lambda: counts.add(LATE_TICKS)
         self.reader = FrameReader(self.client, self.callbacks, counts)
         self.closed = asyncio.Event()
+        self.serves: Callable[[tuple[str, ...]], tuple[str, ...]] = lambda managed: managed
+        """Which of the login's accounts are served."""
         self.failure = ""
         """What opening it failed at, in one word; empty: nothing."""
         self._old_version = 0
@@ -111,9 +113,14 @@ class Connection:
         self._next_request_id = FIRST_REQUEST_ID
 
     @property
-    def accounts(self) -> tuple[str, ...]:
+    def managed_accounts(self) -> tuple[str, ...]:
         """The accounts of this login, in IBKR's order."""
         return tuple(self.client.getAccounts())
+
+    @property
+    def accounts(self) -> tuple[str, ...]:
+        """Those of them that are served."""
+        return self.serves(self.managed_accounts)
 
     @property
     def server_version(self) -> int:

@@ -16,16 +16,21 @@ class AccountPin:
         self.pinned = pinned
         """The only account that is served; empty: all of the login's."""
         self._first: frozenset[str] = frozenset()
-        self._managed: frozenset[str] = frozenset()
+        self._managed: tuple[str, ...] = ()
 
     def note(self, managed: tuple[str, ...]) -> None:
         """A login has these accounts."""
-        self._managed = frozenset(managed)
-        self._first = self._first or self._managed
+        self._managed = managed
+        self._first = self._first or frozenset(managed)
 
     def served(self, managed: tuple[str, ...]) -> tuple[str, ...]:
         """Those that are answered for: with an account set that one alone, or none where the login lacks it."""
         return tuple(account for account in managed if self.pinned in ("", account))
+
+    @property
+    def accounts(self) -> tuple[str, ...]:
+        """Those of the last login that are answered for."""
+        return self.served(self._managed)
 
     @property
     def mismatch(self) -> DomainError | None:
@@ -34,8 +39,8 @@ class AccountPin:
             return None
         if self.pinned and self.pinned not in self._managed:
             return AccountNotPinned()
-        if not self.pinned and not self._first <= self._managed:
-            return AccountGone(len(self._first - self._managed))
+        if not self.pinned and not self._first.issubset(self._managed):
+            return AccountGone(len(self._first.difference(self._managed)))
         return None
 
     def check(self) -> None:

@@ -45,6 +45,7 @@ from ibkr_gateway_server.domain.errors import (
     DomainError,
     Exhausted,
     Reason,
+    RestartWindow,
     SessionEnded,
 )
 from ibkr_gateway_server.domain.restarts import RestartWindows
@@ -106,6 +107,17 @@ class Session(Standing):
         # True from where it was of use until its users were told that it no longer is.
         self._is_in_use = False
 
+    def for_orders(self) -> Connection:
+        """The connection, where an order may be written to it now.
+
+        Raises RestartWindow, AccountNotPinned, AccountGone besides those of `synced`.
+        """
+        if self.absence.is_planned:
+            raise RestartWindow
+        connection = self.synced()
+        self.pin.check()
+        return connection
+
     # --- supervising ---------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
@@ -131,6 +143,7 @@ class Session(Standing):
         """Connect, sync and serve; ends by raising why the connection was lost."""
         self._set(SessionState.CONNECTING, reason=Reason.BROKER_DISCONNECTED, message=f"connecting to {self.address}")
         connection = Connection(self.address, self.client_id, self.epoch + 1, self._observe, self.now, self.tallies)
+        connection.serves = self.pin.served
         connection.callbacks.on_notice = self._on_notice
         connection.callbacks.on_undecodable = self._on_undecodable
         self._last_refusal, self._link_lost = None, None
@@ -161,7 +174,7 @@ class Session(Standing):
         self._moved_at = None
         self.tallies.add(RECONNECTS, by=min(self.epoch, 1))
         self.status = replace(self.status, epoch=connection.epoch)
-        self.pin.note(connection.accounts)
+        self.pin.note(connection.managed_accounts)
 
     def _greeted(self) -> None:
         self._set(SessionState.HANDSHAKING, reason=Reason.SESSION_SYNCING, message="TWS begins the session")

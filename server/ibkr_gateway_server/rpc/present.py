@@ -7,6 +7,7 @@ from decimal import Decimal
 from enum import Enum
 from typing import Any
 
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 from ibkr_gateway.v1 import (
     account_service_pb2,
@@ -305,6 +306,7 @@ def session_status(status: SessionStatus) -> gateway_service_pb2.SessionStatus:
             gateway_service_pb2.FarmStatus(name=farm.name, ibkr_code=farm.ibkr_code, is_ok=farm.is_ok)
             for farm in status.farms
         ],
+        clock_skew=None if status.clock_skew is None else Duration(seconds=round(status.clock_skew.total_seconds())),
     )
 
 

@@ -101,7 +101,7 @@ class Desk:
     ) -> None:
         self.timings = timings or DeskTimings()
         self.recorder = Recorder(store)
-        self.guard = Guard(rules, session.synced, lambda: self.recorder.is_healthy)
+        self.guard = Guard(rules, session.for_orders, lambda: self.recorder.is_healthy)
         self._session = session
         self._pacer = pacer
         self._accounts = accounts

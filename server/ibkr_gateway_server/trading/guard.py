@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
@@ -27,10 +27,11 @@ from ibkr_gateway_server.domain.orders import Blocker, OrderSpec, TradingStatus
 _REMEDIES = {
     Reason.TRADING_DISABLED: "set ORDERS_ENABLED=true and restart, on a paper account first",
     Reason.LIVE_NOT_AUTHORIZED: "create the file that LIVE_TRADING_OVERRIDE_FILE names, after the safety checklist",
-    Reason.ACCOUNT_MISMATCH: "log TWS in to the right account, or correct TRADING_MODE and IBKR_GATEWAY_PORT",
+    Reason.ACCOUNT_MISMATCH: "log TWS in to the right account, or correct TRADING_MODE, its port or IBKR_ACCOUNT",
     Reason.BROKER_DISCONNECTED: "start TWS or IB Gateway; the gateway connects by itself",
     Reason.BROKER_LINK_DOWN: "wait until TWS has its link to IBKR back",
     Reason.SESSION_SYNCING: "wait some seconds",
+    Reason.RESTART_WINDOW: "wait until TWS has restarted, or correct RESTART_WINDOW",
     Reason.AUDIT_UNAVAILABLE: "free disk space, or repair the file that AUDIT_DB_PATH names",
     Reason.SHUTTING_DOWN: "connect again later",
 }
@@ -88,6 +89,15 @@ class Guard:
         expects_paper = self.rules.mode is not Mode.LIVE
         if is_paper_account(account_id) is not expects_paper:
             raise AccountMismatch("paper" if expects_paper else "live")
+
+    def mismatch(self, account_ids: Iterable[str]) -> AccountMismatch | None:
+        """What `check_account` would raise for the first of these that it refuses; None: nothing."""
+        for account_id in account_ids:
+            try:
+                self.check_account(account_id)
+            except AccountMismatch as mismatch:
+                return mismatch
+        return None
 
     def check_way(self) -> None:
         """Whether an order could reach IBKR and be recorded now. Raises the reason why not."""

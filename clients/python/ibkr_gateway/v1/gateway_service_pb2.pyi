@@ -572,6 +572,7 @@ class SessionStatus(_message.Message):
     MESSAGE_FIELD_NUMBER: _builtins.int
     NEXT_ATTEMPT_TIME_FIELD_NUMBER: _builtins.int
     FARMS_FIELD_NUMBER: _builtins.int
+    CLOCK_SKEW_FIELD_NUMBER: _builtins.int
     state: _common_pb2.SessionState.ValueType
     """Where it stands."""
     epoch: _builtins.int
@@ -592,6 +593,12 @@ class SessionStatus(_message.Message):
     def farms(self) -> _containers.RepeatedCompositeFieldContainer[Global___FarmStatus]:
         """Data farms IBKR has spoken of."""
 
+    @_builtins.property
+    def clock_skew(self) -> _duration_pb2.Duration:
+        """IBKR's clock ahead of the gateway's, in whole seconds; negative: behind. Measured by a heartbeat every 15 s, on this
+        connection. Absent: not measured yet. Beyond 5 s `message` begins a part with CLOCK_SKEW.
+        """
+
     def __init__(
         self,
         *,
@@ -602,10 +609,11 @@ class SessionStatus(_message.Message):
         message: _builtins.str = ...,
         next_attempt_time: _timestamp_pb2.Timestamp | None = ...,
         farms: _abc.Iterable[Global___FarmStatus] | None = ...,
+        clock_skew: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["next_attempt_time", b"next_attempt_time", "since_time", b"since_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["clock_skew", b"clock_skew", "next_attempt_time", b"next_attempt_time", "since_time", b"since_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "farms", b"farms", "message", b"message", "next_attempt_time", b"next_attempt_time", "reason", b"reason", "since_time", b"since_time", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["clock_skew", b"clock_skew", "epoch", b"epoch", "farms", b"farms", "message", b"message", "next_attempt_time", b"next_attempt_time", "reason", b"reason", "since_time", b"since_time", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
