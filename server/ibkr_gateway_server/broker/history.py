@@ -6,19 +6,18 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime
 from itertools import accumulate
 from typing import Any
 
-from ibkr_gateway_server.broker import ib
+from ibkr_gateway_server.broker.bar_rows import read_bars, what_to_show
 from ibkr_gateway_server.broker.connection import Connection
 from ibkr_gateway_server.broker.contracts import Contracts, to_contract
-from ibkr_gateway_server.broker.numbers import number
 from ibkr_gateway_server.broker.pacing import Pacer, Priority
 from ibkr_gateway_server.broker.session import Session
-from ibkr_gateway_server.domain.bars import Bar, Bars, BarSize, BarsRequest, WhatToShow
-from ibkr_gateway_server.domain.errors import BadBar, BrokerTimeout, PacingHistorical
-from ibkr_gateway_server.domain.instruments import ContractDetails, SecurityType
+from ibkr_gateway_server.domain.bars import Bars, BarsRequest, WhatToShow
+from ibkr_gateway_server.domain.errors import BrokerTimeout, PacingHistorical
+from ibkr_gateway_server.domain.instruments import ContractDetails
 from ibkr_gateway_server.domain.usage import Usage
 
 # Source: TWS API, historical data limitations: 60 requests in 10 minutes (BID_ASK counts twice), an identical request
@@ -30,20 +29,6 @@ IDENTICAL_S = 15.0
 SAME_KIND_PER_BURST = 5
 BURST_S = 2.0
 IN_FLIGHT = 50
-
-_WIDTHS = {
-    "secs": timedelta(seconds=1),
-    "min": timedelta(minutes=1),
-    "mins": timedelta(minutes=1),
-    "hour": timedelta(hours=1),
-    "hours": timedelta(hours=1),
-    "day": timedelta(days=1),
-    "week": timedelta(weeks=1),
-    "month": timedelta(days=31),
-}
-
-# What has no trades to show: their prices are quotes alone.
-_QUOTED_ONLY = frozenset({SecurityType.CASH, SecurityType.CFD, SecurityType.CMDTY, SecurityType.CRYPTO})
 
 
 class History:
@@ -83,7 +68,9 @@ class History:
 
     async def _bars(self, request: BarsRequest, timeout_s: float) -> Bars:
         details = await self._contracts.detail(request.instrument)
-        wanted = replace(request, instrument=details.instrument, what_to_show=_what_to_show(request, details))
+        wanted = replace(
+            request, instrument=details.instrument, what_to_show=what_to_show(request.what_to_show, details.instrument)
+        )
         self._forget()
         if (recent := self._recent.get(wanted)) is not None:
             return replace(recent[1], is_cached=True)
@@ -114,7 +101,7 @@ class History:
                 # Other programs of the login ask as well: half the budget, until what they asked is out of the window.
                 self._halved_until = self._clock() + WINDOW_S
                 raise
-        bars = Bars(wanted.instrument, self._read(rows, wanted), details.time_zone)
+        bars = Bars(wanted.instrument, read_bars(rows, wanted, self._now()), details.time_zone)
         self._recent[wanted] = (self._clock(), bars)
         return bars
 
@@ -140,26 +127,6 @@ class History:
             cancel=connection.client.cancelHistoricalData,
         )
 
-    def _read(self, rows: list[Any], request: BarsRequest) -> tuple[Bar, ...]:
-        bars: dict[Any, Bar] = {}
-        for index, row in enumerate(rows):
-            bar = _bar(index, row, request)
-            bars[bar.start] = bar
-        ordered = [bars[start] for start in sorted(bars)]
-        if ordered:
-            # Only the newest can still grow: where a later one has begun, one has ended.
-            is_over = self._is_over(ordered[-1].start, request.bar_size)
-            ordered[-1] = replace(ordered[-1], is_complete=is_over)
-        return tuple(ordered)
-
-    def _is_over(self, start: date | datetime, size: BarSize) -> bool:
-        count, _, unit = str(size).partition(" ")
-        end = start + int(count) * _WIDTHS[unit]
-        if isinstance(end, datetime):
-            return end <= self._now()
-        # A day's bar may change until its day is over everywhere.
-        return end <= (self._now() - timedelta(hours=12)).date()
-
     # --- pacing --------------------------------------------------------------------------------------------------
 
     async def _burst(self, request: BarsRequest, timeout_s: float) -> None:
@@ -177,6 +144,15 @@ class History:
         """Requests of the last ten minutes, those for BID_ASK counted twice, and how many there may be."""
         spent, limit = self._budget(self._clock())
         return Usage("history", spent, limit, window_s=WINDOW_S)
+
+    def has_room(self, weight: int) -> bool:
+        """Whether so much of the window's budget is left."""
+        spent, limit = self._budget(self._clock())
+        return spent + weight <= limit
+
+    def spend(self, weight: int) -> None:
+        """Take part of the window's budget, for bars that others ask for. Raises PacingHistorical."""
+        self._spend(weight)
 
     def _budget(self, now: float) -> tuple[int, int]:
         """What is spent of the window's budget, and the budget, which a pacing violation halves for a while."""
@@ -210,40 +186,3 @@ class _Asking:
 
     task: asyncio.Task[Bars]
     waiter_count: int = 0
-
-
-def _bar(index: int, row: ib.BarData, request: BarsRequest) -> Bar:
-    start = _start(row.date, is_daily=request.bar_size.is_daily)
-    first, high, low, last = (number(value) for value in (row.open, row.high, row.low, row.close))
-    if start is None or first is None or high is None or low is None or last is None:
-        raise BadBar(index, request.instrument.label())
-    traded = request.what_to_show in (WhatToShow.TRADES, WhatToShow.ADJUSTED_LAST)
-    return Bar(
-        start,
-        open=first,
-        high=high,
-        low=low,
-        close=last,
-        # TWS says -1 where it has none.
-        volume=number(row.volume) if traded and row.volume >= 0 else None,
-        wap=number(row.average) if traded and row.volume >= 0 else None,
-        trade_count=row.barCount if traded and row.barCount >= 0 else None,
-    )
-
-
-def _start(text: object, *, is_daily: bool) -> datetime | date | None:
-    """A bar's start: a date of eight digits for daily and wider bars, else seconds since the epoch; None: neither."""
-    digits = str(text)
-    try:
-        if is_daily:
-            return datetime.strptime(digits, "%Y%m%d").date()
-        return datetime.fromtimestamp(int(digits), UTC) if len(digits) > 8 else None
-    except (ValueError, OverflowError, OSError):
-        return None
-
-
-def _what_to_show(request: BarsRequest, details: ContractDetails) -> WhatToShow:
-    """Trades, or midpoints for what has none."""
-    if request.what_to_show is not None:
-        return request.what_to_show
-    return WhatToShow.MIDPOINT if details.instrument.security_type in _QUOTED_ONLY else WhatToShow.TRADES
