@@ -166,7 +166,10 @@ async def test_sentinel_prices_are_absent(broker: Broker, price: float) -> None:
     line.tick_price(1, price, 0.0)
     line.tick_price(2, -1.0, 0.0)
     line.tick_size(3, 2147483647)
+    line.tick_size(5, 9223372036854775807)
     line.batch_end()
+    assert line.quote is not None
+    assert line.quote.last_size is None
     assert line.quote is not None
     assert (line.quote.bid_price, line.quote.ask_price, line.quote.ask_size) == (None, None, None)
 
@@ -493,6 +496,16 @@ async def test_hours_that_have_run_out_are_asked_for_anew_with_the_line(broker: 
     assert line.details.hours_last_date is not None
     assert line.details.hours_last_date > date(2026, 1, 1)
     broker.market_data.release(line)
+
+
+async def test_what_was_old_before_a_loss_is_said_to_be_old_again_after_it(broker: Broker) -> None:
+    line = quiet_line(broker)
+    ear = Ear(line)
+    line.age(datetime.now(UTC) + timedelta(minutes=1), 15.0)
+    line.lose("BROKER_LINK_DOWN", datetime.now(UTC))
+    line.overdue()
+    line.overdue()
+    assert ear.told == ["stale NO_TICKS", "gap BROKER_LINK_DOWN", "stale NO_TICKS"]
 
 
 async def test_live_and_delayed_values_never_stand_in_one_quote(broker: Broker) -> None:

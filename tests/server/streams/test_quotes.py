@@ -8,8 +8,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from ibkr_gateway_server.domain.errors import DomainError, Reason, ShuttingDown
 from ibkr_gateway_server.domain.instruments import Instrument, SecurityType
-from ibkr_gateway_server.domain.quotes import Quote
+from ibkr_gateway_server.domain.quotes import MarketDataType, Quote
 from ibkr_gateway_server.domain.streams import (
+    DataTypeChanged,
     Draining,
     Gap,
     Heartbeat,
@@ -153,6 +154,24 @@ async def test_a_reader_that_never_reads_holds_one_quote_an_instrument_while_a_h
     assert len(quotes) == 2 * 6
     assert sum(event.conflated_count + 1 for event in quotes) >= 100_002
     assert hub.tallies.value(CONFLATED) - before == sum(event.conflated_count for event in quotes)
+
+
+async def test_a_live_quote_that_waits_is_told_before_the_word_that_what_follows_is_delayed(
+    broker: Broker, hub: QuoteHub
+) -> None:
+    async with hub.subscribe([AAPL]) as stream:
+        (slot,) = stream._slots
+        await eventually(lambda: slot.waiting_count)
+        assert slot.line is not None
+        slot.line.tick_price(66, 90.0, 1.0)
+        slot.line.batch_end()
+        told = [event.happening for event in stream._take()]
+    live, changed, delayed = told[-3:]
+    assert isinstance(live, Quote)
+    assert live.market_data_type is MarketDataType.LIVE
+    assert changed == DataTypeChanged(MarketDataType.DELAYED)
+    assert isinstance(delayed, Quote)
+    assert (delayed.bid_price, delayed.ask_price) == (90.0, None)
 
 
 async def test_who_subscribes_to_what_is_old_is_told_so(broker: Broker, hub: QuoteHub) -> None:
