@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from ibkr_gateway_server.broker import ib
 from ibkr_gateway_server.broker.accounts import Accounts
+from ibkr_gateway_server.broker.bar_rows import read_bars
 from ibkr_gateway_server.broker.connection import BrokerAddress, Connection
 from ibkr_gateway_server.broker.contracts import to_contract
 from ibkr_gateway_server.broker.history import REQUESTS_PER_WINDOW, SAME_KIND_PER_BURST, History
@@ -47,6 +48,7 @@ from tests.server.broker.conftest import Broker, MakeBroker, running_session
 
 AAPL = Instrument(symbol="AAPL", security_type=SecurityType.STK)
 MONTH = BarsRequest(AAPL, BarSize.DAY_1, 1, DurationUnit.MONTH, WhatToShow.TRADES, regular_hours_only=True)
+NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 ACCOUNT_UPDATES, HISTORICAL, CANCEL_HISTORICAL, POSITIONS, SUMMARY, CANCEL_PNL_SINGLE = 6, 20, 25, 61, 62, 95
 
 
@@ -180,12 +182,10 @@ async def test_the_refusal_names_the_time_when_enough_of_the_budget_is_free(brok
         (BarSize.MONTH_1, "20261102", datetime(2026, 11, 26, 12, 0, tzinfo=UTC), False),
     ],
 )
-async def test_a_bar_is_complete_when_its_span_is_over(
-    broker: Broker, size: BarSize, date_text: str, now: datetime, is_complete: bool
+def test_a_bar_is_complete_when_its_span_is_over(
+    size: BarSize, date_text: str, now: datetime, is_complete: bool
 ) -> None:
-    clock = asyncio.get_running_loop().time
-    history = History(broker.session, broker.contracts, Pacer(clock), clock, now=lambda: now)
-    (bar,) = history._read([ib.BarData(date=date_text)], replace(MONTH, bar_size=size))
+    (bar,) = read_bars([ib.BarData(date=date_text)], replace(MONTH, bar_size=size), now)
     assert bar.is_complete is is_complete
 
 
@@ -199,9 +199,9 @@ async def test_a_bar_is_complete_when_its_span_is_over(
         (BarSize.MINS_5, "20261123 09:30:00 US/Eastern"),
     ],
 )
-async def test_a_time_of_the_wrong_kind_is_a_bad_bar(broker: Broker, size: BarSize, text: str) -> None:
+def test_a_time_of_the_wrong_kind_is_a_bad_bar(size: BarSize, text: str) -> None:
     with pytest.raises(BadBar):
-        broker.history._read([ib.BarData(date=text)], replace(MONTH, bar_size=size))
+        read_bars([ib.BarData(date=text)], replace(MONTH, bar_size=size), NOW)
 
 
 async def test_the_budget_of_ten_minutes_is_kept_and_the_refusal_says_until_when(broker: Broker) -> None:
@@ -214,16 +214,16 @@ async def test_the_budget_of_ten_minutes_is_kept_and_the_refusal_says_until_when
     assert broker.simulator.frames_received(HISTORICAL) == 0
 
 
-async def test_a_bar_that_cannot_be_read_is_named_and_nothing_is_returned(broker: Broker) -> None:
+def test_a_bar_that_cannot_be_read_is_named_and_nothing_is_returned() -> None:
     good, bad = ib.BarData(date="20261120"), ib.BarData(date="yesterday")
     with pytest.raises(BadBar) as refused:
-        broker.history._read([good, bad], MONTH)
+        read_bars([good, bad], MONTH, NOW)
     assert refused.value.index == 1
 
 
-async def test_bars_are_sorted_and_each_time_counts_once(broker: Broker) -> None:
+def test_bars_are_sorted_and_each_time_counts_once() -> None:
     rows = [ib.BarData(date=day, close=close) for day, close in (("20261120", 1), ("20261119", 2), ("20261120", 3))]
-    bars = broker.history._read(rows, MONTH)
+    bars = read_bars(rows, MONTH, NOW)
     assert [(bar.start.day, bar.close) for bar in bars] == [(19, 2), (20, 3)]
 
 
