@@ -203,6 +203,8 @@ class Line(Sink):
         # Made while its type is still that it was told of with.
         _ = self.quote
         before, self._type = self._type, MarketDataType(market_data_type)
+        if self._type is before:
+            return
         if (before in _DELAYED_TYPES) is not (self._type in _DELAYED_TYPES):
             self._begin_anew()
             self._values = {}

@@ -14,9 +14,11 @@ import pytest
 from ibkr_gateway_server.broker.accounts import Accounts
 from ibkr_gateway_server.broker.connection import BrokerAddress
 from ibkr_gateway_server.broker.contracts import Contracts
+from ibkr_gateway_server.broker.feed import TickFeed
 from ibkr_gateway_server.broker.feeds import TickFeeds
 from ibkr_gateway_server.broker.history import History
 from ibkr_gateway_server.broker.keeping import MarketDataSettings
+from ibkr_gateway_server.broker.line import Line
 from ibkr_gateway_server.broker.listings import Listings
 from ibkr_gateway_server.broker.market_data import MarketData
 from ibkr_gateway_server.broker.pacing import Pacer
@@ -84,6 +86,11 @@ async def running_broker(
         listings = Listings(session, contracts, pacer, loop.time, today=lambda: now().date())
         async with running_session(session, market_data.run(), feeds.run()):
             yield Broker(simulator, address, pacer, session, contracts, listings, market_data, feeds, accounts, history)
+
+
+def at_any_hour(kept: Line | TickFeed) -> None:
+    """Its trading hours are not known: a test by the clock on the wall runs by night as well."""
+    kept.details = None
 
 
 MakeBroker = Callable[..., Awaitable[Broker]]

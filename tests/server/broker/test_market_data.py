@@ -32,7 +32,7 @@ from ibkr_gateway_server.simulator import Fault, Rule
 from ibkr_gateway_server.simulator.feeds.quotes import Quotes
 
 from tests.conftest import Gateway, eventually
-from tests.server.broker.conftest import Broker, MakeBroker
+from tests.server.broker.conftest import Broker, MakeBroker, at_any_hour
 
 AAPL = Instrument(symbol="AAPL", security_type=SecurityType.STK)
 SUBSCRIBE, CANCEL = 1, 2
@@ -405,6 +405,7 @@ async def test_a_snapshot_of_a_quiet_line_asks_again_and_is_of_now(broker: Broke
     line = await broker.market_data.acquire(AAPL)
     await eventually(lambda: line.is_fresh)
     broker.session.connection().unlisten(line.request_id)
+    at_any_hour(line)
     line.age(datetime.now(UTC) + timedelta(minutes=1), 15.0)
     old = line.quote
     assert old is not None
@@ -421,6 +422,7 @@ async def test_a_line_kept_by_1102_that_stays_silent_is_asked_for_again(make_bro
     broker = await make_broker(stale_after_s=0.05)
     line = await broker.market_data.acquire(AAPL)
     await eventually(lambda: line.is_fresh)
+    at_any_hour(line)
     connection = broker.session.connection()
     connection.unlisten(line.request_id)
     connection.callbacks.error(-1, 1100, "lost")
@@ -506,6 +508,21 @@ async def test_what_was_old_before_a_loss_is_said_to_be_old_again_after_it(broke
     line.overdue()
     line.overdue()
     assert ear.told == ["stale NO_TICKS", "gap BROKER_LINK_DOWN", "stale NO_TICKS"]
+
+
+async def test_a_type_that_is_told_again_is_no_news(broker: Broker) -> None:
+    line = quiet_line(broker)
+    ear = Ear(line)
+    line.data_type(1)
+    line.tick_price(1, 100.0, 1.0)
+    line.batch_end()
+    line.age(datetime.now(UTC) + timedelta(minutes=1), 15.0)
+    line.data_type(1)
+    line.batch_end()
+    assert ear.told == ["quote", "stale NO_TICKS"]
+    line.data_type(2)
+    line.batch_end()
+    assert ear.told[2:] == ["type FROZEN", "quote"]
 
 
 async def test_live_and_delayed_values_never_stand_in_one_quote(broker: Broker) -> None:

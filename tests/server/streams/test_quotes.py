@@ -24,7 +24,7 @@ from ibkr_gateway_server.domain.tallies import CONFLATED
 from ibkr_gateway_server.streams.quotes import STATES_KEPT, QuoteHub, QuoteSubscription
 
 from tests.conftest import eventually
-from tests.server.broker.conftest import Broker, MakeBroker, broker, make_broker
+from tests.server.broker.conftest import Broker, MakeBroker, at_any_hour, broker, make_broker
 
 __all__ = ["broker", "make_broker"]
 
@@ -179,6 +179,7 @@ async def test_who_subscribes_to_what_is_old_is_told_so(broker: Broker, hub: Quo
         await take(first, lambda event: isinstance(event.happening, Quote))
         (line,) = broker.market_data.lines
         broker.session.connection().unlisten(line.request_id)
+        at_any_hour(line)
         line.age(datetime.now(UTC) + timedelta(minutes=1), 15.0)
         async with hub.subscribe([AAPL]) as second:
             events = await take(second, lambda event: isinstance(event.happening, SnapshotEnd))
@@ -191,6 +192,7 @@ async def test_a_quote_that_waits_is_told_before_the_word_that_it_is_old(broker:
         (slot,) = stream._slots
         await eventually(lambda: slot.waiting_count)
         assert slot.line is not None
+        at_any_hour(slot.line)
         slot.line.age(datetime.now(UTC) + timedelta(minutes=1), 15.0)
         events = await take(stream, lambda event: isinstance(event.happening, Stale))
     found = kinds(events)
@@ -213,6 +215,7 @@ async def test_an_old_quote_in_a_snapshot_says_that_it_is_old(make_broker: MakeB
     hub = QuoteHub(broker.market_data, lambda: broker.session.status)
     line = await broker.market_data.acquire(AAPL)
     await eventually(lambda: line.is_fresh)
+    at_any_hour(line)
     line.age(datetime.now(UTC) + timedelta(minutes=1), 15.0)
     async with hub.subscribe([AAPL]) as stream:
         events = await take(stream, lambda event: isinstance(event.happening, SnapshotEnd))

@@ -34,7 +34,7 @@ from ibkr_gateway_server.streams.ticks import TickHub, TickSubscription
 
 from tests.conftest import Gateway, eventually
 from tests.failures.conftest import virtual_broker, virtually
-from tests.server.broker.conftest import Broker, broker, make_broker
+from tests.server.broker.conftest import Broker, at_any_hour, broker, make_broker
 
 __all__ = ["broker", "make_broker"]
 
@@ -236,6 +236,7 @@ async def test_a_feed_that_stays_silent_after_a_loss_is_asked_for_again(hub: Tic
         await take(stream, is_a(Tick))
         (feed,) = feeds.open_feeds
         asked = feed.request_id
+        at_any_hour(feed)
         feed.lose(Reason.BROKER_LINK_DOWN, datetime.now(UTC))
         feed.retry_at = 0.0
         feeds._work.set()
