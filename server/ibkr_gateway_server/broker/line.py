@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Protocol
 
 from ibkr_gateway_server.broker.connection import Connection
@@ -22,56 +22,36 @@ from ibkr_gateway_server.broker.keeping import BY_SILENCE, NO_TICKS
 from ibkr_gateway_server.broker.notices import is_notice
 from ibkr_gateway_server.broker.numbers import number
 from ibkr_gateway_server.broker.sinks import OptionComputation, Sink
+from ibkr_gateway_server.broker.tick_types import (
+    FIRST_DELAYED,
+    HALTED,
+    LAST_TIMESTAMPS,
+    MODEL_GREEKS,
+    NATURAL_FIELDS,
+    PLAIN,
+    PRICES,
+    SHOWN_PRICES,
+    SIZE_OF_PRICE,
+    SIZES,
+    USUAL_FIELDS,
+    greeks,
+    is_no_price,
+    moment,
+)
 from ibkr_gateway_server.domain.errors import CompetingSession, DomainError, Reason
-from ibkr_gateway_server.domain.instruments import ContractDetails, Instrument, SecurityType
+from ibkr_gateway_server.domain.instruments import ContractDetails, Instrument
 from ibkr_gateway_server.domain.orders import BrokerNotice
-from ibkr_gateway_server.domain.quotes import Greeks, MarketDataType, Quote
+from ibkr_gateway_server.domain.quotes import MarketDataType, Quote
 from ibkr_gateway_server.domain.streams import Gap, Stale
 from ibkr_gateway_server.domain.tallies import COMPETING_SESSIONS, SENTINELS, Tallies
 
 log = logging.getLogger(__name__)
 
-# Source: TWS API, tick types. The second number of each is the delayed twin.
-_PRICES = {
-    **dict.fromkeys((1, 66), "bid_price"),
-    **dict.fromkeys((2, 67), "ask_price"),
-    **dict.fromkeys((4, 68), "last_price"),
-    **dict.fromkeys((6, 72), "high_price"),
-    **dict.fromkeys((7, 73), "low_price"),
-    **dict.fromkeys((9, 75), "close_price"),
-    **dict.fromkeys((14, 76), "open_price"),
-}
-_SIZES = {
-    **dict.fromkeys((0, 69), "bid_size"),
-    **dict.fromkeys((3, 70), "ask_size"),
-    **dict.fromkeys((5, 71), "last_size"),
-    **dict.fromkeys((8, 74), "volume"),
-}
-_SIZE_OF_PRICE = {"bid_price": "bid_size", "ask_price": "ask_size", "last_price": "last_size"}
-_LAST_TIMESTAMPS = frozenset({45, 88})
-_HALTED = frozenset({49, 90})
-_MODEL_GREEKS = frozenset({13, 83})
-# Of the numbers above, those from here on are the delayed ones.
-_FIRST_DELAYED = 66
-# Numbers between 0 and this are no sentinel of TWS's, whatever they are of.
-_PLAIN = 2_000_000_000
-# Any of these makes a quote one that can be shown.
-_SHOWN_PRICES = ("bid_price", "ask_price", "last_price", "close_price")
 _DELAYED_TYPES = frozenset({MarketDataType.DELAYED, MarketDataType.DELAYED_FROZEN})
 _MARKET_DATA_TYPES = frozenset(MarketDataType)
 
 COMPETING_SESSION = 10197
 _READER_FAILED = "a reader of market data failed"
-
-# A quote of these types is whole with these fields; others wait for bid, ask and last.
-_NATURAL_FIELDS = {
-    SecurityType.IND: ("last_price",),
-    SecurityType.CASH: ("bid_price", "ask_price"),
-    SecurityType.OPT: ("bid_price", "ask_price"),
-    SecurityType.FOP: ("bid_price", "ask_price"),
-    SecurityType.BAG: ("bid_price", "ask_price"),
-}
-_USUAL_FIELDS = ("bid_price", "ask_price", "last_price")
 
 
 class LineListener(Protocol):
@@ -149,28 +129,28 @@ class Line(Sink):
     # --- what TWS sends ------------------------------------------------------------------------------------------
 
     def tick_price(self, tick_type: int, price: float, size: float) -> None:
-        name = _PRICES.get(tick_type)
+        name = PRICES.get(tick_type)
         if name is None:
             return
-        if 0 < price < _PLAIN and 0 < size < _PLAIN and tick_type < _FIRST_DELAYED:
+        if 0 < price < PLAIN and 0 < size < PLAIN and tick_type < FIRST_DELAYED:
             # Nearly all of them.
             values = self._values
             values[name] = price
-            if (size_name := _SIZE_OF_PRICE.get(name)) is not None:
+            if (size_name := SIZE_OF_PRICE.get(name)) is not None:
                 values[size_name] = size
             self._has_ticked = self._dirty = True
             return
         self._note_delay(tick_type)
         # Written so that a size of nan is none.
-        absent = not size > 0 and self._is_no_price(name, price)
+        absent = not size > 0 and is_no_price(name, price, self.instrument.security_type)
         self._set(name, None if absent else number(price))
-        if size_name := _SIZE_OF_PRICE.get(name):
+        if size_name := SIZE_OF_PRICE.get(name):
             self._set_size(size_name, 0.0 if absent else size)
         self._has_ticked = True
 
     def tick_size(self, tick_type: int, size: float) -> None:
-        name = _SIZES.get(tick_type)
-        if name is not None and 0 < size < _PLAIN and tick_type < _FIRST_DELAYED:
+        name = SIZES.get(tick_type)
+        if name is not None and 0 < size < PLAIN and tick_type < FIRST_DELAYED:
             self._values[name] = size
             self._dirty = True
         elif name is not None:
@@ -182,20 +162,20 @@ class Line(Sink):
                 self._set_size(name, size)
 
     def tick_string(self, tick_type: int, value: str) -> None:
-        if tick_type in _LAST_TIMESTAMPS and (moment := _moment(value)) is not None:
+        if tick_type in LAST_TIMESTAMPS and (traded := moment(value)) is not None:
             self._note_delay(tick_type)
-            self._set("exchange_time", moment)
+            self._set("exchange_time", traded)
 
     def tick_generic(self, tick_type: int, value: float) -> None:
-        if tick_type in _HALTED:
+        if tick_type in HALTED:
             # -1: not known, 0: trading, 1 and 2: halted.
             known = number(value)
             self._set("halted", None if known is None or known < 0 else known > 0)
 
     def option_computation(self, tick_type: int, values: OptionComputation) -> None:
-        if tick_type in _MODEL_GREEKS:
+        if tick_type in MODEL_GREEKS:
             self._note_delay(tick_type)
-            self._set("greeks", _greeks(values))
+            self._set("greeks", greeks(values))
 
     def data_type(self, market_data_type: int) -> None:
         if market_data_type not in _MARKET_DATA_TYPES:
@@ -231,7 +211,7 @@ class Line(Sink):
         if self.first_price_at is None:
             # A line begins with its parameters; a quote without any price would only look like one that has lost them,
             # and one without a new price like news.
-            if not (self._has_ticked and any(name in self._values for name in _SHOWN_PRICES)):
+            if not (self._has_ticked and any(name in self._values for name in SHOWN_PRICES)):
                 return
             self.first_price_at = asyncio.get_running_loop().time()
             self._begin()
@@ -276,7 +256,7 @@ class Line(Sink):
     def is_whole(self) -> bool:
         """True when its quote is fresh and has all that its type usually has."""
         kind = self.instrument.security_type
-        wanted = _NATURAL_FIELDS.get(kind, _USUAL_FIELDS) if kind else _USUAL_FIELDS
+        wanted = NATURAL_FIELDS.get(kind, USUAL_FIELDS) if kind else USUAL_FIELDS
         return self.is_fresh and all(getattr(self.quote, name) is not None for name in wanted)
 
     @property
@@ -373,19 +353,9 @@ class Line(Sink):
         if self._receive_time is not None and self._type is not None:
             self._tell("data_type", self._type)
 
-    def _is_no_price(self, name: str, price: float) -> bool:
-        """Whether a price without a size is TWS's word for "none".
-
-        -1 is, for everything; below zero is for stocks, whereas oil and spreads have traded there; 0 is for what is
-        quoted, whereas a close or a low may be 0.
-        """
-        if price < 0:
-            return price == -1 or self.instrument.security_type is SecurityType.STK
-        return price == 0 and name in _SIZE_OF_PRICE
-
     def _note_delay(self, tick_type: int) -> None:
         """A delayed tick says what it is even where TWS has not announced the type."""
-        if tick_type >= _FIRST_DELAYED and self._type not in _DELAYED_TYPES:
+        if tick_type >= FIRST_DELAYED and self._type not in _DELAYED_TYPES:
             self.data_type(MarketDataType.DELAYED)
 
     def _set(self, name: str, value: object) -> None:
@@ -411,28 +381,3 @@ class Line(Sink):
             except Exception:
                 # One reader's fault must not keep the others from hearing.
                 log.exception(_READER_FAILED)
-
-
-def _moment(text: str) -> datetime | None:
-    """Seconds since the epoch as UTC; None where they are none, since sentinels come here too."""
-    try:
-        return datetime.fromtimestamp(int(text), UTC)
-    except (ValueError, OverflowError, OSError):
-        return None
-
-
-def _greeks(values: OptionComputation) -> Greeks:
-    """TWS sends -1 (volatility, prices) and -2 (sensitivities) for what it could not compute."""
-
-    def known(value: float, sentinel: float) -> float | None:
-        return None if value == sentinel else number(value)
-
-    return Greeks(
-        implied_volatility=known(values.implied_volatility, -1),
-        delta=known(values.delta, -2),
-        gamma=known(values.gamma, -2),
-        vega=known(values.vega, -2),
-        theta=known(values.theta, -2),
-        option_price=known(values.option_price, -1),
-        underlying_price=known(values.underlying, -1),
-    )

@@ -259,7 +259,7 @@ async def test_a_price_without_a_size_is_a_price_only_where_it_can_be(
     assert getattr(line.quote, name) == expected
 
 
-@pytest.mark.parametrize("text", ["", "9223372036854775807", "yesterday", "-"])
+@pytest.mark.parametrize("text", ["", "0", "-1", "9223372036854775807", "yesterday", "-"])
 async def test_a_trade_time_that_is_none_leaves_the_quote_whole(broker: Broker, text: str) -> None:
     line = quiet_line(broker)
     line.tick_price(4, 50.0, 1.0)
