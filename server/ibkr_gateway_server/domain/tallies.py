@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 
-@dataclass(frozen=True, slots=True)
+# Kinds are compared by identity: there is one of each, and they are looked up on the tick path.
+@dataclass(frozen=True, slots=True, eq=False)
 class Count:
     """Something that only rises. `label` names what its parts are told apart by; empty: it has none."""
 
@@ -19,7 +20,7 @@ class Count:
     label: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Level:
     """Something that rises and falls."""
 

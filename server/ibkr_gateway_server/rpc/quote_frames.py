@@ -49,25 +49,24 @@ class QuoteFrames:
         """One StreamQuotesResponse."""
         parts: list[bytes] = []
         for event in events:
-            body = self._body(event, correlation_id)
-            parts += (_EVENTS, varint(len(body)), body)
+            sequence, happening, index, conflated_count = event
+            if not isinstance(happening, Quote):
+                body = quote_event(event, self._source, correlation_id).SerializeToString()
+                parts += (_EVENTS, varint(len(body)), body)
+                continue
+            quote = self._kept(self._newest, _QUOTE, happening, is_snapshot=False)
+            # A number that is 0 is left out.
+            place = _SEQUENCE + varint(sequence)
+            if index:
+                place += _INDEX + varint(index)
+            if conflated_count:
+                place += _CONFLATED + varint(conflated_count)
+            parts += (_EVENTS, varint(len(place) + len(quote)), place, quote)
         return b"".join(parts)
 
     def snapshot(self, quote: Quote) -> bytes:
         """A GetQuoteResponse."""
         return self._kept(self._snapshots, _ANSWER, quote, is_snapshot=True)
-
-    def _body(self, event: QuoteEvent, correlation_id: str) -> bytes:
-        quote = event.happening
-        if not isinstance(quote, Quote):
-            return quote_event(event, self._source, correlation_id).SerializeToString()
-        body = b"".join((_SEQUENCE, varint(event.sequence)))
-        # A number that is 0 is left out.
-        if event.instrument_index:
-            body += _INDEX + varint(event.instrument_index)
-        if event.conflated_count:
-            body += _CONFLATED + varint(event.conflated_count)
-        return body + self._kept(self._newest, _QUOTE, quote, is_snapshot=False)
 
     def _kept(self, newest: dict[int, tuple[Quote, bytes]], tag: bytes, quote: Quote, *, is_snapshot: bool) -> bytes:
         """The quote with its tag and length: made anew only when it is another than the last of its contract."""
@@ -83,17 +82,14 @@ class QuoteFrames:
         return encoded
 
 
-_ONE_BYTE = tuple(bytes((value,)) for value in range(0x80))
+# Numbers below 2^14 as they are written, and as the first two bytes of a longer one.
+_SHORT = tuple(bytes((n,)) if n < 0x80 else bytes((n & 0x7F | 0x80, n >> 7)) for n in range(0x4000))
+_BEGIN = tuple(bytes((n & 0x7F | 0x80, n >> 7 | 0x80)) for n in range(0x4000))
 
 
 def varint(value: int) -> bytes:
     """A number in as few bytes as it needs; a negative one takes ten."""
-    if 0 <= value < 0x80:
-        return _ONE_BYTE[value]
+    if 0 <= value < 0x4000:
+        return _SHORT[value]
     value &= 0xFFFFFFFFFFFFFFFF
-    made = bytearray()
-    while value > 0x7F:
-        made.append(value & 0x7F | 0x80)
-        value >>= 7
-    made.append(value)
-    return bytes(made)
+    return _BEGIN[value & 0x3FFF] + varint(value >> 14)
