@@ -174,6 +174,28 @@ def test_M01_a_line_without_a_tick_is_a_timeout_and_is_given_back() -> None:
     virtually(main)
 
 
+def test_M01_a_stream_whose_request_is_lost_is_asked_for_again() -> None:
+    """reqMktData is answered by nothing, and a stream waits for its first quote.
+
+    STALE(NO_TICKS) once stale_after has passed; the line is asked for again after a minute, and quotes flow.
+    """
+
+    async def main() -> None:
+        async with ready() as broker:
+            inject(broker.simulator, Fault.LOSE, SUBSCRIBE)
+            async with reading(broker, AAPL) as events:
+                began = clock()
+                await soon(lambda: told(events, Stale))
+                assert 15 <= clock() - began < 18
+                await soon(lambda: told(events, Quote))
+                assert 59 <= clock() - began < 63
+                assert [stale.reason for stale in told(events, Stale)] == ["NO_TICKS"]
+                await asyncio.sleep(120)
+                assert (asked(broker), counted(broker, "stale")) == (2, 1)
+
+    virtually(main)
+
+
 @pytest.mark.parametrize("value", ["nan", "-1", "max_double", "max_int", "empty", "?"])
 def test_M02_a_sentinel_in_every_figure_is_an_absent_field(value: str) -> None:
     """Every price and size of a line is nan, -1, the largest double, the largest int, empty or a question mark.
@@ -273,6 +295,27 @@ def test_M03_a_login_without_delayed_data_waits_for_its_live_data() -> None:
             before = len(told(events, Quote))
             await soon(lambda: len(told(events, Quote)) > before)
             assert types(events) == [MarketDataType.LIVE]
+
+    virtually(main)
+
+
+def test_M03_a_connection_lost_while_another_login_has_the_data() -> None:
+    """10197, and while another login has the live data the connection to TWS breaks.
+
+    A gap, then delayed quotes again, since the new connection gets no live data either; live ones when it is free.
+    """
+
+    async def main() -> None:
+        async with ready() as broker, reading(broker, AAPL) as events:
+            await soon(lambda: told(events, Quote))
+            inject(broker.simulator, Fault.COMPETING_SESSION, duration_s=100.0)
+            await soon(lambda: types(events)[-1] is MarketDataType.DELAYED)
+            broker.simulator.drop_connections()
+            await soon(lambda: told(events, Resumed))
+            await soon(lambda: types(events)[-1] is MarketDataType.LIVE)
+            assert types(events) == [MarketDataType.LIVE, MarketDataType.DELAYED, MarketDataType.LIVE]
+            reasons = [word.reason for word in told(events, Gap, Stale)]
+            assert reasons == [Reason.COMPETING_SESSION, Reason.BROKER_DISCONNECTED, Reason.COMPETING_SESSION]
 
     virtually(main)
 

@@ -26,7 +26,7 @@ from ibkr_gateway_server.broker.hours import have_run_out, open_for_s
 from ibkr_gateway_server.broker.notices import request_error
 from ibkr_gateway_server.broker.pacing import Pacer, Priority
 from ibkr_gateway_server.broker.session import Session
-from ibkr_gateway_server.domain.errors import DomainError, MarketDataLines, RateLimited
+from ibkr_gateway_server.domain.errors import DomainError, MarketDataLines, RateLimited, Reason
 from ibkr_gateway_server.domain.instruments import ContractDetails, Instrument
 from ibkr_gateway_server.domain.quotes import MarketDataType
 from ibkr_gateway_server.domain.sessions import SessionState
@@ -269,6 +269,8 @@ class Keeper(ABC, Generic[K, U]):
 
     def _noticed(self, code: int, _text: str) -> None:
         if code == DATA_LOST:
+            # Usually the loss has been told already; where it has not, it is now.
+            self._lost(Reason.BROKER_LINK_DOWN)
             self._want_all(BY_LOSS)
         elif code == DATA_KEPT:
             # Kept, says IBKR; one that then stays silent is asked for again.

@@ -267,7 +267,9 @@ class Line(Sink):
     @property
     def is_owed(self) -> bool:
         """True while its data should flow and does not. Who is outbid is asked for again in another way."""
-        return self.gap is not None or (self.staleness is not None and not self.is_outbid)
+        if self.is_outbid:
+            return False
+        return self.gap is not None or self.staleness is not None or self._receive_time is None
 
     def lose(self, reason: str, now: datetime) -> None:
         """Its feed is gone; what it holds is history."""

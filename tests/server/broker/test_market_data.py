@@ -500,6 +500,17 @@ async def test_hours_that_have_run_out_are_asked_for_anew_with_the_line(broker: 
     broker.market_data.release(line)
 
 
+async def test_data_that_is_lost_without_a_word_before_is_a_gap(broker: Broker) -> None:
+    line = await broker.market_data.acquire(AAPL)
+    ear = Ear(line)
+    await eventually(lambda: "quote" in ear.told)
+    broker.session.connection().callbacks.error(-1, 1101, "restored, data lost")
+    await eventually(lambda: "resumed" in ear.told)
+    assert [word for word in ear.told if word != "quote"] == ["gap BROKER_LINK_DOWN", "resumed"]
+    assert broker.session.tallies.value(RESUBSCRIBES, "data_lost") == 1
+    broker.market_data.release(line)
+
+
 async def test_what_was_old_before_a_loss_is_said_to_be_old_again_after_it(broker: Broker) -> None:
     line = quiet_line(broker)
     ear = Ear(line)
