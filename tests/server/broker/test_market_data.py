@@ -511,6 +511,22 @@ async def test_data_that_is_lost_without_a_word_before_is_a_gap(broker: Broker) 
     broker.market_data.release(line)
 
 
+async def test_a_line_that_is_live_again_says_so_even_where_tws_does_not(broker: Broker) -> None:
+    line = quiet_line(broker)
+    ear = Ear(line)
+    line.is_fallback = True
+    line.data_type(3)
+    line.tick_price(66, 90.0, 1.0)
+    line.batch_end()
+    line.is_fallback = False
+    line.attach(broker.session.connection(), datetime.now(UTC))
+    line.tick_price(1, 100.0, 1.0)
+    line.batch_end()
+    assert ear.told == ["quote", "type LIVE", "quote"]
+    assert line.quote is not None
+    assert line.quote.market_data_type is MarketDataType.LIVE
+
+
 async def test_what_was_old_before_a_loss_is_said_to_be_old_again_after_it(broker: Broker) -> None:
     line = quiet_line(broker)
     ear = Ear(line)
