@@ -7,17 +7,24 @@ what happens, then, after an empty line, what a client sees.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, TypeVar
 
+from ibkr_gateway import connect
+from ibkr_gateway.v1 import audit_service_pb2 as audit_pb
+from ibkr_gateway_server.app import running
 from ibkr_gateway_server.broker.session import SessionTimings
 from ibkr_gateway_server.domain.tallies import Count, Level
+from ibkr_gateway_server.settings import load_settings
 from ibkr_gateway_server.simulator import Fault, Rule, Simulator
 from ibkr_gateway_server.simulator.virtual_time import run_virtually
 
-from tests.conftest import Gateway
+from tests.conftest import FAST, Gateway
 from tests.server.broker.conftest import Broker, running_broker
 
 T = TypeVar("T")
@@ -34,6 +41,38 @@ def tally(gateway: Gateway, kind: Count | Level, label: str = "") -> float:
 def inject(simulator: Any, fault: Fault, message_id: int | None = None, **how: Any) -> None:
     """Let this go wrong at the simulator."""
     simulator.inject(Rule(fault, message_id, **how))
+
+
+@asynccontextmanager
+async def gateway_at(simulator: Simulator, folder: Path, **settings: Any) -> AsyncIterator[Gateway]:
+    """A gateway on paper at a simulator of its own, which may have gone wrong before; not READY yet.
+
+    `session_timings` and `desk_timings` are its waits, everything else settings.
+    """
+    waits = {name: settings.pop(name) for name in ("session_timings", "desk_timings") if name in settings}
+    async with simulator.listen() as address:
+        chosen = {"ibkr_gateway_port": address.port, "grpc_port": 0, "audit_db_path": folder / "audit.db"}
+        loaded = load_settings({**chosen, "orders_enabled": True, **settings}, env_file=None)
+        made = running(loaded, drain_s=2.0, **{"session_timings": FAST, **waits})
+        async with made as started, connect(started.target, timeout_s=10.0) as client:
+            yield Gateway(replace(started, simulator=simulator), client)
+
+
+async def recorded(gateway: Gateway, kind: str) -> list[dict[str, Any]]:
+    """What the record holds of one kind, oldest first."""
+    request = audit_pb.QueryAuditEventsRequest(kind=kind, page_size=1000)
+    events = (await gateway.client.audit.QueryAuditEvents(request)).events
+    return [json.loads(event.body_json) for event in reversed(events)]
+
+
+async def eventually_recorded(
+    gateway: Gateway, kind: str, is_enough: Callable[[list[dict[str, Any]]], object], timeout_s: float = 15.0
+) -> list[dict[str, Any]]:
+    """What the record holds of one kind, once that is enough; fails when it is not in time."""
+    async with asyncio.timeout(timeout_s):
+        while not is_enough(found := await recorded(gateway, kind)):
+            await asyncio.sleep(0.01)
+    return found
 
 
 def virtually(main: Callable[[], Awaitable[T]]) -> T:

@@ -48,10 +48,10 @@ class SessionRecord:
         if event.kind == "session.transition":
             self._look_at_accounts(event)
             place = (event.body["from"], event.body["to"], event.body["reason"])
-            if place in self._written:
-                return
             if event.body["to"] in _OF_USE:
                 self._written.clear()
+            elif place in self._written:
+                return
             self._written.add(place)
         self._queue(event)
 
