@@ -20,6 +20,7 @@ def benchmark(*, quick: bool) -> Benchmark:
         units={
             "delivered": "% of ticks × programs",
             "told": "% with those conflated",
+            "clients' core": "% busy",
             "p50": "ms old",
             "p99": "ms old",
             "oldest": "ms",
@@ -30,11 +31,19 @@ def benchmark(*, quick: bool) -> Benchmark:
 
 def _run(seconds: float) -> dict[str, float]:
     with firehose(RATE) as broker, gateway(broker.port) as server:
-        found = watched("programs", server.port, LINES, seconds, SUBSCRIBERS, meter=lambda: {"sent": broker.sent()})
+        found = watched(
+            "programs",
+            server.port,
+            LINES,
+            seconds,
+            SUBSCRIBERS,
+            meter=lambda: {"sent": broker.sent(), "broker": broker.cpu_s()},
+        )
     due = found["sent"] * SUBSCRIBERS
     return {
         "delivered": found["updates"] / due * 100,
         "told": (found["updates"] + found["conflated"]) / due * 100,
+        "clients' core": (found["client"] + found["broker"]) / seconds * 100,
         "p50": found["p50"],
         "p99": found["p99"],
         "oldest": found["max"],
