@@ -172,10 +172,10 @@ def cores() -> tuple[set[int], set[int]]:
     return {usable[0]}, {usable[-1]}
 
 
-def pin(core: set[int]) -> None:
-    """Keep this process on a core, where the system can."""
+def pin(core: set[int], process: int = 0) -> None:
+    """Keep a process on a core, where the system can; 0 is this one."""
     if core and hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, core)
+        os.sched_setaffinity(process, core)
 
 
 @contextmanager

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
 import subprocess
 import sys
 import tempfile
-import time
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from grpc_health.v1 import health_pb2
+
+from benchmarks.clients.http2 import Grpc, connect
 from benchmarks.harness import ROOT, cores, pin
 
 # A client says so when its warm-up is over and it has begun to count.
 BEGIN = "begin"
 START_S = 30.0
+# What takes longer than this does not end.
+LONGEST_S = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +67,8 @@ def server(
         process = _spawn(core, [module, *arguments], folder, environment, errors)
         try:
             assert process.stdout is not None
-            line = process.stdout.readline()
+            with _at_most(START_S, process):
+                line = process.stdout.readline()
             match = re.search(r":(\d+)\s*$", line)
             if match is None:
                 process.kill()
@@ -97,7 +104,7 @@ def gateway(
         "AUDIT_DB_PATH": "audit.db",
     }
     with server(cores()[0], module, environment={**settings, **(environment or {})}) as started:
-        _wait_until_ready(started.port)
+        asyncio.run(_wait_until_ready(started.port))
         yield started
 
 
@@ -116,11 +123,12 @@ def watched(
             def metered() -> dict[str, float]:
                 return {**meter(), "client": client.cpu_s()}
 
-            began = process.stdout.readline()
-            before = metered() if began.strip() == BEGIN else {}
-            told = process.stdout.readline()
-            after = metered() if told else {}
-            process.communicate(timeout=60)
+            with _at_most(LONGEST_S, process):
+                began = process.stdout.readline()
+                before = metered() if began.strip() == BEGIN else {}
+                told = process.stdout.readline()
+                after = metered() if told else {}
+                process.communicate()
         finally:
             process.kill()
             process.wait()
@@ -139,7 +147,7 @@ def _spawn(
     errors: IO[Any],
 ) -> subprocess.Popen[str]:
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-m", *module],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -147,22 +155,36 @@ def _spawn(
         text=True,
         cwd=folder,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), **(environment or {})},
-        preexec_fn=lambda: pin(core),
     )
+    # From here and not in the child before it begins: this process may have threads, and code between fork and exec may
+    # then wait for ever. Its own threads, later ones, inherit it.
+    pin(core, process.pid)
+    return process
 
 
-def _wait_until_ready(port: int) -> None:
-    """Until the session with the broker stands."""
-    import grpc
-    from grpc_health.v1 import health_pb2, health_pb2_grpc
+@contextmanager
+def _at_most(seconds: float, process: subprocess.Popen[str]) -> Iterator[None]:
+    """End a process that takes longer; whoever reads from it sees its end."""
+    timer = threading.Timer(seconds, process.kill)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
-    until = time.monotonic() + START_S
-    asked = health_pb2.HealthCheckRequest(service="ibkr_gateway.v1.MarketDataService")
-    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-        health: Any = health_pb2_grpc.HealthStub(channel)
-        while (
-            health.Check(asked, timeout=START_S, wait_for_ready=True).status != health_pb2.HealthCheckResponse.SERVING
-        ):
-            if time.monotonic() > until:
-                raise RuntimeError("the gateway is not ready")
-            time.sleep(0.05)
+
+async def _wait_until_ready(port: int) -> None:
+    """Until the session with the broker stands.
+
+    Not by the gRPC library: a process that has used it must not fork, and this one forks for every run.
+    """
+    answers: asyncio.Queue[bytes] = asyncio.Queue()
+    asked = health_pb2.HealthCheckRequest(service="ibkr_gateway.v1.MarketDataService").SerializeToString()
+    async with asyncio.timeout(START_S):
+        connection = await connect(port, Grpc(lambda _stream, message: answers.put_nowait(message)))
+        # The stream begins with the state and goes on with its changes.
+        connection.call("/grpc.health.v1.Health/Watch", asked)
+        state = None
+        while state != health_pb2.HealthCheckResponse.SERVING:
+            state = health_pb2.HealthCheckResponse.FromString(await answers.get()).status
+    connection.close()
