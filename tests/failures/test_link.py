@@ -227,7 +227,7 @@ async def test_C15_the_same_loss_is_told_833_times(gateway: Gateway, caplog: pyt
     async def watch() -> None:
         stream = gateway.client.gateway.WatchSession(gateway_pb.WatchSessionRequest())
         async for response in stream:
-            watched += [response.status.state]
+            watched.extend((response.status.state,))
 
     watching = asyncio.ensure_future(watch())
     await eventually(lambda: watched)
