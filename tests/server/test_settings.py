@@ -53,6 +53,8 @@ def test_simulation_wins_and_enables_orders(monkeypatch: pytest.MonkeyPatch) -> 
         ("GRPC_HOST", "0.0.0.0"),
         ("IBKR_GATEWAY_PORT", "4001"),
         ("IBKR_MODE", "live"),
+        ("IBKR_ACCOUNT", "DU1,DU2"),
+        ("RESTART_WINDOW", "at night"),
     ],
 )
 def test_a_bad_value_stops_the_start_and_names_its_key(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:

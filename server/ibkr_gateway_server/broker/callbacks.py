@@ -16,6 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from ibkr_gateway_server.broker import ib as tws
+from ibkr_gateway_server.broker.notices import is_read_only
 from ibkr_gateway_server.broker.sinks import AccountListener, Collector, OptionComputation, OrderListener, Sink
 
 log = logging.getLogger(__name__)
@@ -39,6 +40,7 @@ class Callbacks:
         self.account_listener: AccountListener | None = None
         self.order_listener: OrderListener | None = None
         self.on_notice: Callable[[int, str], None] = _ignore_notice
+        self.on_read_only: Callable[[], None] = _ignore
         self.on_closed: Callable[[], None] = _ignore
         self.on_undecodable: Callable[[int, str], None] = _ignore_unreadable
         self.next_valid_order_id = 0
@@ -84,6 +86,8 @@ class Callbacks:
         self._end("currentTime", time)
 
     def error(self, req_id: int, code: int, text: str, _advanced_reject_json: str = "") -> None:
+        if is_read_only(code, text):
+            self.on_read_only()
         if req_id == -1:
             self.on_notice(code, text)
         elif (collector := self.collectors.get(req_id)) is not None:

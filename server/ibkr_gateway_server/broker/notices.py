@@ -83,11 +83,16 @@ def is_rejection(code: int) -> bool:
     return code in REJECTIONS
 
 
+def is_read_only(code: int, text: str) -> bool:
+    """Whether TWS says that its Read-Only API setting is on; the code alone means many things."""
+    return code == 321 and "read-only" in text.lower()
+
+
 def request_error(code: int, text: str, about: str, request: str) -> DomainError:
     """What a request fails with. `about` names the instrument; `text` is IBKR's, of which only its meaning is kept."""
     if code == 162:
         return _historical_error(code, text, about)
-    if code == 321 and "read-only" in text.lower():
+    if is_read_only(code, text):
         return ReadOnlyApi(code)
     make = _REQUEST_ERRORS.get(code)
     return make(code, text, about) if make else RequestRejected(request, code)

@@ -44,6 +44,7 @@ from ibkr_gateway_server.domain.errors import (
     BrokerTimeout,
     DomainError,
     Exhausted,
+    ReadOnlyApi,
     Reason,
     RestartWindow,
     SessionEnded,
@@ -99,6 +100,8 @@ class Session(Standing):
         self._last_refusal: tuple[int, str] | None = None
         # Since when TWS has been gone from the port that is set, on the loop's clock, after it said it moves.
         self._moved_at: float | None = None
+        # So long, on the loop's clock, TWS is taken at its word that its API is read-only; it can be changed any time.
+        self._read_only_until = 0.0
         # The facts that the state of a connection follows from.
         self._link_lost: str | None = None
         self._unsynced: list[SyncHook] = []
@@ -110,10 +113,12 @@ class Session(Standing):
     def for_orders(self) -> Connection:
         """The connection, where an order may be written to it now.
 
-        Raises RestartWindow, AccountNotPinned, AccountGone besides those of `synced`.
+        Raises RestartWindow, ReadOnlyApi, AccountNotPinned, AccountGone besides those of `synced`.
         """
         if self.absence.is_planned:
             raise RestartWindow
+        if asyncio.get_running_loop().time() < self._read_only_until:
+            raise ReadOnlyApi
         connection = self.synced()
         self.pin.check()
         return connection
@@ -146,7 +151,8 @@ class Session(Standing):
         connection.serves = self.pin.served
         connection.callbacks.on_notice = self._on_notice
         connection.callbacks.on_undecodable = self._on_undecodable
-        self._last_refusal, self._link_lost = None, None
+        connection.callbacks.on_read_only = self._on_read_only
+        self._last_refusal, self._link_lost, self._read_only_until = None, None, 0.0
         self._unsynced, self._was_tried = list(self._sync_hooks), False
         self._connection = connection
         try:
@@ -299,6 +305,9 @@ class Session(Standing):
         self._pacer.hold(self.timings.pacing_pause_s)
         if self._connection is not None:
             self._connection.close()
+
+    def _on_read_only(self) -> None:
+        self._read_only_until = asyncio.get_running_loop().time() + self.timings.read_only_kept_s
 
     def _on_undecodable(self, message_id: int, digest: str) -> None:
         self.undecodable_count += 1

@@ -41,5 +41,7 @@ class SessionTimings:
     """After TWS has said that it moves to another port, before nobody on the one that is set is final."""
     pacing_pause_s: float = 2.0
     """Nothing is sent for so long after IBKR has called this program too fast."""
+    read_only_kept_s: float = 60.0
+    """After TWS has said that its API is read-only, before the next order tries whether it still is."""
     clock_skew_limit_s: float = 5.0
     """A difference between IBKR's clock and ours that is told."""

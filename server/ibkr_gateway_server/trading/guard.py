@@ -33,6 +33,7 @@ _REMEDIES = {
     Reason.SESSION_SYNCING: "wait some seconds",
     Reason.RESTART_WINDOW: "wait until TWS has restarted, or correct RESTART_WINDOW",
     Reason.AUDIT_UNAVAILABLE: "free disk space, or repair the file that AUDIT_DB_PATH names",
+    Reason.READ_ONLY_API: "turn Read-Only API off in the API settings of TWS, and wait a minute",
     Reason.SHUTTING_DOWN: "connect again later",
 }
 

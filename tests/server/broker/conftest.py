@@ -24,6 +24,7 @@ from ibkr_gateway_server.broker.market_data import MarketData
 from ibkr_gateway_server.broker.pacing import Pacer
 from ibkr_gateway_server.broker.session import Session, SessionTimings, SyncHook
 from ibkr_gateway_server.domain.clock import utc_now
+from ibkr_gateway_server.domain.restarts import RestartWindows
 from ibkr_gateway_server.simulator import Address, Simulator
 
 from tests.conftest import FAST
@@ -66,6 +67,7 @@ async def running_broker(
     timings: SessionTimings = FAST,
     before_sync: SyncHook | None = None,
     now: Callable[[], datetime] = utc_now,
+    restarts: RestartWindows | None = None,
     **settings: Any,
 ) -> AsyncIterator[Broker]:
     """A broker on this simulator, on its way to READY; keyword arguments are settings of market data."""
@@ -73,7 +75,13 @@ async def running_broker(
         loop = asyncio.get_running_loop()
         pacer = Pacer(loop.time)
         session = Session(
-            BrokerAddress(address.host, address.port), 1, pacer, timings, jitter=random.Random(7), now=now
+            BrokerAddress(address.host, address.port),
+            1,
+            pacer,
+            timings,
+            jitter=random.Random(7),
+            now=now,
+            restarts=restarts,
         )
         if before_sync is not None:
             session.on_sync(before_sync)
