@@ -32,6 +32,7 @@ from ibkr_gateway_server.broker.history import History
 from ibkr_gateway_server.broker.keeping import MarketDataSettings
 from ibkr_gateway_server.broker.kept_details import KeptDetails
 from ibkr_gateway_server.broker.listings import Listings
+from ibkr_gateway_server.broker.live_bars import LiveBars
 from ibkr_gateway_server.broker.market_data import MarketData
 from ibkr_gateway_server.broker.pacing import Pacer
 from ibkr_gateway_server.broker.session import Session, SessionTimings
@@ -44,6 +45,7 @@ from ibkr_gateway_server.rpc.audit import AuditServicer
 from ibkr_gateway_server.rpc.calls import CallWrapper
 from ibkr_gateway_server.rpc.gateway import About, GatewayServicer
 from ibkr_gateway_server.rpc.market_data import MarketDataServicer
+from ibkr_gateway_server.rpc.market_data_streams import Hubs
 from ibkr_gateway_server.rpc.orders import OrdersServicer
 from ibkr_gateway_server.rpc.reference_data import ReferenceDataServicer
 from ibkr_gateway_server.rpc.server import GatewayServer, is_serving
@@ -51,6 +53,7 @@ from ibkr_gateway_server.rpc.simulation import SimulationServicer
 from ibkr_gateway_server.settings import Settings
 from ibkr_gateway_server.simulator import Simulator
 from ibkr_gateway_server.streams.accounts import AccountHub
+from ibkr_gateway_server.streams.bars import BarHub
 from ibkr_gateway_server.streams.orders import OrderEvents
 from ibkr_gateway_server.streams.quotes import QuoteHub
 from ibkr_gateway_server.streams.ticks import TickHub
@@ -134,9 +137,11 @@ async def running(
         account_hub = AccountHub(accounts, session)
         hub = QuoteHub(market_data, lambda: session.status)
         feeds = TickFeeds(session, contracts, pacer, wanted)
-        for keeper in (market_data, feeds):
+        live_bars = LiveBars(session, contracts, pacer, history, wanted)
+        for keeper in (market_data, feeds, live_bars):
             keeper.urgent = lambda: {order.instrument.con_id for order in desk.own_open_orders()}
         ticks = TickHub(feeds, lambda: session.status)
+        bars = BarHub(live_bars, lambda: session.status)
         events = OrderEvents(store, desk.own_open_orders, lambda: session.status)
         desk.recorder.listen(events.put)
         desk.recorder.listen(_observer_of_orders(metrics))
@@ -152,10 +157,10 @@ async def running(
             session,
             desk,
             metrics,
-            lambda: (pacer.usage(), history.usage(), market_data.line_usage(), feeds.usage()),
+            lambda: (pacer.usage(), history.usage(), market_data.line_usage(), feeds.usage(), *live_bars.usage()),
         )
         servicers = {
-            market_data_service_pb2: MarketDataServicer(market_data, history, hub, ticks, source),
+            market_data_service_pb2: MarketDataServicer(market_data, history, Hubs(hub, ticks, bars), source),
             reference_data_service_pb2: ReferenceDataServicer(
                 contracts, Listings(session, contracts, pacer, loop.time)
             ),
@@ -172,7 +177,7 @@ async def running(
 
         def drain(deadline: datetime) -> None:
             desk.guard.drain()
-            for part in (hub, ticks, account_hub, events, gateway):
+            for part in (hub, ticks, bars, account_hub, events, gateway):
                 part.drain(deadline)
 
         try:
@@ -181,7 +186,7 @@ async def running(
             raise PortTaken("GRPC_PORT", f"{settings.grpc_host}:{settings.grpc_port}") from None
         await stack.enter_async_context(desk.running())
         await stack.enter_async_context(_background(record.run()))
-        await stack.enter_async_context(_background(session.run(), market_data.run(), feeds.run()))
+        await stack.enter_async_context(_background(session.run(), market_data.run(), feeds.run(), live_bars.run()))
         await stack.enter_async_context(_background(_follow(session, server, metrics)))
         await server.start()
         try:

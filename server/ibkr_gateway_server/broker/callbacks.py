@@ -125,10 +125,16 @@ class Callbacks:
         self._end(f"marketRule:{rule_id}", *increments)
 
     def historicalData(self, req_id: int, bar: tws.BarData) -> None:
-        self._row(req_id, bar)
+        if req_id in self.collectors:
+            self._row(req_id, bar)
+        elif (sink := self.sink(req_id)) is not None:
+            sink.past_bar(bar)
 
     def historicalDataEnd(self, req_id: int, _start: str, _end: str) -> None:
-        self._end(req_id)
+        if req_id in self.collectors:
+            self._end(req_id)
+        elif (sink := self.sink(req_id)) is not None:
+            sink.past_bars_end()
 
     def historicalDataUpdate(self, req_id: int, bar: tws.BarData) -> None:
         if (sink := self.sink(req_id)) is not None:
@@ -190,6 +196,41 @@ class Callbacks:
     def tickByTickMidPoint(self, req_id: int, time: int, midpoint: float) -> None:
         if (sink := self.sink(req_id)) is not None:
             sink.midpoint_tick(time, midpoint)
+
+    def realtimeBar(
+        self,
+        req_id: int,
+        time: int,
+        first: float,
+        high: float,
+        low: float,
+        last: float,
+        volume: float,
+        wap: float,
+        count: int,
+    ) -> None:
+        if (sink := self.sink(req_id)) is not None:
+            # As a row of history says it: seconds since the epoch, in digits.
+            start: Any = str(time)
+            sink.bar_update(tws.BarData(start, first, high, low, last, volume, wap, count))
+
+    def updateMktDepth(self, req_id: int, position: int, operation: int, side: int, price: float, size: float) -> None:
+        if (sink := self.sink(req_id)) is not None:
+            sink.depth_row(position, operation, side, price, size, "")
+
+    def updateMktDepthL2(
+        self,
+        req_id: int,
+        position: int,
+        venue: str,
+        operation: int,
+        side: int,
+        price: float,
+        size: float,
+        _is_smart: bool = False,
+    ) -> None:
+        if (sink := self.sink(req_id)) is not None:
+            sink.depth_row(position, operation, side, price, size, venue)
 
     # --- account -------------------------------------------------------------------------------------------------
 
@@ -314,6 +355,8 @@ class Callbacks:
         """A row of this request's could not be read: an answer without it would be a part told as the whole."""
         if (collector := self.collectors.get(req_id)) is not None:
             collector.unreadable()
+        elif (sink := self.sinks.get(req_id)) is not None:
+            sink.unreadable()
 
     def _row(self, key: int | str, value: Any) -> None:
         if (collector := self.collectors.get(key)) is not None:

@@ -19,10 +19,12 @@ from ibkr_gateway_server.domain.errors import (
     MarketDataLines,
     MarketDataNotSubscribed,
     NoData,
+    NoDepth,
     PacingHistorical,
     RateLimited,
     ReadOnlyApi,
     RequestRejected,
+    SubscriptionsInUse,
 )
 
 # Codes that tell something and change nothing, beside 2100-2169 and 2174 (time zone missing in a request).
@@ -136,10 +138,12 @@ _REQUEST_ERRORS: dict[int, Callable[[int, str, str], DomainError]] = {
     100: lambda _code, _text, _about: RateLimited(retry_after_s=1.0),
     101: lambda _code, _text, _about: MarketDataLines(100, 100),
     200: _contract_error,
+    309: lambda _code, _text, _about: SubscriptionsInUse("order books", 3, 3),
     321: _invalid,
     366: lambda code, _text, about: NoData(about, code),
     420: _real_time_error,
     504: lambda _code, _text, _about: BrokerDisconnected(),
+    10092: lambda code, _text, about: NoDepth(about, code),
     10189: _tick_error,
     10190: lambda _code, _text, _about: MarketDataLines(100, 100),
     10197: lambda code, _text, _about: CompetingSession(code),

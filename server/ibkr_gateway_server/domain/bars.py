@@ -108,3 +108,40 @@ class Bars:
     bars: tuple[Bar, ...]
     time_zone: str = ""
     is_cached: bool = False
+
+
+_UNIT_S = {
+    DurationUnit.SECOND: 1,
+    DurationUnit.DAY: 86_400,
+    DurationUnit.WEEK: 7 * 86_400,
+    DurationUnit.MONTH: 30 * 86_400,
+    DurationUnit.YEAR: 365 * 86_400,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class HistorySpan:
+    """How far back history goes. IBKR counts seconds and days of trading, weeks and longer by the calendar."""
+
+    value: int
+    unit: DurationUnit
+
+    def __str__(self) -> str:
+        return f"{self.value} {self.unit}"
+
+    @property
+    def about_s(self) -> int:
+        """Its length in seconds, to tell the longer of two."""
+        return self.value * _UNIT_S[self.unit]
+
+
+@dataclass(frozen=True, slots=True)
+class LiveBarsRequest:
+    """Bars that go on. `history` None: none to begin with; `is_real_time`: IBKR's own bars of five seconds."""
+
+    instrument: Instrument
+    bar_size: BarSize
+    what_to_show: WhatToShow | None = None
+    regular_hours_only: bool = False
+    history: HistorySpan | None = None
+    is_real_time: bool = False

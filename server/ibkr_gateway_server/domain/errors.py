@@ -254,6 +254,18 @@ class NoData(Missing):
     text: ClassVar[str] = "IBKR has no data for {request} (code {ibkr_code}); check period, product and what_to_show"
 
 
+@dataclass(eq=False)
+class NoDepth(Missing):
+    """There is no order book of this instrument at its exchange."""
+
+    instrument: str
+    ibkr_code: int
+    reason: ClassVar[Reason] = Reason.NO_DATA
+    text: ClassVar[str] = (
+        "IBKR has no order book of {instrument} at this exchange (code {ibkr_code}); name an exchange that has one"
+    )
+
+
 # --- Refused -----------------------------------------------------------------------------------------------------
 
 
@@ -432,6 +444,17 @@ class MarketDataLines(Exhausted):
     limit: int
     reason: ClassVar[Reason] = Reason.MARKET_DATA_LINES
     text: ClassVar[str] = "{used} of {limit} market-data lines are in use; end a subscription"
+
+
+@dataclass(eq=False)
+class SubscriptionsInUse(Exhausted):
+    """All subscriptions of a kind of its own are in use: order books, bars that are kept up to date."""
+
+    kind: str
+    used: int
+    limit: int
+    reason: ClassVar[Reason] = Reason.MARKET_DATA_LINES
+    text: ClassVar[str] = "{used} of {limit} {kind} are in use; end one"
 
 
 @dataclass(eq=False)

@@ -13,25 +13,22 @@ from ibkr_gateway_server.domain.errors import DomainError
 from ibkr_gateway_server.domain.instruments import Instrument
 from ibkr_gateway_server.rpc import parse, present
 from ibkr_gateway_server.rpc.calls import Call
+from ibkr_gateway_server.rpc.market_data_streams import Hubs, MarketDataStreams
 from ibkr_gateway_server.rpc.quote_frames import QuoteFrames
 from ibkr_gateway_server.rpc.status import gateway_error
-from ibkr_gateway_server.rpc.words import tick_event
-from ibkr_gateway_server.streams.quotes import QuoteHub
-from ibkr_gateway_server.streams.ticks import TickHub
 
 # IBKR's own snapshot takes up to 11 seconds; a caller who waits longer would not learn more.
 QUOTE_TIMEOUT_S = 11.0
 MAX_MIN_INTERVAL_S = 60.0
 
 
-class MarketDataServicer:
-    """Quotes, bars and ticks."""
+class MarketDataServicer(MarketDataStreams):
+    """Quotes and bars; the other streams are those of the class it is made of."""
 
-    def __init__(self, market_data: MarketData, history: History, hub: QuoteHub, ticks: TickHub, source: str) -> None:
+    def __init__(self, market_data: MarketData, history: History, hubs: Hubs, source: str) -> None:
+        super().__init__(hubs)
         self._market_data = market_data
         self._history = history
-        self._hub = hub
-        self._ticks = ticks
         self._source = source
         self._frames = QuoteFrames(source)
 
@@ -51,7 +48,7 @@ class MarketDataServicer:
         interval_s = 0.0
         if request.HasField("min_interval"):
             interval_s = parse.seconds(request.min_interval, "min_interval", 0.0, MAX_MIN_INTERVAL_S)
-        async with self._hub.subscribe(wanted, min_interval_s=interval_s, heartbeat_s=heartbeat_s) as events:
+        async with self._hubs.quotes.subscribe(wanted, min_interval_s=interval_s, heartbeat_s=heartbeat_s) as events:
             async for batch in events:
                 yield self._frames.frame(batch, call.correlation_id)
 
@@ -63,13 +60,6 @@ class MarketDataServicer:
             time_zone=bars.time_zone,
             is_cached=bars.is_cached,
         )
-
-    async def StreamTicks(self, request: pb.StreamTicksRequest, call: Call) -> AsyncIterator[pb.StreamTicksResponse]:
-        named, tick_type = parse.tick_request(request)
-        heartbeat_s = parse.heartbeat_s(request)
-        async with self._ticks.subscribe(named, tick_type, heartbeat_s=heartbeat_s) as events:
-            async for batch in events:
-                yield pb.StreamTicksResponse(events=[tick_event(event, call.correlation_id) for event in batch])
 
     async def GetMarketDataUsage(
         self, _request: pb.GetMarketDataUsageRequest, _call: Call
@@ -83,7 +73,7 @@ class MarketDataServicer:
             )
             for line in usage
         ]
-        ticks = self._ticks.usage()
+        ticks = self._hubs.ticks.usage()
         return pb.GetMarketDataUsageResponse(
             used_count=len(lines),
             limit_count=self._market_data.settings.line_limit,

@@ -16,7 +16,7 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 from ibkr_gateway.v1 import common_pb2, market_data_service_pb2, orders_service_pb2
 
 from ibkr_gateway_server.domain.audit import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, PageRequest
-from ibkr_gateway_server.domain.bars import BarSize, BarsRequest, DurationUnit, WhatToShow
+from ibkr_gateway_server.domain.bars import BarSize, BarsRequest, DurationUnit, HistorySpan, LiveBarsRequest, WhatToShow
 from ibkr_gateway_server.domain.errors import RequestMalformed, Violations
 from ibkr_gateway_server.domain.instruments import Instrument, OptionRight, SecurityType
 from ibkr_gateway_server.domain.orders import (
@@ -62,7 +62,11 @@ _NOT_YET = (
 _DECIMAL = re.compile(r"-?\d{1,15}(\.\d{1,15})?", re.ASCII)
 _DATE = re.compile(r"\d{4}-\d{2}(-\d{2})?", re.ASCII)
 
+# What IBKR keeps up to date. Source: TWS API, reqHistoricalData with keepUpToDate, and reqRealTimeBars.
+LIVE_SHOWN = (WhatToShow.TRADES, WhatToShow.MIDPOINT, WhatToShow.BID, WhatToShow.ASK)
+
 MAX_INSTRUMENTS = 100
+MAX_DURATION = 86400
 HEARTBEAT_S = (1.0, 60.0)
 DEFAULT_HEARTBEAT_S = 15.0
 
@@ -145,17 +149,43 @@ def bars_request(message: market_data_service_pb2.GetHistoricalBarsRequest) -> B
     bar_size = BAR_SIZES.get(message.bar_size)
     if bar_size is None:
         found.add("bar_size", "is needed: BAR_SIZE_1_SEC to BAR_SIZE_1_MONTH")
-    unit = DURATION_UNITS.get(message.duration.unit)
-    if unit is None:
-        found.add("duration.unit", "is needed: DURATION_UNIT_SECOND, DAY, WEEK, MONTH or YEAR")
-    if not 1 <= message.duration.value <= 86400:
-        found.add("duration.value", f"{message.duration.value} is not within 1 to 86400")
+    history = _history(message.duration, found)
     shown = _enum(message, "what_to_show", WhatToShow, found, required=False)
     end = time(message.end_time) if message.HasField("end_time") else None
     found.raise_if_any()
     assert bar_size is not None
-    assert unit is not None
-    return BarsRequest(named, bar_size, message.duration.value, unit, shown, message.regular_hours_only, end)
+    assert history is not None
+    return BarsRequest(named, bar_size, history.value, history.unit, shown, message.regular_hours_only, end)
+
+
+def live_bars_request(message: market_data_service_pb2.StreamBarsRequest) -> LiveBarsRequest:
+    """Which bars that go on. Raises FieldsInvalid."""
+    found = Violations()
+    with found.under("instrument") as nested:
+        named = instrument(message.instrument, nested)
+    bar_size = BAR_SIZES.get(message.bar_size)
+    if bar_size is None or bar_size is BarSize.SEC_1:
+        found.add("bar_size", "is needed: BAR_SIZE_5_SECS to BAR_SIZE_1_MONTH; IBKR updates none of one second")
+    elif message.real_time and bar_size is not BarSize.SECS_5:
+        found.add("bar_size", "is BAR_SIZE_5_SECS where real_time is set")
+    shown = _enum(message, "what_to_show", WhatToShow, found, required=False)
+    if shown is not None and shown not in LIVE_SHOWN:
+        found.add("what_to_show", f"{shown} does not go on; one of {', '.join(LIVE_SHOWN)}")
+    history = _history(message.duration, found) if message.HasField("duration") else None
+    if history is not None and message.real_time:
+        found.add("duration", "is not for real_time: IBKR's real-time bars have no history")
+    found.raise_if_any()
+    assert bar_size is not None
+    return LiveBarsRequest(named, bar_size, shown, message.regular_hours_only, history, message.real_time)
+
+
+def _history(message: market_data_service_pb2.HistoryDuration, found: Violations) -> HistorySpan | None:
+    unit = DURATION_UNITS.get(message.unit)
+    if unit is None:
+        found.add("duration.unit", "is needed: DURATION_UNIT_SECOND, DAY, WEEK, MONTH or YEAR")
+    if not 1 <= message.value <= MAX_DURATION:
+        found.add("duration.value", f"{message.value} is not within 1 to {MAX_DURATION}")
+    return HistorySpan(message.value, unit) if unit is not None else None
 
 
 def tick_request(message: market_data_service_pb2.StreamTicksRequest) -> tuple[Instrument, TickType]:

@@ -9,6 +9,7 @@ from typing import Any
 from ibkr_gateway.v1 import common_pb2, market_data_service_pb2, orders_service_pb2
 
 from ibkr_gateway_server.domain.accounts import AccountPnl, AccountSummary, Position
+from ibkr_gateway_server.domain.bars import Bar
 from ibkr_gateway_server.domain.errors import DomainError
 from ibkr_gateway_server.domain.events import CommissionReported, Filled, NoticeReceived, OrderEvent, StatusChanged
 from ibkr_gateway_server.domain.orders import BrokerNotice
@@ -113,6 +114,17 @@ def tick_event(event: TickEvent, correlation_id: str) -> market_data_service_pb2
     else:
         fields = word(happening)
     return market_data_service_pb2.TickEvent(sequence=event.sequence, **fields)
+
+
+def bar_event(sequence: int, happening: object, correlation_id: str) -> market_data_service_pb2.BarEvent:
+    """One event of a bar stream."""
+    if isinstance(happening, Bar):
+        fields: dict[str, Any] = {"bar": present.bar(happening)}
+    elif isinstance(happening, DomainError):
+        fields = {"error": gateway_error(happening, correlation_id)}
+    else:
+        fields = word(happening)
+    return market_data_service_pb2.BarEvent(sequence=sequence, **fields)
 
 
 def order_event(item: OrderStreamItem) -> orders_service_pb2.OrderEvent:

@@ -41,6 +41,16 @@ class Hub(Generic[S]):
         status = self._session_status()
         return Heartbeat(datetime.now(UTC), status.state, status.epoch)
 
+    def enter(self, subscription: S) -> None:
+        """This one is open."""
+        self._open.add(subscription)
+        if self._draining is not None:
+            subscription.end(self._draining)
+
+    def leave(self, subscription: S) -> None:
+        """It is open no more."""
+        self._open.discard(subscription)
+
     def _refuse_when_draining(self) -> None:
         """Raises ShuttingDown."""
         if self._draining is not None:

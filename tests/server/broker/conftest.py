@@ -20,6 +20,7 @@ from ibkr_gateway_server.broker.history import History
 from ibkr_gateway_server.broker.keeping import MarketDataSettings
 from ibkr_gateway_server.broker.line import Line
 from ibkr_gateway_server.broker.listings import Listings
+from ibkr_gateway_server.broker.live_bars import LiveBars
 from ibkr_gateway_server.broker.market_data import MarketData
 from ibkr_gateway_server.broker.pacing import Pacer
 from ibkr_gateway_server.broker.session import Session, SessionTimings, SyncHook
@@ -44,6 +45,7 @@ class Broker:
     feeds: TickFeeds
     accounts: Accounts
     history: History
+    live_bars: LiveBars
 
 
 @asynccontextmanager
@@ -92,8 +94,12 @@ async def running_broker(
         feeds = TickFeeds(session, contracts, pacer, chosen)
         history = History(session, contracts, pacer, loop.time, now)
         listings = Listings(session, contracts, pacer, loop.time, today=lambda: now().date())
-        async with running_session(session, market_data.run(), feeds.run()):
-            yield Broker(simulator, address, pacer, session, contracts, listings, market_data, feeds, accounts, history)
+        live_bars = LiveBars(session, contracts, pacer, history, chosen)
+        async with running_session(session, market_data.run(), feeds.run(), live_bars.run()):
+            yield Broker(
+                *(simulator, address, pacer, session, contracts, listings, market_data, feeds, accounts, history),
+                live_bars,
+            )
 
 
 def at_any_hour(kept: Line | TickFeed) -> None:

@@ -460,8 +460,7 @@ async def test_what_is_not_served_says_so_and_the_comments_agree(gateway: Gatewa
         await gateway.client.gateway.HaltTrading(gateway_pb.HaltTradingRequest())
     assert refused.value.reason == "NOT_IMPLEMENTED"
     with pytest.raises(NotServed):
-        async for _ in gateway.client.market_data.StreamBars(market_pb.StreamBarsRequest()):
-            pass
+        await gateway.client.gateway.ResumeTrading(gateway_pb.ResumeTradingRequest())
 
 
 async def test_usage_names_each_limit_and_what_is_used_of_it(gateway: Gateway) -> None:

@@ -701,7 +701,7 @@ class UsageLimit(_message.Message):
     LIMIT_COUNT_FIELD_NUMBER: _builtins.int
     WINDOW_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Its name: "messages", "history", "market_data_lines", "tick_by_tick"."""
+    """Its name: "messages", "history", "market_data_lines", "tick_by_tick", "live_bars", "real_time_bars", "depth_requests"."""
     used_count: _builtins.int
     """In use now."""
     limit_count: _builtins.int

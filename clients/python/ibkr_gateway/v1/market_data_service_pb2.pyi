@@ -1389,9 +1389,9 @@ class StreamBarsRequest(_message.Message):
     REAL_TIME_FIELD_NUMBER: _builtins.int
     HEARTBEAT_INTERVAL_FIELD_NUMBER: _builtins.int
     bar_size: Global___BarSize.ValueType
-    """Width of each bar."""
+    """Width of each bar, 5 seconds or more."""
     what_to_show: Global___WhatToShow.ValueType
-    """Which prices."""
+    """Which prices: TRADES, MIDPOINT, BID or ASK. Unspecified: TRADES, or MIDPOINT for what has no trades."""
     regular_hours_only: _builtins.bool
     """True: regular trading hours only."""
     real_time: _builtins.bool
@@ -1402,7 +1402,7 @@ class StreamBarsRequest(_message.Message):
 
     @_builtins.property
     def duration(self) -> Global___HistoryDuration:
-        """History to begin with. Absent: none."""
+        """History to begin with; not with real_time. Absent: none."""
 
     @_builtins.property
     def heartbeat_interval(self) -> _duration_pb2.Duration:

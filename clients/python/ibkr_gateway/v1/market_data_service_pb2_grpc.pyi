@@ -72,7 +72,24 @@ class MarketDataServiceStub:
     Not served yet: NOT_IMPLEMENTED.
     """
     StreamBars: _grpc.UnaryStreamMultiCallable[_market_data_service_pb2.StreamBarsRequest, _market_data_service_pb2.StreamBarsResponse]
-    """Bars that are updated live, or IBKR's 5-second real-time bars. Not served yet: NOT_IMPLEMENTED."""
+    """Bars as they grow, after history where it is wanted; or IBKR's 5-second real-time bars, each when it has ended.
+
+    A bar of the same start replaces the one told before. is_complete is false while a bar grows; it is told once more,
+    complete, when its successor begins or its span has been over for 10 s, and again only if IBKR corrects it. With
+    duration, history comes between snapshot_begin and snapshot_end: at least that much, and more where somebody else has
+    asked for more. A gap (the broker or its data is away, or IBKR takes bars back: BARS_BUSTED) ends with resumed and, with
+    duration, a new snapshot that replaces all before it, unless IBKR has kept the feed; without duration, bars of the gap
+    may be missing. A slow reader gets the newest of each bar; one that lets 1,000 bars gather is cut off with
+    SLOW_CONSUMER. A stream that fails says why in its last event and again in its status.
+
+    Costs one of IBKR's 60 historical requests per 10 minutes for each instrument, width and price not yet watched by
+    anyone, again after every gap, and once more for a later reader that wants more history than the server holds (1,000
+    bars at most); the same bars are asked for again after 15 s at the earliest, so that first bars may come that much
+    later. At most 40 kinds of updated bars at a time. Safe to retry.
+    Reasons: FIELD_INVALID, CONTRACT_NOT_FOUND, CONTRACT_AMBIGUOUS, MARKET_DATA_NOT_SUBSCRIBED, NO_DATA, PACING_HISTORICAL,
+    RATE_LIMITED, MARKET_DATA_LINES, COMPETING_SESSION, SLOW_CONSUMER, BROKER_DISCONNECTED, BROKER_LINK_DOWN,
+    BROKER_TIMEOUT, SHUTTING_DOWN.
+    """
     StreamMarketDepth: _grpc.UnaryStreamMultiCallable[_market_data_service_pb2.StreamMarketDepthRequest, _market_data_service_pb2.StreamMarketDepthResponse]
     """Order book of one instrument. Not served yet: NOT_IMPLEMENTED."""
     StreamTicks: _grpc.UnaryStreamMultiCallable[_market_data_service_pb2.StreamTicksRequest, _market_data_service_pb2.StreamTicksResponse]
@@ -134,7 +151,24 @@ class MarketDataServiceAsyncStub(MarketDataServiceStub):
     Not served yet: NOT_IMPLEMENTED.
     """
     StreamBars: _aio.UnaryStreamMultiCallable[_market_data_service_pb2.StreamBarsRequest, _market_data_service_pb2.StreamBarsResponse]  # type: ignore[assignment]
-    """Bars that are updated live, or IBKR's 5-second real-time bars. Not served yet: NOT_IMPLEMENTED."""
+    """Bars as they grow, after history where it is wanted; or IBKR's 5-second real-time bars, each when it has ended.
+
+    A bar of the same start replaces the one told before. is_complete is false while a bar grows; it is told once more,
+    complete, when its successor begins or its span has been over for 10 s, and again only if IBKR corrects it. With
+    duration, history comes between snapshot_begin and snapshot_end: at least that much, and more where somebody else has
+    asked for more. A gap (the broker or its data is away, or IBKR takes bars back: BARS_BUSTED) ends with resumed and, with
+    duration, a new snapshot that replaces all before it, unless IBKR has kept the feed; without duration, bars of the gap
+    may be missing. A slow reader gets the newest of each bar; one that lets 1,000 bars gather is cut off with
+    SLOW_CONSUMER. A stream that fails says why in its last event and again in its status.
+
+    Costs one of IBKR's 60 historical requests per 10 minutes for each instrument, width and price not yet watched by
+    anyone, again after every gap, and once more for a later reader that wants more history than the server holds (1,000
+    bars at most); the same bars are asked for again after 15 s at the earliest, so that first bars may come that much
+    later. At most 40 kinds of updated bars at a time. Safe to retry.
+    Reasons: FIELD_INVALID, CONTRACT_NOT_FOUND, CONTRACT_AMBIGUOUS, MARKET_DATA_NOT_SUBSCRIBED, NO_DATA, PACING_HISTORICAL,
+    RATE_LIMITED, MARKET_DATA_LINES, COMPETING_SESSION, SLOW_CONSUMER, BROKER_DISCONNECTED, BROKER_LINK_DOWN,
+    BROKER_TIMEOUT, SHUTTING_DOWN.
+    """
     StreamMarketDepth: _aio.UnaryStreamMultiCallable[_market_data_service_pb2.StreamMarketDepthRequest, _market_data_service_pb2.StreamMarketDepthResponse]  # type: ignore[assignment]
     """Order book of one instrument. Not served yet: NOT_IMPLEMENTED."""
     StreamTicks: _aio.UnaryStreamMultiCallable[_market_data_service_pb2.StreamTicksRequest, _market_data_service_pb2.StreamTicksResponse]  # type: ignore[assignment]
@@ -235,7 +269,24 @@ class MarketDataServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _market_data_service_pb2.StreamBarsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_market_data_service_pb2.StreamBarsResponse], _abc.AsyncIterator[_market_data_service_pb2.StreamBarsResponse]]:
-        """Bars that are updated live, or IBKR's 5-second real-time bars. Not served yet: NOT_IMPLEMENTED."""
+        """Bars as they grow, after history where it is wanted; or IBKR's 5-second real-time bars, each when it has ended.
+
+        A bar of the same start replaces the one told before. is_complete is false while a bar grows; it is told once more,
+        complete, when its successor begins or its span has been over for 10 s, and again only if IBKR corrects it. With
+        duration, history comes between snapshot_begin and snapshot_end: at least that much, and more where somebody else has
+        asked for more. A gap (the broker or its data is away, or IBKR takes bars back: BARS_BUSTED) ends with resumed and, with
+        duration, a new snapshot that replaces all before it, unless IBKR has kept the feed; without duration, bars of the gap
+        may be missing. A slow reader gets the newest of each bar; one that lets 1,000 bars gather is cut off with
+        SLOW_CONSUMER. A stream that fails says why in its last event and again in its status.
+
+        Costs one of IBKR's 60 historical requests per 10 minutes for each instrument, width and price not yet watched by
+        anyone, again after every gap, and once more for a later reader that wants more history than the server holds (1,000
+        bars at most); the same bars are asked for again after 15 s at the earliest, so that first bars may come that much
+        later. At most 40 kinds of updated bars at a time. Safe to retry.
+        Reasons: FIELD_INVALID, CONTRACT_NOT_FOUND, CONTRACT_AMBIGUOUS, MARKET_DATA_NOT_SUBSCRIBED, NO_DATA, PACING_HISTORICAL,
+        RATE_LIMITED, MARKET_DATA_LINES, COMPETING_SESSION, SLOW_CONSUMER, BROKER_DISCONNECTED, BROKER_LINK_DOWN,
+        BROKER_TIMEOUT, SHUTTING_DOWN.
+        """
 
     @_abc_1.abstractmethod
     def StreamMarketDepth(

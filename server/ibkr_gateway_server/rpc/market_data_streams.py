@@ -1,0 +1,54 @@
+"""The streams of MarketDataService that have one feed each."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from ibkr_gateway.v1 import market_data_service_pb2 as pb
+
+from ibkr_gateway_server.rpc import parse
+from ibkr_gateway_server.rpc.calls import Call
+from ibkr_gateway_server.rpc.words import bar_event, tick_event
+from ibkr_gateway_server.streams.bars import BarHub
+from ibkr_gateway_server.streams.quotes import QuoteHub
+from ibkr_gateway_server.streams.ticks import TickHub
+
+# Events in one message: history comes in pieces that every client takes, whatever its limit.
+EVENTS_A_MESSAGE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Hubs:
+    """Who opens the streams of each kind."""
+
+    quotes: QuoteHub
+    ticks: TickHub
+    bars: BarHub
+
+
+class MarketDataStreams:
+    """Ticks, bars and books."""
+
+    def __init__(self, hubs: Hubs) -> None:
+        self._hubs = hubs
+
+    async def StreamTicks(self, request: pb.StreamTicksRequest, call: Call) -> AsyncIterator[pb.StreamTicksResponse]:
+        named, tick_type = parse.tick_request(request)
+        heartbeat_s = parse.heartbeat_s(request)
+        async with self._hubs.ticks.subscribe(named, tick_type, heartbeat_s=heartbeat_s) as events:
+            async for batch in events:
+                yield pb.StreamTicksResponse(events=[tick_event(event, call.correlation_id) for event in batch])
+
+    async def StreamBars(self, request: pb.StreamBarsRequest, call: Call) -> AsyncIterator[pb.StreamBarsResponse]:
+        wanted, heartbeat_s = parse.live_bars_request(request), parse.heartbeat_s(request)
+        sequence = itertools.count(1)
+        stream = self._hubs.bars.subscribe(wanted, heartbeat_s=heartbeat_s, timeout_s=call.remaining_s)
+        async with stream as batches:
+            async for batch in batches:
+                for first in range(0, len(batch), EVENTS_A_MESSAGE):
+                    piece = batch[first : first + EVENTS_A_MESSAGE]
+                    yield pb.StreamBarsResponse(
+                        events=[bar_event(next(sequence), happening, call.correlation_id) for happening in piece]
+                    )
