@@ -27,6 +27,7 @@ from ibkr_gateway_server.audit.store import AuditStore
 from ibkr_gateway_server.broker.accounts import Accounts
 from ibkr_gateway_server.broker.connection import BrokerAddress
 from ibkr_gateway_server.broker.contracts import Contracts
+from ibkr_gateway_server.broker.depth import Depth
 from ibkr_gateway_server.broker.feeds import TickFeeds
 from ibkr_gateway_server.broker.history import History
 from ibkr_gateway_server.broker.keeping import MarketDataSettings
@@ -54,6 +55,7 @@ from ibkr_gateway_server.settings import Settings
 from ibkr_gateway_server.simulator import Simulator
 from ibkr_gateway_server.streams.accounts import AccountHub
 from ibkr_gateway_server.streams.bars import BarHub
+from ibkr_gateway_server.streams.depth import DepthHub
 from ibkr_gateway_server.streams.orders import OrderEvents
 from ibkr_gateway_server.streams.quotes import QuoteHub
 from ibkr_gateway_server.streams.ticks import TickHub
@@ -138,10 +140,13 @@ async def running(
         hub = QuoteHub(market_data, lambda: session.status)
         feeds = TickFeeds(session, contracts, pacer, wanted)
         live_bars = LiveBars(session, contracts, pacer, history, wanted)
-        for keeper in (market_data, feeds, live_bars):
+        depth = Depth(session, contracts, pacer, wanted)
+        keepers = (market_data, feeds, live_bars, depth)
+        for keeper in keepers:
             keeper.urgent = lambda: {order.instrument.con_id for order in desk.own_open_orders()}
         ticks = TickHub(feeds, lambda: session.status)
         bars = BarHub(live_bars, lambda: session.status)
+        books = DepthHub(depth, lambda: session.status)
         events = OrderEvents(store, desk.own_open_orders, lambda: session.status)
         desk.recorder.listen(events.put)
         desk.recorder.listen(_observer_of_orders(metrics))
@@ -157,10 +162,17 @@ async def running(
             session,
             desk,
             metrics,
-            lambda: (pacer.usage(), history.usage(), market_data.line_usage(), feeds.usage(), *live_bars.usage()),
+            lambda: (
+                pacer.usage(),
+                history.usage(),
+                market_data.line_usage(),
+                feeds.usage(),
+                *live_bars.usage(),
+                depth.usage(),
+            ),
         )
         servicers = {
-            market_data_service_pb2: MarketDataServicer(market_data, history, Hubs(hub, ticks, bars), source),
+            market_data_service_pb2: MarketDataServicer(market_data, history, Hubs(hub, ticks, bars, books), source),
             reference_data_service_pb2: ReferenceDataServicer(
                 contracts, Listings(session, contracts, pacer, loop.time)
             ),
@@ -177,7 +189,7 @@ async def running(
 
         def drain(deadline: datetime) -> None:
             desk.guard.drain()
-            for part in (hub, ticks, bars, account_hub, events, gateway):
+            for part in (hub, ticks, bars, books, account_hub, events, gateway):
                 part.drain(deadline)
 
         try:
@@ -186,7 +198,9 @@ async def running(
             raise PortTaken("GRPC_PORT", f"{settings.grpc_host}:{settings.grpc_port}") from None
         await stack.enter_async_context(desk.running())
         await stack.enter_async_context(_background(record.run()))
-        await stack.enter_async_context(_background(session.run(), market_data.run(), feeds.run(), live_bars.run()))
+        await stack.enter_async_context(
+            _background(session.run(), market_data.run(), feeds.run(), live_bars.run(), depth.run())
+        )
         await stack.enter_async_context(_background(_follow(session, server, metrics)))
         await server.start()
         try:

@@ -189,7 +189,8 @@ class SubscriptionKeeper(Keeper[K, S]):
         feed.lose(reason, self._session.now())
         clock = asyncio.get_running_loop().time()
         if feed.repeated_at is not None and clock < feed.repeated_at + RETRY_S:
-            feed.retry_at, feed.retry_cause = feed.repeated_at + RETRY_S, cause
+            feed.repeated_at += RETRY_S
+            feed.retry_at, feed.retry_cause = feed.repeated_at, cause
         else:
             feed.repeated_at = clock
             self._want(feed, cause)

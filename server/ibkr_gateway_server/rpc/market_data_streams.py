@@ -10,8 +10,9 @@ from ibkr_gateway.v1 import market_data_service_pb2 as pb
 
 from ibkr_gateway_server.rpc import parse
 from ibkr_gateway_server.rpc.calls import Call
-from ibkr_gateway_server.rpc.words import bar_event, tick_event
+from ibkr_gateway_server.rpc.words import bar_event, depth_event, tick_event
 from ibkr_gateway_server.streams.bars import BarHub
+from ibkr_gateway_server.streams.depth import DepthHub
 from ibkr_gateway_server.streams.quotes import QuoteHub
 from ibkr_gateway_server.streams.ticks import TickHub
 
@@ -26,6 +27,7 @@ class Hubs:
     quotes: QuoteHub
     ticks: TickHub
     bars: BarHub
+    books: DepthHub
 
 
 class MarketDataStreams:
@@ -52,3 +54,14 @@ class MarketDataStreams:
                     yield pb.StreamBarsResponse(
                         events=[bar_event(next(sequence), happening, call.correlation_id) for happening in piece]
                     )
+
+    async def StreamMarketDepth(
+        self, request: pb.StreamMarketDepthRequest, call: Call
+    ) -> AsyncIterator[pb.StreamMarketDepthResponse]:
+        wanted, heartbeat_s = parse.depth_request(request), parse.heartbeat_s(request)
+        sequence = itertools.count(1)
+        async with self._hubs.books.subscribe(wanted, heartbeat_s=heartbeat_s) as batches:
+            async for batch in batches:
+                yield pb.StreamMarketDepthResponse(
+                    events=[depth_event(next(sequence), happening, call.correlation_id) for happening in batch]
+                )

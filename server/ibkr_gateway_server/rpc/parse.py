@@ -17,6 +17,7 @@ from ibkr_gateway.v1 import common_pb2, market_data_service_pb2, orders_service_
 
 from ibkr_gateway_server.domain.audit import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, PageRequest
 from ibkr_gateway_server.domain.bars import BarSize, BarsRequest, DurationUnit, HistorySpan, LiveBarsRequest, WhatToShow
+from ibkr_gateway_server.domain.depth import DepthRequest
 from ibkr_gateway_server.domain.errors import RequestMalformed, Violations
 from ibkr_gateway_server.domain.instruments import Instrument, OptionRight, SecurityType
 from ibkr_gateway_server.domain.orders import (
@@ -67,6 +68,8 @@ LIVE_SHOWN = (WhatToShow.TRADES, WhatToShow.MIDPOINT, WhatToShow.BID, WhatToShow
 
 MAX_INSTRUMENTS = 100
 MAX_DURATION = 86400
+MAX_ROWS = 20
+DEFAULT_ROWS = 5
 HEARTBEAT_S = (1.0, 60.0)
 DEFAULT_HEARTBEAT_S = 15.0
 
@@ -186,6 +189,24 @@ def _history(message: market_data_service_pb2.HistoryDuration, found: Violations
     if not 1 <= message.value <= MAX_DURATION:
         found.add("duration.value", f"{message.value} is not within 1 to {MAX_DURATION}")
     return HistorySpan(message.value, unit) if unit is not None else None
+
+
+def depth_request(message: market_data_service_pb2.StreamMarketDepthRequest) -> DepthRequest:
+    """Whose book, and how many rows of it. Raises FieldsInvalid."""
+    found = Violations()
+    with found.under("instrument") as nested:
+        named = instrument(message.instrument, nested)
+    row_count = rows(message, "row_count", found)
+    found.raise_if_any()
+    return DepthRequest(named, row_count, message.smart_depth)
+
+
+def rows(message: Message, name: str, found: Violations) -> int:
+    """Rows of a book on each side; what is wrong is noted."""
+    count: int = getattr(message, name) if message.HasField(name) else DEFAULT_ROWS
+    if not 1 <= count <= MAX_ROWS:
+        found.add(name, f"{count} is not within 1 to {MAX_ROWS}")
+    return count
 
 
 def tick_request(message: market_data_service_pb2.StreamTicksRequest) -> tuple[Instrument, TickType]:

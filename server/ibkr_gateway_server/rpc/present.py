@@ -20,6 +20,7 @@ from ibkr_gateway.v1 import (
 
 from ibkr_gateway_server.domain.accounts import AccountPnl, AccountSummary, PnlDetail, Position
 from ibkr_gateway_server.domain.bars import Bar
+from ibkr_gateway_server.domain.depth import MarketDepth
 from ibkr_gateway_server.domain.instruments import Instrument
 from ibkr_gateway_server.domain.orders import (
     Blocker,
@@ -125,6 +126,15 @@ def bar(shown: Bar) -> market_data_service_pb2.Bar:
         trade_count=shown.trade_count,
         is_complete=shown.is_complete,
     )
+
+
+def depth(shown: MarketDepth) -> market_data_service_pb2.MarketDepth:
+    """A whole book."""
+    bids, asks = (
+        [market_data_service_pb2.DepthRow(price=row.price, size=row.size, venue=row.venue) for row in rows]
+        for rows in (shown.bids, shown.asks)
+    )
+    return market_data_service_pb2.MarketDepth(bids=bids, asks=asks)
 
 
 def tick(shown: Tick) -> market_data_service_pb2.Tick:

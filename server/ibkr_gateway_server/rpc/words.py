@@ -30,6 +30,7 @@ from ibkr_gateway_server.domain.ticks import Tick
 from ibkr_gateway_server.rpc import present
 from ibkr_gateway_server.rpc.status import gateway_error
 from ibkr_gateway_server.streams.accounts import AccountItem
+from ibkr_gateway_server.streams.depth import BookShown
 from ibkr_gateway_server.streams.orders import OrderStreamItem
 
 
@@ -125,6 +126,17 @@ def bar_event(sequence: int, happening: object, correlation_id: str) -> market_d
     else:
         fields = word(happening)
     return market_data_service_pb2.BarEvent(sequence=sequence, **fields)
+
+
+def depth_event(sequence: int, happening: object, correlation_id: str) -> market_data_service_pb2.MarketDepthEvent:
+    """One event of a depth stream."""
+    if isinstance(happening, BookShown):
+        fields: dict[str, Any] = {"depth": present.depth(happening.book)}
+    elif isinstance(happening, DomainError):
+        fields = {"error": gateway_error(happening, correlation_id)}
+    else:
+        fields = word(happening)
+    return market_data_service_pb2.MarketDepthEvent(sequence=sequence, **fields)
 
 
 def order_event(item: OrderStreamItem) -> orders_service_pb2.OrderEvent:

@@ -14,6 +14,7 @@ import pytest
 from ibkr_gateway_server.broker.accounts import Accounts
 from ibkr_gateway_server.broker.connection import BrokerAddress
 from ibkr_gateway_server.broker.contracts import Contracts
+from ibkr_gateway_server.broker.depth import Depth
 from ibkr_gateway_server.broker.feed import TickFeed
 from ibkr_gateway_server.broker.feeds import TickFeeds
 from ibkr_gateway_server.broker.history import History
@@ -46,6 +47,7 @@ class Broker:
     accounts: Accounts
     history: History
     live_bars: LiveBars
+    depth: Depth
 
 
 @asynccontextmanager
@@ -95,10 +97,11 @@ async def running_broker(
         history = History(session, contracts, pacer, loop.time, now)
         listings = Listings(session, contracts, pacer, loop.time, today=lambda: now().date())
         live_bars = LiveBars(session, contracts, pacer, history, chosen)
-        async with running_session(session, market_data.run(), feeds.run(), live_bars.run()):
+        depth = Depth(session, contracts, pacer, chosen)
+        async with running_session(session, market_data.run(), feeds.run(), live_bars.run(), depth.run()):
             yield Broker(
                 *(simulator, address, pacer, session, contracts, listings, market_data, feeds, accounts, history),
-                live_bars,
+                *(live_bars, depth),
             )
 
 

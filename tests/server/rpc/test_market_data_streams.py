@@ -8,7 +8,7 @@ from contextlib import aclosing
 from typing import Any
 
 import pytest
-from ibkr_gateway import InvalidRequest, NotFound, Refused, bar_size, duration, stock
+from ibkr_gateway import InvalidRequest, NotFound, Refused, bar_size, duration, index, stock
 from ibkr_gateway.v1 import gateway_service_pb2 as gateway_pb
 from ibkr_gateway.v1 import market_data_service_pb2 as pb
 
@@ -93,3 +93,24 @@ async def test_bars_that_the_login_may_not_see_end_with_the_reason(gateway: Gate
     assert refused.value.reason == "MARKET_DATA_NOT_SUBSCRIBED"
     with pytest.raises(NotFound):
         await take(gateway.client.market_data.StreamBars(bars_request(instrument=stock("AAPLL"))), is_a("bar"))
+
+
+async def test_a_book_is_told_whole_with_its_venues(gateway: Gateway) -> None:
+    request = pb.StreamMarketDepthRequest(instrument=stock("AAPL"), row_count=3)
+    (event, *_) = await take(gateway.client.market_data.StreamMarketDepth(request), is_a("depth"))
+    bids, asks = [row.price for row in event.depth.bids], [row.price for row in event.depth.asks]
+    assert (len(bids), len(asks)) == (3, 3)
+    assert max(bids) == bids[0] <= asks[0] == min(asks)
+    assert all(row.venue and row.size > 0 for row in event.depth.bids)
+    assert (await limits(gateway))["depth_requests"] == (1, 3)
+    await eventually(lambda: gateway.simulator.frames_received(11) == 1)
+
+
+async def test_books_that_cannot_be_are_refused(gateway: Gateway) -> None:
+    stream = gateway.client.market_data.StreamMarketDepth
+    for count in (0, 21):
+        with pytest.raises(InvalidRequest, match="row_count"):
+            await take(stream(pb.StreamMarketDepthRequest(instrument=stock("AAPL"), row_count=count)), is_a("depth"))
+    with pytest.raises(NotFound) as no_book:
+        await take(stream(pb.StreamMarketDepthRequest(instrument=index("SPX"))), is_a("depth"))
+    assert no_book.value.reason == "NO_DATA"

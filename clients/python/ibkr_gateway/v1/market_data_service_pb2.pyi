@@ -1542,7 +1542,9 @@ class StreamMarketDepthRequest(_message.Message):
     row_count: _builtins.int
     """Rows on each side, 1 to 20. Absent: 5."""
     smart_depth: _builtins.bool
-    """True: rows aggregated over exchanges. IB: isSmartDepth."""
+    """True: rows of all exchanges together, each with its venue. The exchange SMART, which is a stock's where none is named,
+    implies it, since IBKR has no other book there. IB: isSmartDepth.
+    """
     @_builtins.property
     def instrument(self) -> _common_pb2.Instrument:
         """Whose book."""

@@ -91,7 +91,19 @@ class MarketDataServiceStub:
     BROKER_TIMEOUT, SHUTTING_DOWN.
     """
     StreamMarketDepth: _grpc.UnaryStreamMultiCallable[_market_data_service_pb2.StreamMarketDepthRequest, _market_data_service_pb2.StreamMarketDepthResponse]
-    """Order book of one instrument. Not served yet: NOT_IMPLEMENTED."""
+    """Order book of one instrument, whole each time that it changes.
+
+    A slow reader gets the newest book, never a backlog. A gap means that the book is not known: the broker or its data is
+    away, IBKR has reset the book (BOOK_RESET, with an empty book) or sent rows that do not fit (BOOK_BROKEN); after it,
+    resumed and the book anew, row by row. A stream that fails says why in its last event and again in its status.
+
+    Costs one of IBKR's depth requests (one for every hundred market-data lines, at least 3 and at most 60) per instrument,
+    exchange and kind not yet watched by anyone; who wants more rows than are followed has the book asked for anew. Safe to
+    retry.
+    Reasons: FIELD_INVALID, CONTRACT_NOT_FOUND, CONTRACT_AMBIGUOUS, MARKET_DATA_NOT_SUBSCRIBED, NO_DATA (no book at this
+    exchange), MARKET_DATA_LINES (all depth requests are in use), COMPETING_SESSION, BROKER_DISCONNECTED, BROKER_LINK_DOWN,
+    SHUTTING_DOWN.
+    """
     StreamTicks: _grpc.UnaryStreamMultiCallable[_market_data_service_pb2.StreamTicksRequest, _market_data_service_pb2.StreamTicksResponse]
     """Every trade or quote change of one instrument.
 
@@ -170,7 +182,19 @@ class MarketDataServiceAsyncStub(MarketDataServiceStub):
     BROKER_TIMEOUT, SHUTTING_DOWN.
     """
     StreamMarketDepth: _aio.UnaryStreamMultiCallable[_market_data_service_pb2.StreamMarketDepthRequest, _market_data_service_pb2.StreamMarketDepthResponse]  # type: ignore[assignment]
-    """Order book of one instrument. Not served yet: NOT_IMPLEMENTED."""
+    """Order book of one instrument, whole each time that it changes.
+
+    A slow reader gets the newest book, never a backlog. A gap means that the book is not known: the broker or its data is
+    away, IBKR has reset the book (BOOK_RESET, with an empty book) or sent rows that do not fit (BOOK_BROKEN); after it,
+    resumed and the book anew, row by row. A stream that fails says why in its last event and again in its status.
+
+    Costs one of IBKR's depth requests (one for every hundred market-data lines, at least 3 and at most 60) per instrument,
+    exchange and kind not yet watched by anyone; who wants more rows than are followed has the book asked for anew. Safe to
+    retry.
+    Reasons: FIELD_INVALID, CONTRACT_NOT_FOUND, CONTRACT_AMBIGUOUS, MARKET_DATA_NOT_SUBSCRIBED, NO_DATA (no book at this
+    exchange), MARKET_DATA_LINES (all depth requests are in use), COMPETING_SESSION, BROKER_DISCONNECTED, BROKER_LINK_DOWN,
+    SHUTTING_DOWN.
+    """
     StreamTicks: _aio.UnaryStreamMultiCallable[_market_data_service_pb2.StreamTicksRequest, _market_data_service_pb2.StreamTicksResponse]  # type: ignore[assignment]
     """Every trade or quote change of one instrument.
 
@@ -294,7 +318,19 @@ class MarketDataServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _market_data_service_pb2.StreamMarketDepthRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_market_data_service_pb2.StreamMarketDepthResponse], _abc.AsyncIterator[_market_data_service_pb2.StreamMarketDepthResponse]]:
-        """Order book of one instrument. Not served yet: NOT_IMPLEMENTED."""
+        """Order book of one instrument, whole each time that it changes.
+
+        A slow reader gets the newest book, never a backlog. A gap means that the book is not known: the broker or its data is
+        away, IBKR has reset the book (BOOK_RESET, with an empty book) or sent rows that do not fit (BOOK_BROKEN); after it,
+        resumed and the book anew, row by row. A stream that fails says why in its last event and again in its status.
+
+        Costs one of IBKR's depth requests (one for every hundred market-data lines, at least 3 and at most 60) per instrument,
+        exchange and kind not yet watched by anyone; who wants more rows than are followed has the book asked for anew. Safe to
+        retry.
+        Reasons: FIELD_INVALID, CONTRACT_NOT_FOUND, CONTRACT_AMBIGUOUS, MARKET_DATA_NOT_SUBSCRIBED, NO_DATA (no book at this
+        exchange), MARKET_DATA_LINES (all depth requests are in use), COMPETING_SESSION, BROKER_DISCONNECTED, BROKER_LINK_DOWN,
+        SHUTTING_DOWN.
+        """
 
     @_abc_1.abstractmethod
     def StreamTicks(
