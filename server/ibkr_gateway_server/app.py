@@ -34,6 +34,7 @@ from ibkr_gateway_server.broker.keeping import MarketDataSettings
 from ibkr_gateway_server.broker.kept_details import KeptDetails
 from ibkr_gateway_server.broker.listings import Listings
 from ibkr_gateway_server.broker.live_bars import LiveBars
+from ibkr_gateway_server.broker.long_history import LongHistory
 from ibkr_gateway_server.broker.market_data import MarketData
 from ibkr_gateway_server.broker.pacing import Pacer
 from ibkr_gateway_server.broker.session import Session, SessionTimings
@@ -132,6 +133,7 @@ async def running(
         wanted = MarketDataSettings(settings.data_type, fall_back_to_delayed=settings.competing_session == "delayed")
         market_data = MarketData(session, contracts, pacer, wanted)
         history = History(session, contracts, pacer, loop.time)
+        long_history = LongHistory(session, contracts, history, loop.time)
         desk = Desk(_rules(settings), session, pacer, contracts, market_data, accounts, store, desk_timings)
         record = SessionRecord(store, lambda: session.pin.mismatch or desk.guard.mismatch(session.pin.accounts))
         session.on_event(record.put)
@@ -172,7 +174,9 @@ async def running(
             ),
         )
         servicers = {
-            market_data_service_pb2: MarketDataServicer(market_data, history, Hubs(hub, ticks, bars, books), source),
+            market_data_service_pb2: MarketDataServicer(
+                market_data, history, long_history, Hubs(hub, ticks, bars, books), source
+            ),
             reference_data_service_pb2: ReferenceDataServicer(
                 contracts, Listings(session, contracts, pacer, loop.time)
             ),
@@ -189,7 +193,7 @@ async def running(
 
         def drain(deadline: datetime) -> None:
             desk.guard.drain()
-            for part in (hub, ticks, bars, books, account_hub, events, gateway):
+            for part in (hub, ticks, bars, books, long_history, account_hub, events, gateway):
                 part.drain(deadline)
 
         try:

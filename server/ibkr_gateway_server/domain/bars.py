@@ -145,3 +145,30 @@ class LiveBarsRequest:
     regular_hours_only: bool = False
     history: HistorySpan | None = None
     is_real_time: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LongHistoryRequest:
+    """Bars that begin from `start` until before `end`, of any length; `end` None: now. Times in UTC."""
+
+    instrument: Instrument
+    bar_size: BarSize
+    start: datetime
+    end: datetime | None = None
+    what_to_show: WhatToShow | None = None
+    regular_hours_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class HistorySlice:
+    """Part of a long history, oldest first: what it brings, and how far the work is.
+
+    Without bars it tells progress alone, or that nothing was traded. `eta_s`: seconds until the end, None while nothing
+    is known of it. `resume_token` goes on after this slice, also after a restart.
+    """
+
+    bars: tuple[Bar, ...]
+    completed_count: int
+    total_count: int
+    eta_s: float | None
+    resume_token: str

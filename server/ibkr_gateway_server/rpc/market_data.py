@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from ibkr_gateway.v1 import market_data_service_pb2 as pb
 
 from ibkr_gateway_server.broker.history import History
+from ibkr_gateway_server.broker.long_history import LongHistory
 from ibkr_gateway_server.broker.market_data import MarketData
 from ibkr_gateway_server.domain.errors import DomainError
 from ibkr_gateway_server.domain.instruments import Instrument
@@ -25,10 +26,13 @@ MAX_MIN_INTERVAL_S = 60.0
 class MarketDataServicer(MarketDataStreams):
     """Quotes and bars; the other streams are those of the class it is made of."""
 
-    def __init__(self, market_data: MarketData, history: History, hubs: Hubs, source: str) -> None:
+    def __init__(
+        self, market_data: MarketData, history: History, long_history: LongHistory, hubs: Hubs, source: str
+    ) -> None:
         super().__init__(hubs)
         self._market_data = market_data
         self._history = history
+        self._long_history = long_history
         self._source = source
         self._frames = QuoteFrames(source)
 
@@ -60,6 +64,20 @@ class MarketDataServicer(MarketDataStreams):
             time_zone=bars.time_zone,
             is_cached=bars.is_cached,
         )
+
+    async def StreamHistoricalBars(
+        self, request: pb.StreamHistoricalBarsRequest, _call: Call
+    ) -> AsyncIterator[pb.StreamHistoricalBarsResponse]:
+        async for part in self._long_history.stream(parse.long_history_request(request), request.resume_token):
+            yield pb.StreamHistoricalBarsResponse(
+                bars=[present.bar(bar) for bar in part.bars],
+                progress=pb.HistoryProgress(
+                    completed_count=part.completed_count,
+                    total_count=part.total_count,
+                    eta=present.duration(part.eta_s),
+                    resume_token=part.resume_token,
+                ),
+            )
 
     async def GetMarketDataUsage(
         self, _request: pb.GetMarketDataUsageRequest, _call: Call

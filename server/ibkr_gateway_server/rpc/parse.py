@@ -16,9 +16,17 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 from ibkr_gateway.v1 import common_pb2, market_data_service_pb2, orders_service_pb2
 
 from ibkr_gateway_server.domain.audit import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, PageRequest
-from ibkr_gateway_server.domain.bars import BarSize, BarsRequest, DurationUnit, HistorySpan, LiveBarsRequest, WhatToShow
+from ibkr_gateway_server.domain.bars import (
+    BarSize,
+    BarsRequest,
+    DurationUnit,
+    HistorySpan,
+    LiveBarsRequest,
+    LongHistoryRequest,
+    WhatToShow,
+)
 from ibkr_gateway_server.domain.depth import DepthRequest
-from ibkr_gateway_server.domain.errors import RequestMalformed, Violations
+from ibkr_gateway_server.domain.errors import FieldsInvalid, FieldViolation, RequestMalformed, Violations
 from ibkr_gateway_server.domain.instruments import Instrument, OptionRight, SecurityType
 from ibkr_gateway_server.domain.orders import (
     MAX_SIGNIFICANT_DIGITS,
@@ -209,6 +217,23 @@ def rows(message: Message, name: str, found: Violations) -> int:
     return count
 
 
+def long_history_request(message: market_data_service_pb2.StreamHistoricalBarsRequest) -> LongHistoryRequest:
+    """Bars of a range. Raises FieldsInvalid."""
+    found = Violations()
+    with found.under("instrument") as nested:
+        named = instrument(message.instrument, nested)
+    bar_size = BAR_SIZES.get(message.bar_size)
+    if bar_size is None:
+        found.add("bar_size", "is needed: BAR_SIZE_1_SEC to BAR_SIZE_1_MONTH")
+    shown = _enum(message, "what_to_show", WhatToShow, found, required=False)
+    if not message.HasField("start_time"):
+        found.add("start_time", "is needed: bars from then on")
+    end = time(message.end_time) if message.HasField("end_time") else None
+    found.raise_if_any()
+    assert bar_size is not None
+    return LongHistoryRequest(named, bar_size, time(message.start_time), end, shown, message.regular_hours_only)
+
+
 def tick_request(message: market_data_service_pb2.StreamTicksRequest) -> tuple[Instrument, TickType]:
     """Whose ticks of which kind. Raises FieldsInvalid."""
     found = Violations()
@@ -291,8 +316,12 @@ def page(size: int, token: str) -> PageRequest:
 
 
 def time(message: Timestamp) -> datetime:
-    """A point in time, UTC."""
-    return message.ToDatetime(UTC)
+    """A point in time, UTC. Raises FieldsInvalid for one that no calendar has."""
+    try:
+        return message.ToDatetime(UTC)
+    except (ValueError, OverflowError):
+        wrong = FieldViolation("time", f"{message.seconds} s are not within the years 1 to 9999")
+        raise FieldsInvalid((wrong,)) from None
 
 
 def span(message: Message) -> tuple[datetime | None, datetime | None]:

@@ -49,6 +49,14 @@ def time(moment: datetime | None) -> Timestamp | None:
     return Timestamp(seconds=since.days * 86400 + since.seconds, nanos=since.microseconds * 1000)
 
 
+def duration(seconds: float | None) -> Duration | None:
+    """A length of time; None stays absent."""
+    if seconds is None:
+        return None
+    whole = int(seconds)
+    return Duration(seconds=whole, nanos=int((seconds - whole) * 1e9))
+
+
 def decimal(value: Decimal | None) -> str | None:
     """A decimal without exponent and trailing zeros; None stays absent."""
     if value is None:

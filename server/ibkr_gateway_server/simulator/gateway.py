@@ -7,6 +7,7 @@ gateway would tell. What it does follows from its seed, the time it starts at, a
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -28,7 +29,7 @@ from ibkr_gateway_server.simulator.listings import FIXED, Listing
 from ibkr_gateway_server.simulator.market import QUOTES_PER_S, Market, Tape
 from ibkr_gateway_server.simulator.opening import opening_ledgers
 from ibkr_gateway_server.simulator.orders import Execution, Order, Terms
-from ibkr_gateway_server.simulator.pacing import HistoryPace
+from ibkr_gateway_server.simulator.pacing import HistoryPace, RealTimeBarPace, TickPace
 from ibkr_gateway_server.simulator.valuation import Valuation
 
 # Orders whose price follows the market are looked at with every quote; when so much time passes at once that there are
@@ -53,7 +54,9 @@ class Gateway:
         self.seed = seed
         self.behaviour = behaviour or Behaviour()
         self.faults = Faults(seed)
-        self.history_pace = HistoryPace()
+        self.history_pace, self.bar_pace, self.tick_pace = HistoryPace(), RealTimeBarPace(), TickPace()
+        # By message id: requests that came too fast, whether that is enforced or not.
+        self.pacing_violations: Counter[int] = Counter()
         self.trading_hours = TradingHours(always=self.behaviour.always_open)
         self.market = Market(seed, self.trading_hours, tape)
         for listing in FIXED:

@@ -1,8 +1,9 @@
-"""How fast a client may ask: messages in a second, and historical bars.
+"""How fast a client may ask: messages in a second, historical and real-time bars, ticks one by one.
 
 Source: TWS API, error 100 and "Historical data limitations": for bars of 30 seconds or less no identical request within
 15 seconds, fewer than six for the same contract, exchange and kind within 2 seconds, and no more than 60 within ten
-minutes, where BID_ASK counts twice; no more than 50 open at a time.
+minutes, where BID_ASK counts twice; no more than 50 open at a time. Real-time bars: 60 new ones within ten minutes.
+Tick-by-tick data: one request for an instrument within 15 seconds.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ IDENTICAL_S = 15.0
 SAME, SAME_S = 6, 2.0
 REQUESTS, REQUESTS_S = 60, 600.0
 SMALL_BARS = frozenset({"1 secs", "5 secs", "10 secs", "15 secs", "30 secs"})
+
+REAL_TIME_BARS, REAL_TIME_BARS_S = 60, 600.0
+TICKS_S = 15.0
 
 # Where reqHistoricalData's fields stand behind its request id. Source: the public clients' encoders.
 _CONTRACT, _EXCHANGE, _SIZE, _SHOWN = slice(0, 12), 7, 14, 17
@@ -64,3 +68,32 @@ class HistoryPace:
             return True
         self._taken.append((now, request, same, weight))
         return False
+
+
+class RealTimeBarPace:
+    """Requests for real-time bars of one login."""
+
+    def __init__(self) -> None:
+        self._taken: deque[float] = deque()
+
+    def refuses(self, now: float) -> bool:
+        """Whether a request violates the rule; one that does not is counted."""
+        while self._taken and now - self._taken[0] >= REAL_TIME_BARS_S:
+            self._taken.popleft()
+        if len(self._taken) >= REAL_TIME_BARS:
+            return True
+        self._taken.append(now)
+        return False
+
+
+class TickPace:
+    """Requests for tick-by-tick data of one login."""
+
+    def __init__(self) -> None:
+        self._asked: dict[tuple[str, ...], float] = {}
+
+    def refuses(self, fields: Sequence[str], now: float) -> bool:
+        """Whether a request violates the rule. `fields` begin behind the request id."""
+        contract = tuple(fields[_CONTRACT])
+        before, self._asked[contract] = self._asked.get(contract), now
+        return before is not None and now - before < TICKS_S

@@ -32,7 +32,14 @@ from ibkr_gateway_server.simulator.wire import Fields, FrameReader, ProtocolErro
 _VERSIONS = re.compile(rb"v(\d{1,4})(?:\.\.(\d{1,4}))?(?: .*)?", re.DOTALL)
 
 START_API = 71
-HISTORICAL_BARS = 20
+HISTORICAL_BARS, REAL_TIME_BARS, TICK_BY_TICK = 20, 50, 97
+# Under this id violations of the limit on all messages are counted.
+ANY_MESSAGE = 0
+# What is answered to a request that came too fast; one for ticks is only counted, since nobody has told the answer.
+REFUSALS = {
+    HISTORICAL_BARS: (162, PACING),
+    REAL_TIME_BARS: (420, "Invalid Real-time Query:Historical data request pacing violation"),
+}
 
 # What was half said is on its way before the connection breaks.
 _HALF_SAID_S = 0.05
@@ -300,21 +307,31 @@ class Session:
         elif handler is None:
             self.error(-1, 507, "Bad Message Length null")
             self.close()
-        elif message_id == HISTORICAL_BARS and self._asks_too_much(texts):
-            self.error(id_of(message_id, texts, self.version), 162, PACING)
+        elif self._asks_too_much(message_id, texts) and message_id in REFUSALS:
+            self.error(id_of(message_id, texts, self.version), *REFUSALS[message_id])
         else:
             handler(self, fields)
 
-    def _asks_too_much(self, texts: list[str]) -> bool:
-        """Whether a request for bars violates the rules of pacing."""
-        if not self.gateway.behaviour.enforces_pacing:
+    def _asks_too_much(self, message_id: int, texts: list[str]) -> bool:
+        """Whether a request violates the rules of pacing, and these are enforced."""
+        gateway = self.gateway
+        if message_id == HISTORICAL_BARS:
+            is_one = gateway.history_pace.refuses(texts[1:], gateway.now, len(self.feeds.of(LiveBars)))
+        elif message_id == REAL_TIME_BARS:
+            is_one = gateway.bar_pace.refuses(gateway.now)
+        elif message_id == TICK_BY_TICK:
+            is_one = gateway.tick_pace.refuses(texts[1:], gateway.now)
+        else:
             return False
-        open_count = len(self.feeds.of(LiveBars))
-        return self.gateway.history_pace.refuses(texts[1:], self.gateway.now, open_count)
+        gateway.pacing_violations[message_id] += is_one
+        return is_one and gateway.behaviour.enforces_pacing
 
     def _is_too_fast(self) -> bool:
         """Whether the connection has just ended for sending too fast."""
-        if not self._pace.is_too_fast(self.gateway.now) or not self.gateway.behaviour.enforces_pacing:
+        if not self._pace.is_too_fast(self.gateway.now):
+            return False
+        self.gateway.pacing_violations[ANY_MESSAGE] += 1
+        if not self.gateway.behaviour.enforces_pacing:
             return False
         self._let_go(self._pace.count)
         return True

@@ -1277,7 +1277,7 @@ class StreamHistoricalBarsRequest(_message.Message):
     regular_hours_only: _builtins.bool
     """True: regular trading hours only."""
     resume_token: _builtins.str
-    """From an earlier stream of the same request: go on there."""
+    """From an earlier stream of the same request, whose other fields are repeated: go on there."""
     @_builtins.property
     def instrument(self) -> _common_pb2.Instrument:
         """Whose bars."""
@@ -1288,7 +1288,7 @@ class StreamHistoricalBarsRequest(_message.Message):
 
     @_builtins.property
     def end_time(self) -> _timestamp_pb2.Timestamp:
-        """Last moment of the period. Absent: now."""
+        """End of the period: bars that begin before it. Absent, or after now: now."""
 
     def __init__(
         self,
@@ -1319,7 +1319,7 @@ class StreamHistoricalBarsResponse(_message.Message):
     PROGRESS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def bars(self) -> _containers.RepeatedCompositeFieldContainer[Global___Bar]:
-        """Sorted by time; slices come oldest first and do not overlap."""
+        """Sorted by time; slices come oldest first and do not overlap. None: progress alone, or nothing was traded."""
 
     @_builtins.property
     def progress(self) -> Global___HistoryProgress:

@@ -146,8 +146,16 @@ class MarketDataServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def StreamHistoricalBars(self, request, context):
-        """Historical bars from start to end of any length, sliced and paced by the server, with progress and a resume token.
-        Not served yet: NOT_IMPLEMENTED.
+        """Historical bars that begin from start until before end, of any length: cut into slices, oldest first, each asked for
+        when the one before has been taken, as fast as IBKR's pacing allows.
+
+        Costs at least one of IBKR's historical requests per slice. Pacing, a lost session and answers that do not come are
+        waited out; a message without bars tells how far it is at least every 15 s. Days without trade are slices without
+        bars. A stream that ends early is taken up again with the last resume_token, also after a restart of the gateway:
+        nothing is sent twice and nothing left out. Daily and wider bars are dated by the exchange's days. Safe to retry.
+        Reasons: FIELD_INVALID (also for a resume_token that is of another request, and for more than 10,000 slices),
+        CONTRACT_NOT_FOUND, CONTRACT_AMBIGUOUS, MARKET_DATA_NOT_SUBSCRIBED, BROKER_TIMEOUT (three times in a row for one
+        slice), SHUTTING_DOWN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

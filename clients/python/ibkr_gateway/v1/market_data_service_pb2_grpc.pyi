@@ -68,8 +68,16 @@ class MarketDataServiceStub:
     PACING_HISTORICAL, BROKER_DISCONNECTED, BROKER_TIMEOUT.
     """
     StreamHistoricalBars: _grpc.UnaryStreamMultiCallable[_market_data_service_pb2.StreamHistoricalBarsRequest, _market_data_service_pb2.StreamHistoricalBarsResponse]
-    """Historical bars from start to end of any length, sliced and paced by the server, with progress and a resume token.
-    Not served yet: NOT_IMPLEMENTED.
+    """Historical bars that begin from start until before end, of any length: cut into slices, oldest first, each asked for
+    when the one before has been taken, as fast as IBKR's pacing allows.
+
+    Costs at least one of IBKR's historical requests per slice. Pacing, a lost session and answers that do not come are
+    waited out; a message without bars tells how far it is at least every 15 s. Days without trade are slices without
+    bars. A stream that ends early is taken up again with the last resume_token, also after a restart of the gateway:
+    nothing is sent twice and nothing left out. Daily and wider bars are dated by the exchange's days. Safe to retry.
+    Reasons: FIELD_INVALID (also for a resume_token that is of another request, and for more than 10,000 slices),
+    CONTRACT_NOT_FOUND, CONTRACT_AMBIGUOUS, MARKET_DATA_NOT_SUBSCRIBED, BROKER_TIMEOUT (three times in a row for one
+    slice), SHUTTING_DOWN.
     """
     StreamBars: _grpc.UnaryStreamMultiCallable[_market_data_service_pb2.StreamBarsRequest, _market_data_service_pb2.StreamBarsResponse]
     """Bars as they grow, after history where it is wanted; or IBKR's 5-second real-time bars, each when it has ended.
@@ -159,8 +167,16 @@ class MarketDataServiceAsyncStub(MarketDataServiceStub):
     PACING_HISTORICAL, BROKER_DISCONNECTED, BROKER_TIMEOUT.
     """
     StreamHistoricalBars: _aio.UnaryStreamMultiCallable[_market_data_service_pb2.StreamHistoricalBarsRequest, _market_data_service_pb2.StreamHistoricalBarsResponse]  # type: ignore[assignment]
-    """Historical bars from start to end of any length, sliced and paced by the server, with progress and a resume token.
-    Not served yet: NOT_IMPLEMENTED.
+    """Historical bars that begin from start until before end, of any length: cut into slices, oldest first, each asked for
+    when the one before has been taken, as fast as IBKR's pacing allows.
+
+    Costs at least one of IBKR's historical requests per slice. Pacing, a lost session and answers that do not come are
+    waited out; a message without bars tells how far it is at least every 15 s. Days without trade are slices without
+    bars. A stream that ends early is taken up again with the last resume_token, also after a restart of the gateway:
+    nothing is sent twice and nothing left out. Daily and wider bars are dated by the exchange's days. Safe to retry.
+    Reasons: FIELD_INVALID (also for a resume_token that is of another request, and for more than 10,000 slices),
+    CONTRACT_NOT_FOUND, CONTRACT_AMBIGUOUS, MARKET_DATA_NOT_SUBSCRIBED, BROKER_TIMEOUT (three times in a row for one
+    slice), SHUTTING_DOWN.
     """
     StreamBars: _aio.UnaryStreamMultiCallable[_market_data_service_pb2.StreamBarsRequest, _market_data_service_pb2.StreamBarsResponse]  # type: ignore[assignment]
     """Bars as they grow, after history where it is wanted; or IBKR's 5-second real-time bars, each when it has ended.
@@ -283,8 +299,16 @@ class MarketDataServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _market_data_service_pb2.StreamHistoricalBarsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_market_data_service_pb2.StreamHistoricalBarsResponse], _abc.AsyncIterator[_market_data_service_pb2.StreamHistoricalBarsResponse]]:
-        """Historical bars from start to end of any length, sliced and paced by the server, with progress and a resume token.
-        Not served yet: NOT_IMPLEMENTED.
+        """Historical bars that begin from start until before end, of any length: cut into slices, oldest first, each asked for
+        when the one before has been taken, as fast as IBKR's pacing allows.
+
+        Costs at least one of IBKR's historical requests per slice. Pacing, a lost session and answers that do not come are
+        waited out; a message without bars tells how far it is at least every 15 s. Days without trade are slices without
+        bars. A stream that ends early is taken up again with the last resume_token, also after a restart of the gateway:
+        nothing is sent twice and nothing left out. Daily and wider bars are dated by the exchange's days. Safe to retry.
+        Reasons: FIELD_INVALID (also for a resume_token that is of another request, and for more than 10,000 slices),
+        CONTRACT_NOT_FOUND, CONTRACT_AMBIGUOUS, MARKET_DATA_NOT_SUBSCRIBED, BROKER_TIMEOUT (three times in a row for one
+        slice), SHUTTING_DOWN.
         """
 
     @_abc_1.abstractmethod
