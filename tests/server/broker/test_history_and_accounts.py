@@ -16,7 +16,7 @@ from ibkr_gateway_server.broker.accounts import Accounts
 from ibkr_gateway_server.broker.bar_rows import read_bars
 from ibkr_gateway_server.broker.connection import BrokerAddress, Connection
 from ibkr_gateway_server.broker.contracts import to_contract
-from ibkr_gateway_server.broker.history import REQUESTS_PER_WINDOW, SAME_KIND_PER_BURST, History
+from ibkr_gateway_server.broker.history import BURST_S, REQUESTS_PER_WINDOW, SAME_KIND_PER_BURST, WINDOW_S, History
 from ibkr_gateway_server.broker.notices import is_notice, is_rejection, request_error
 from ibkr_gateway_server.broker.numbers import decimal, number
 from ibkr_gateway_server.broker.pacing import Pacer
@@ -135,7 +135,7 @@ async def test_a_sixth_request_of_one_contract_and_kind_waits_for_two_seconds_to
         await history.bars(replace(MONTH, duration_unit=DurationUnit.WEEK, duration_value=weeks), 5.0)
     with pytest.raises(PacingHistorical) as refused:
         await history.bars(replace(MONTH, duration_value=2), 1.0)
-    assert refused.value.retry_after_s == 2.0
+    assert refused.value.retry_after_s == BURST_S
     assert (await history.bars(replace(MONTH, what_to_show=WhatToShow.MIDPOINT), 5.0)).bars
 
 
@@ -167,7 +167,7 @@ async def test_the_refusal_names_the_time_when_enough_of_the_budget_is_free(brok
         history._spend(1)
     with pytest.raises(PacingHistorical) as two:
         history._spend(2)
-    assert (one.value.retry_after_s, two.value.retry_after_s) == (500.0, 600.0)
+    assert (one.value.retry_after_s, two.value.retry_after_s) == (round(WINDOW_S - 100.0, 1), WINDOW_S)
 
 
 @pytest.mark.parametrize(
@@ -210,7 +210,7 @@ async def test_the_budget_of_ten_minutes_is_kept_and_the_refusal_says_until_when
         history._spend(2)
     with pytest.raises(PacingHistorical) as refused:
         await history.bars(MONTH, 5.0)
-    assert refused.value.retry_after_s == 600.0
+    assert refused.value.retry_after_s == WINDOW_S
     assert broker.simulator.frames_received(HISTORICAL) == 0
 
 
