@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -33,6 +34,9 @@ BURST_S = 2.0 + MARGIN_S
 IN_FLIGHT = 50
 
 
+_Kind = tuple[int, str, WhatToShow | None]
+
+
 class History:
     """Asks for bars. `clock` is monotonic, in seconds; `now` is the wall clock in UTC."""
 
@@ -51,7 +55,9 @@ class History:
         self._now = now
         self._halved_until = 0.0
         self._spent: deque[tuple[float, int]] = deque()
-        self._bursts: dict[tuple[int, str, WhatToShow | None], deque[float]] = {}
+        # Of each contract and kind: when its last requests have their turn, and when they were sent.
+        self._bursts: dict[_Kind, deque[float]] = {}
+        self._sent: dict[_Kind, deque[float]] = {}
         self._asking: dict[BarsRequest, _Asking] = {}
         self._recent: dict[BarsRequest, tuple[float, Bars]] = {}
         self._in_flight = asyncio.Semaphore(IN_FLIGHT)
@@ -94,9 +100,10 @@ class History:
     async def _fetch(self, wanted: BarsRequest, details: ContractDetails, timeout_s: float) -> Bars:
         async with self._in_flight:
             await self._burst(wanted, timeout_s)
-            connection = self._session.linked()
+            self._session.linked()
             self._spend(2 if wanted.what_to_show is WhatToShow.BID_ASK else 1)
-            await self._pacer.take(Priority.HISTORY, timeout_s)
+            await self._turn(wanted, timeout_s)
+            connection = self._session.linked()
             try:
                 rows = await self._ask(connection, wanted, timeout_s)
             except PacingHistorical:
@@ -133,14 +140,24 @@ class History:
 
     async def _burst(self, request: BarsRequest, timeout_s: float) -> None:
         """Wait for a place among the requests of one contract and kind, in order. Raises PacingHistorical."""
-        kind = (request.instrument.con_id, request.instrument.exchange, request.what_to_show)
-        times = self._bursts.setdefault(kind, deque(maxlen=SAME_KIND_PER_BURST))
+        times = self._bursts.setdefault(_kind(request), deque(maxlen=SAME_KIND_PER_BURST))
         now = self._clock()
         at = max(now, times[0] + BURST_S) if len(times) == SAME_KIND_PER_BURST else now
         if at - now > timeout_s:
-            raise PacingHistorical(retry_after_s=round(at - now, 1))
+            raise PacingHistorical(retry_after_s=_tenths(at - now))
         times.append(at)
         await asyncio.sleep(at - now)
+
+    async def _turn(self, request: BarsRequest, timeout_s: float) -> None:
+        """Wait for room for the message. IBKR counts requests when they arrive: one that has waited here must not come
+        too close to those of its kind that have not. Raises RateLimited."""
+        while True:
+            await self._pacer.take(Priority.HISTORY, timeout_s)
+            sent, now = self._sent.setdefault(_kind(request), deque(maxlen=SAME_KIND_PER_BURST)), self._clock()
+            if len(sent) < SAME_KIND_PER_BURST or now - sent[0] >= BURST_S:
+                sent.append(now)
+                return
+            await asyncio.sleep(sent[0] + BURST_S - now)
 
     def usage(self) -> Usage:
         """Requests of the last ten minutes, those for BID_ASK counted twice, and how many there may be."""
@@ -173,13 +190,14 @@ class History:
             room_at = next(
                 at for (at, _), freed_by_then in zip(self._spent, freed, strict=True) if freed_by_then >= excess
             )
-            raise PacingHistorical(retry_after_s=round(room_at + WINDOW_S - now, 1))
+            raise PacingHistorical(retry_after_s=_tenths(room_at + WINDOW_S - now))
         self._spent.append((now, weight))
 
     def _forget(self) -> None:
         now = self._clock()
         self._recent = {request: kept for request, kept in self._recent.items() if kept[0] > now - IDENTICAL_S}
         self._bursts = {kind: times for kind, times in self._bursts.items() if times[-1] > now - BURST_S}
+        self._sent = {kind: times for kind, times in self._sent.items() if not times or times[-1] > now - BURST_S}
 
 
 @dataclass(slots=True)
@@ -188,3 +206,12 @@ class _Asking:
 
     task: asyncio.Task[Bars]
     waiter_count: int = 0
+
+
+def _kind(request: BarsRequest) -> _Kind:
+    return request.instrument.con_id, request.instrument.exchange, request.what_to_show
+
+
+def _tenths(seconds: float) -> float:
+    """To tenths, and never less: who comes back after that time must not be too early."""
+    return math.ceil(seconds * 10 - 1e-6) / 10
