@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -108,7 +109,7 @@ async def test_C01_nobody_listens_at_the_start(tmp_path: Path, unused_tcp_port: 
         with pytest.raises(Unavailable) as refused:
             await client.account.GetPositions(account_pb.GetPositionsRequest())
         assert refused.value.reason == "BROKER_DISCONNECTED"
-        health = health_pb2_grpc.HealthStub(channel)
+        health: Any = health_pb2_grpc.HealthStub(channel)
         names = ("liveness", *(f"ibkr_gateway.v1.{name}" for name in ("MarketDataService", "OrdersService")))
         found = [(await health.Check(health_pb2.HealthCheckRequest(service=name))).status for name in names]
         serving, away = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
@@ -361,6 +362,11 @@ def test_C22_too_many_messages_in_a_second() -> None:
             await session.wait_until_ready(60)
             assert session.epoch == 2
             assert (await broker.contracts.resolve(AAPL)).con_id
+            # Were TWS to leave it at the words, the gateway would go by itself.
+            connection = session.connection()
+            broker.simulator.notify(100, "Max rate of messages per second has been exceeded")
+            await until(session, SessionState.RECONNECTING, 1)
+            assert connection.closed.is_set()
 
     virtually(main)
 

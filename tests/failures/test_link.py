@@ -262,11 +262,14 @@ async def test_C16_the_connection_breaks_while_the_link_is_down(gateway: Gateway
 
     reading = [asyncio.ensure_future(read()) for read in (read_quotes, read_orders)]
     await eventually(lambda: "quote" in quotes and "snapshot_end" in orders)
+    lost: list[str] = []
+    session.on_lost(lost.append)
     gateway.simulator.notify(1100, "lost")
     await eventually(lambda: session.status.state is SessionState.LINK_DOWN and "gap" in quotes)
     gateway.simulator.drop_connections()
     await eventually(lambda: "resumed" in quotes and "resumed" in orders)
     assert (quotes.count("gap"), orders.count("gap")) == (1, 1)
+    assert lost == ["BROKER_LINK_DOWN"]
     found = await eventually_recorded(
         gateway, "session.transition", lambda rows: [row["to"] for row in rows].count("READY") == 2
     )

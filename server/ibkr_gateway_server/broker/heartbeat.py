@@ -55,7 +55,7 @@ class Heartbeat:
             if not misses:
                 await self._rest()
             try:
-                await self.ask(self._timings.heartbeat_timeout_s)
+                await self.time(self._timings.heartbeat_timeout_s)
                 misses = 0
             except Exhausted:
                 # No room for the question: that says nothing of TWS.
@@ -70,16 +70,15 @@ class Heartbeat:
             if misses >= MISSES and silence_s >= self._timings.silence_limit_s:
                 raise BrokerTimeout("the heartbeat", self._timings.silence_limit_s)
 
-    async def time(self) -> tuple[datetime, datetime]:
-        """IBKR's clock and ours when it answered. Asked at most once a second."""
+    async def time(self, timeout_s: float) -> tuple[datetime, datetime]:
+        """IBKR's clock (whole seconds) and ours when it answered, UTC. Costs one message, at most one a second."""
         if self._last is not None:
             age = self._now() - self._last[1]
             if timedelta(0) <= age < timedelta(seconds=TIME_KEPT_S):
                 return self._last[0] + age, self._last[1] + age
-        return await self.ask(self._timings.request_timeout_s)
+        return await self._ask(timeout_s)
 
-    async def ask(self, timeout_s: float) -> tuple[datetime, datetime]:
-        """IBKR's clock (whole seconds) and ours when it answered, UTC. Costs one message."""
+    async def _ask(self, timeout_s: float) -> tuple[datetime, datetime]:
         await self._pacer.take(Priority.HEARTBEAT, timeout_s)
         loop, connection = asyncio.get_running_loop(), self._connection
         asked = loop.time()

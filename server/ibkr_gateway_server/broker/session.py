@@ -203,8 +203,9 @@ class Session(Standing):
                 tasks.create_task(self._heartbeat.watch())
                 await self._sync(connection)
         except ExceptionGroup as failed:
-            # Either may end first; the other is then cancelled, and has nothing to say.
-            raise failed.exceptions[0] from None
+            # Usually one has ended, and the other was cancelled. A fault of the program is never passed over.
+            faults = [error for error in failed.exceptions if not isinstance(error, DomainError)]
+            raise (faults or failed.exceptions)[0] from None
 
     async def _sync(self, connection: Connection) -> None:
         """Have every part read to its end. What does not end is asked for again, later, while data flows already."""
@@ -235,6 +236,9 @@ class Session(Standing):
             self.tallies.add(SYNC_INCOMPLETE, part)
             log.warning("a part of the first questions has no end", extra={"part": part})
             return False
+        except ConnectionError:
+            # The library's word for a connection that is gone.
+            raise connection.disconnected() from None
         return True
 
     async def _back_off(self, error: DomainError) -> None:

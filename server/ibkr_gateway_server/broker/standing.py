@@ -132,7 +132,7 @@ class Standing:
         connection = self.connection()
         if self._heartbeat is None:
             raise connection.disconnected()
-        return await self._heartbeat.time()
+        return await self._heartbeat.time(self.timings.request_timeout_s)
 
     # --- hooks ---------------------------------------------------------------------------------------------------
 
