@@ -47,7 +47,6 @@ from ibkr_gateway_server.rpc.audit import AuditServicer
 from ibkr_gateway_server.rpc.calls import CallWrapper
 from ibkr_gateway_server.rpc.gateway import About, GatewayServicer
 from ibkr_gateway_server.rpc.market_data import MarketDataServicer
-from ibkr_gateway_server.rpc.market_data_streams import Hubs
 from ibkr_gateway_server.rpc.orders import OrdersServicer
 from ibkr_gateway_server.rpc.reference_data import ReferenceDataServicer
 from ibkr_gateway_server.rpc.server import GatewayServer, is_serving
@@ -57,6 +56,7 @@ from ibkr_gateway_server.simulator import Simulator
 from ibkr_gateway_server.streams.accounts import AccountHub
 from ibkr_gateway_server.streams.bars import BarHub
 from ibkr_gateway_server.streams.depth import DepthHub
+from ibkr_gateway_server.streams.market_data import Hubs, MarketDataHub
 from ibkr_gateway_server.streams.orders import OrderEvents
 from ibkr_gateway_server.streams.quotes import QuoteHub
 from ibkr_gateway_server.streams.ticks import TickHub
@@ -149,6 +149,7 @@ async def running(
         ticks = TickHub(feeds, lambda: session.status)
         bars = BarHub(live_bars, lambda: session.status)
         books = DepthHub(depth, lambda: session.status)
+        all_data = MarketDataHub(Hubs(hub, ticks, bars, books), contracts, lambda: session.status)
         events = OrderEvents(store, desk.own_open_orders, lambda: session.status)
         desk.recorder.listen(events.put)
         desk.recorder.listen(_observer_of_orders(metrics))
@@ -174,9 +175,7 @@ async def running(
             ),
         )
         servicers = {
-            market_data_service_pb2: MarketDataServicer(
-                market_data, history, long_history, Hubs(hub, ticks, bars, books), source
-            ),
+            market_data_service_pb2: MarketDataServicer(market_data, history, long_history, all_data, source),
             reference_data_service_pb2: ReferenceDataServicer(
                 contracts, Listings(session, contracts, pacer, loop.time)
             ),
@@ -193,7 +192,7 @@ async def running(
 
         def drain(deadline: datetime) -> None:
             desk.guard.drain()
-            for part in (hub, ticks, bars, books, long_history, account_hub, events, gateway):
+            for part in (all_data, hub, ticks, bars, books, long_history, account_hub, events, gateway):
                 part.drain(deadline)
 
         try:

@@ -458,6 +458,15 @@ class SubscriptionsInUse(Exhausted):
 
 
 @dataclass(eq=False)
+class TooManySubscriptions(Exhausted):
+    """One connection has as many as it may."""
+
+    limit: int
+    reason: ClassVar[Reason] = Reason.TOO_MANY_STREAMS
+    text: ClassVar[str] = "a connection has at most {limit} subscriptions; end one, or open another connection"
+
+
+@dataclass(eq=False)
 class PacingHistorical(Exhausted):
     """IBKR's rule for historical requests."""
 

@@ -14,9 +14,10 @@ from ibkr_gateway_server.domain.errors import DomainError
 from ibkr_gateway_server.domain.instruments import Instrument
 from ibkr_gateway_server.rpc import parse, present
 from ibkr_gateway_server.rpc.calls import Call
-from ibkr_gateway_server.rpc.market_data_streams import Hubs, MarketDataStreams
+from ibkr_gateway_server.rpc.market_data_streams import MarketDataStreams
 from ibkr_gateway_server.rpc.quote_frames import QuoteFrames
 from ibkr_gateway_server.rpc.status import gateway_error
+from ibkr_gateway_server.streams.market_data import MarketDataHub
 
 # IBKR's own snapshot takes up to 11 seconds; a caller who waits longer would not learn more.
 QUOTE_TIMEOUT_S = 11.0
@@ -27,13 +28,17 @@ class MarketDataServicer(MarketDataStreams):
     """Quotes and bars; the other streams are those of the class it is made of."""
 
     def __init__(
-        self, market_data: MarketData, history: History, long_history: LongHistory, hubs: Hubs, source: str
+        self,
+        market_data: MarketData,
+        history: History,
+        long_history: LongHistory,
+        hub: MarketDataHub,
+        source: str,
     ) -> None:
-        super().__init__(hubs)
+        super().__init__(hub, source)
         self._market_data = market_data
         self._history = history
         self._long_history = long_history
-        self._source = source
         self._frames = QuoteFrames(source)
 
     async def GetQuote(self, request: pb.GetQuoteRequest, call: Call) -> bytes:

@@ -4,37 +4,26 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 
 from ibkr_gateway.v1 import market_data_service_pb2 as pb
 
 from ibkr_gateway_server.rpc import parse
 from ibkr_gateway_server.rpc.calls import Call
-from ibkr_gateway_server.rpc.words import bar_event, depth_event, tick_event
-from ibkr_gateway_server.streams.bars import BarHub
-from ibkr_gateway_server.streams.depth import DepthHub
-from ibkr_gateway_server.streams.quotes import QuoteHub
-from ibkr_gateway_server.streams.ticks import TickHub
+from ibkr_gateway_server.rpc.commands import command
+from ibkr_gateway_server.rpc.words import bar_event, depth_event, market_data_event, tick_event
+from ibkr_gateway_server.streams.market_data import MarketDataHub
 
 # Events in one message: history comes in pieces that every client takes, whatever its limit.
 EVENTS_A_MESSAGE = 500
 
 
-@dataclass(frozen=True, slots=True)
-class Hubs:
-    """Who opens the streams of each kind."""
-
-    quotes: QuoteHub
-    ticks: TickHub
-    bars: BarHub
-    books: DepthHub
-
-
 class MarketDataStreams:
-    """Ticks, bars and books."""
+    """Ticks, bars and books, one by one or many on one connection. `source` goes into each quote."""
 
-    def __init__(self, hubs: Hubs) -> None:
-        self._hubs = hubs
+    def __init__(self, hub: MarketDataHub, source: str) -> None:
+        self._hub = hub
+        self._hubs = hub.hubs
+        self._source = source
 
     async def StreamTicks(self, request: pb.StreamTicksRequest, call: Call) -> AsyncIterator[pb.StreamTicksResponse]:
         named, tick_type = parse.tick_request(request)
@@ -64,4 +53,16 @@ class MarketDataStreams:
             async for batch in batches:
                 yield pb.StreamMarketDepthResponse(
                     events=[depth_event(next(sequence), happening, call.correlation_id) for happening in batch]
+                )
+
+    async def SubscribeMarketData(
+        self, requests: AsyncIterator[pb.SubscribeMarketDataRequest], call: Call
+    ) -> AsyncIterator[pb.SubscribeMarketDataResponse]:
+        sequence = itertools.count(1)
+        async with self._hub.connect(command(request) async for request in requests) as connection:
+            async for batch in connection:
+                yield pb.SubscribeMarketDataResponse(
+                    events=[
+                        market_data_event(next(sequence), item, self._source, call.correlation_id) for item in batch
+                    ]
                 )

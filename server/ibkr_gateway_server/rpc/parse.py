@@ -107,13 +107,13 @@ def _instrument(message: common_pb2.Instrument, found: Violations) -> Instrument
     parsed = Instrument(
         con_id=message.con_id,
         symbol=message.symbol,
-        security_type=_enum(message, "security_type", SecurityType, found, required=False),
+        security_type=enum(message, "security_type", SecurityType, found, required=False),
         exchange=message.exchange,
         currency=message.currency,
         primary_exchange=message.primary_exchange,
         expiry=message.expiry,
         strike=_decimal(message.strike, "strike", found),
-        right=_enum(message, "right", OptionRight, found, required=False),
+        right=enum(message, "right", OptionRight, found, required=False),
         multiplier=_decimal(message.multiplier, "multiplier", found),
         local_symbol=message.local_symbol,
         trading_class=message.trading_class,
@@ -161,7 +161,7 @@ def bars_request(message: market_data_service_pb2.GetHistoricalBarsRequest) -> B
     if bar_size is None:
         found.add("bar_size", "is needed: BAR_SIZE_1_SEC to BAR_SIZE_1_MONTH")
     history = _history(message.duration, found)
-    shown = _enum(message, "what_to_show", WhatToShow, found, required=False)
+    shown = enum(message, "what_to_show", WhatToShow, found, required=False)
     end = time(message.end_time) if message.HasField("end_time") else None
     found.raise_if_any()
     assert bar_size is not None
@@ -179,7 +179,7 @@ def live_bars_request(message: market_data_service_pb2.StreamBarsRequest) -> Liv
         found.add("bar_size", "is needed: BAR_SIZE_5_SECS to BAR_SIZE_1_MONTH; IBKR updates none of one second")
     elif message.real_time and bar_size is not BarSize.SECS_5:
         found.add("bar_size", "is BAR_SIZE_5_SECS where real_time is set")
-    shown = _enum(message, "what_to_show", WhatToShow, found, required=False)
+    shown = enum(message, "what_to_show", WhatToShow, found, required=False)
     if shown is not None and shown not in LIVE_SHOWN:
         found.add("what_to_show", f"{shown} does not go on; one of {', '.join(LIVE_SHOWN)}")
     history = _history(message.duration, found) if message.HasField("duration") else None
@@ -239,7 +239,7 @@ def tick_request(message: market_data_service_pb2.StreamTicksRequest) -> tuple[I
     found = Violations()
     with found.under("instrument") as nested:
         named = instrument(message.instrument, nested)
-    tick_type = _enum(message, "tick_type", TickType, found)
+    tick_type = enum(message, "tick_type", TickType, found)
     found.raise_if_any()
     assert tick_type is not None
     return named, tick_type
@@ -249,11 +249,11 @@ def order_spec(message: orders_service_pb2.OrderSpec, found: Violations) -> Orde
     """An order's terms, only to be used when nothing is noted; what is wrong is noted, all of it."""
     with found.under("instrument") as nested:
         named = instrument(message.instrument, nested)
-    side = _enum(message, "side", Side, found)
-    order_type = _enum(message, "order_type", OrderType, found)
+    side = enum(message, "side", Side, found)
+    order_type = enum(message, "order_type", OrderType, found)
     if order_type is not None and order_type not in SENT_ORDER_TYPES:
         found.add("order_type", f"{order_type} is not supported yet; MKT and LMT are")
-    tif = _enum(message, "time_in_force", TimeInForce, found, required=False)
+    tif = enum(message, "time_in_force", TimeInForce, found, required=False)
     if tif is not None and tif not in SENT_TIMES_IN_FORCE:
         found.add("time_in_force", f"{tif} is not supported yet; {', '.join(SENT_TIMES_IN_FORCE)} are")
     set_fields = {field.name for field, _ in message.ListFields()}
@@ -358,7 +358,8 @@ def enum_name(message: Message, name: str) -> str:
     return "" if value is None or value.number == 0 else value.name.removeprefix(prefix)
 
 
-def _enum(message: Message, name: str, kind: type[E], found: Violations, *, required: bool = True) -> E | None:
+def enum(message: Message, name: str, kind: type[E], found: Violations, *, required: bool = True) -> E | None:
+    """An enum field as the domain's member of the same name; what is wrong with it is noted."""
     number = getattr(message, name)
     text = enum_name(message, name)
     if text and text in kind.__members__:

@@ -10,6 +10,7 @@ from ibkr_gateway.v1 import common_pb2, market_data_service_pb2, orders_service_
 
 from ibkr_gateway_server.domain.accounts import AccountPnl, AccountSummary, Position
 from ibkr_gateway_server.domain.bars import Bar
+from ibkr_gateway_server.domain.depth import MarketDepth
 from ibkr_gateway_server.domain.errors import DomainError
 from ibkr_gateway_server.domain.events import CommissionReported, Filled, NoticeReceived, OrderEvent, StatusChanged
 from ibkr_gateway_server.domain.orders import BrokerNotice
@@ -31,6 +32,7 @@ from ibkr_gateway_server.rpc import present
 from ibkr_gateway_server.rpc.status import gateway_error
 from ibkr_gateway_server.streams.accounts import AccountItem
 from ibkr_gateway_server.streams.depth import BookShown
+from ibkr_gateway_server.streams.market_data import Accepted, Item, Open
 from ibkr_gateway_server.streams.orders import OrderStreamItem
 
 
@@ -137,6 +139,38 @@ def depth_event(sequence: int, happening: object, correlation_id: str) -> market
     else:
         fields = word(happening)
     return market_data_service_pb2.MarketDepthEvent(sequence=sequence, **fields)
+
+
+def market_data_event(
+    sequence: int, item: Item, source: str, correlation_id: str
+) -> market_data_service_pb2.MarketDataEvent:
+    """One event of a market-data connection."""
+    return market_data_service_pb2.MarketDataEvent(
+        sequence=sequence,
+        request_id=item.request_id,
+        conflated_count=item.conflated_count,
+        **_of_connection(item.happening, source, correlation_id),
+    )
+
+
+def _of_connection(happening: object, source: str, correlation_id: str) -> dict[str, Any]:
+    match happening:
+        case Quote():
+            return {"quote": present.quote(happening, source)}
+        case MarketDepth():
+            return {"depth": present.depth(happening)}
+        case Tick():
+            return {"tick": present.tick(happening)}
+        case Bar():
+            return {"bar": present.bar(happening)}
+        case DomainError():
+            return {"error": gateway_error(happening, correlation_id)}
+        case Accepted(named):
+            resolved = None if named is None else present.instrument(named)
+            return {"accepted": market_data_service_pb2.SubscriptionAccepted(instrument=resolved)}
+        case Open(request_ids):
+            return {"subscriptions": market_data_service_pb2.SubscriptionList(request_ids=request_ids)}
+    return word(happening)
 
 
 def order_event(item: OrderStreamItem) -> orders_service_pb2.OrderEvent:

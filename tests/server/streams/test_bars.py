@@ -308,8 +308,7 @@ async def test_no_more_feeds_stay_open_than_leave_room_for_other_history() -> No
         assert refused.value.reason == Reason.MARKET_DATA_LINES
         # One that lingers makes room.
         await streams[0].__aexit__(None, None, None)
-        async with reading(hub, wanted[OPEN_LIMIT]):
-            await asyncio.sleep(1)
+        async with hub.subscribe(wanted[OPEN_LIMIT]):
             assert broker.live_bars.usage()[0].used_count == OPEN_LIMIT
         for stream in streams[1:]:
             await stream.__aexit__(None, None, None)

@@ -99,6 +99,7 @@ def test_who_comes_later_gets_the_book_at_once() -> None:
             await asyncio.sleep(5)
             async with hub.subscribe(AAPL) as stream:
                 (shown,) = await anext(aiter(stream))
+                assert isinstance(shown, BookShown)
                 assert shown.book == of(first, BookShown)[-1].book
 
     virtually(main)
@@ -121,6 +122,8 @@ def test_a_book_from_before_a_gap_is_not_told_after_it_and_one_that_grows_old_is
         async with ready() as (_, hub), hub.subscribe(AAPL) as stream:
             gap, stale = Gap("LOST", NOW), Stale(NOW, "NO_TICKS")
             stream.book(book(1.0))
+            assert stream._take() == [BookShown(book(1.0))]
+            stream.book(book(2.0))
             stream.gap(gap)
             assert stream._take() == [gap]
             # The same book as before is news after a gap.
@@ -164,11 +167,15 @@ def test_what_ibkr_refuses_is_the_last_event_and_the_end() -> None:
     virtually(main)
 
 
-def test_heartbeats_come_on_time_on_a_busy_stream() -> None:
+def test_heartbeats_come_to_a_reader_for_whom_there_is_always_news() -> None:
     async def main() -> None:
-        async with ready() as (_, hub), reading(hub, heartbeat_s=2.0) as events:
-            await asyncio.sleep(21)
-            assert len(of(events, Heartbeat)) >= 9
+        async with ready() as (_, hub), hub.subscribe(AAPL, heartbeat_s=2.0) as stream:
+            batches, told = aiter(stream), []
+            for _ in range(3):
+                await asyncio.sleep(3)
+                told.append([*await anext(batches)])
+            assert all(of(batch, BookShown) for batch in told)
+            assert all(of(batch, Heartbeat) for batch in told[1:])
 
     virtually(main)
 

@@ -797,7 +797,7 @@ class SubscribeMarketDataRequest(_message.Message):
     LIST_FIELD_NUMBER: _builtins.int
     HEARTBEAT_INTERVAL_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """Chosen by the caller, unique on the connection; repeated in the answer."""
+    """Chosen by the caller: 1 to 64 printable ASCII characters, none of an open subscription; repeated in the answer."""
     unsubscribe_request_id: _builtins.str
     """End the channel that this request_id started."""
     @_builtins.property
@@ -863,7 +863,7 @@ class MarketDataSubscription(_message.Message):
     depth_row_count: _builtins.int
     """Rows on each side, for depth only: 1 to 20. Absent: 5."""
     tick_type: Global___TickType.ValueType
-    """Kind of ticks, for tick-by-tick only."""
+    """Kind of ticks; needed for tick-by-tick, ignored for others."""
     @_builtins.property
     def instrument(self) -> _common_pb2.Instrument:
         """Of which instrument."""
@@ -1028,14 +1028,14 @@ Global___MarketDataEvent: _TypeAlias = MarketDataEvent  # noqa: Y015
 
 @_typing.final
 class SubscriptionAccepted(_message.Message):
-    """A subscription that is now open."""
+    """A command that was accepted: a subscription that is now open, one that has ended, or another interval."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     INSTRUMENT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def instrument(self) -> _common_pb2.Instrument:
-        """The contract it resolved to."""
+        """The contract it resolved to. Absent in answers to other commands."""
 
     def __init__(
         self,

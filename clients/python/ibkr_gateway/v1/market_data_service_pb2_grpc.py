@@ -128,7 +128,18 @@ class MarketDataServiceServicer(object):
 
     def SubscribeMarketData(self, request_iterator, context):
         """Subscribe and unsubscribe quotes, depth, tick-by-tick and real-time bars on one connection, with a result per item.
-        Not served yet: NOT_IMPLEMENTED.
+
+        Each command is answered under its request_id: by accepted, by subscriptions or by error, which refuses that command and
+        nothing else. A subscription's values come under the request_id that began it, by the rules of its kind: quotes and
+        books give way to newer ones, with conflated_count; ticks and bars wait up to the limits of StreamTicks and StreamBars,
+        and a subscription whose reader is too slow for that ends with SLOW_CONSUMER. An error after accepted is the end of that
+        subscription, whose id may be used again; after the answer to an unsubscribe nothing comes of what it ended. Commands
+        are read as fast as their answers are. A client that closes its side keeps what it has: the call ends with its last
+        subscription, or when the client cancels it.
+
+        At most 100 subscriptions at a time. Costs what the stream of its kind costs. Heartbeats speak of the connection.
+        Reasons: SHUTTING_DOWN; per command FIELD_INVALID (also for a request_id that is in use), REQUEST_MALFORMED,
+        TOO_MANY_STREAMS and those of GetQuote, StreamMarketDepth, StreamTicks and StreamBars.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

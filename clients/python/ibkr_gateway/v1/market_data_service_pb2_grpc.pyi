@@ -58,7 +58,18 @@ class MarketDataServiceStub:
     """
     SubscribeMarketData: _grpc.StreamStreamMultiCallable[_market_data_service_pb2.SubscribeMarketDataRequest, _market_data_service_pb2.SubscribeMarketDataResponse]
     """Subscribe and unsubscribe quotes, depth, tick-by-tick and real-time bars on one connection, with a result per item.
-    Not served yet: NOT_IMPLEMENTED.
+
+    Each command is answered under its request_id: by accepted, by subscriptions or by error, which refuses that command and
+    nothing else. A subscription's values come under the request_id that began it, by the rules of its kind: quotes and
+    books give way to newer ones, with conflated_count; ticks and bars wait up to the limits of StreamTicks and StreamBars,
+    and a subscription whose reader is too slow for that ends with SLOW_CONSUMER. An error after accepted is the end of that
+    subscription, whose id may be used again; after the answer to an unsubscribe nothing comes of what it ended. Commands
+    are read as fast as their answers are. A client that closes its side keeps what it has: the call ends with its last
+    subscription, or when the client cancels it.
+
+    At most 100 subscriptions at a time. Costs what the stream of its kind costs. Heartbeats speak of the connection.
+    Reasons: SHUTTING_DOWN; per command FIELD_INVALID (also for a request_id that is in use), REQUEST_MALFORMED,
+    TOO_MANY_STREAMS and those of GetQuote, StreamMarketDepth, StreamTicks and StreamBars.
     """
     GetHistoricalBars: _grpc.UnaryUnaryMultiCallable[_market_data_service_pb2.GetHistoricalBarsRequest, _market_data_service_pb2.GetHistoricalBarsResponse]
     """Historical bars of one request, sorted by time.
@@ -157,7 +168,18 @@ class MarketDataServiceAsyncStub(MarketDataServiceStub):
     """
     SubscribeMarketData: _aio.StreamStreamMultiCallable[_market_data_service_pb2.SubscribeMarketDataRequest, _market_data_service_pb2.SubscribeMarketDataResponse]  # type: ignore[assignment]
     """Subscribe and unsubscribe quotes, depth, tick-by-tick and real-time bars on one connection, with a result per item.
-    Not served yet: NOT_IMPLEMENTED.
+
+    Each command is answered under its request_id: by accepted, by subscriptions or by error, which refuses that command and
+    nothing else. A subscription's values come under the request_id that began it, by the rules of its kind: quotes and
+    books give way to newer ones, with conflated_count; ticks and bars wait up to the limits of StreamTicks and StreamBars,
+    and a subscription whose reader is too slow for that ends with SLOW_CONSUMER. An error after accepted is the end of that
+    subscription, whose id may be used again; after the answer to an unsubscribe nothing comes of what it ended. Commands
+    are read as fast as their answers are. A client that closes its side keeps what it has: the call ends with its last
+    subscription, or when the client cancels it.
+
+    At most 100 subscriptions at a time. Costs what the stream of its kind costs. Heartbeats speak of the connection.
+    Reasons: SHUTTING_DOWN; per command FIELD_INVALID (also for a request_id that is in use), REQUEST_MALFORMED,
+    TOO_MANY_STREAMS and those of GetQuote, StreamMarketDepth, StreamTicks and StreamBars.
     """
     GetHistoricalBars: _aio.UnaryUnaryMultiCallable[_market_data_service_pb2.GetHistoricalBarsRequest, _market_data_service_pb2.GetHistoricalBarsResponse]  # type: ignore[assignment]
     """Historical bars of one request, sorted by time.
@@ -277,7 +299,18 @@ class MarketDataServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_market_data_service_pb2.SubscribeMarketDataResponse], _abc.AsyncIterator[_market_data_service_pb2.SubscribeMarketDataResponse]]:
         """Subscribe and unsubscribe quotes, depth, tick-by-tick and real-time bars on one connection, with a result per item.
-        Not served yet: NOT_IMPLEMENTED.
+
+        Each command is answered under its request_id: by accepted, by subscriptions or by error, which refuses that command and
+        nothing else. A subscription's values come under the request_id that began it, by the rules of its kind: quotes and
+        books give way to newer ones, with conflated_count; ticks and bars wait up to the limits of StreamTicks and StreamBars,
+        and a subscription whose reader is too slow for that ends with SLOW_CONSUMER. An error after accepted is the end of that
+        subscription, whose id may be used again; after the answer to an unsubscribe nothing comes of what it ended. Commands
+        are read as fast as their answers are. A client that closes its side keeps what it has: the call ends with its last
+        subscription, or when the client cancels it.
+
+        At most 100 subscriptions at a time. Costs what the stream of its kind costs. Heartbeats speak of the connection.
+        Reasons: SHUTTING_DOWN; per command FIELD_INVALID (also for a request_id that is in use), REQUEST_MALFORMED,
+        TOO_MANY_STREAMS and those of GetQuote, StreamMarketDepth, StreamTicks and StreamBars.
         """
 
     @_abc_1.abstractmethod
