@@ -225,7 +225,7 @@ def long_history_request(message: market_data_service_pb2.StreamHistoricalBarsRe
     bar_size = BAR_SIZES.get(message.bar_size)
     if bar_size is None:
         found.add("bar_size", "is needed: BAR_SIZE_1_SEC to BAR_SIZE_1_MONTH")
-    shown = _enum(message, "what_to_show", WhatToShow, found, required=False)
+    shown = enum(message, "what_to_show", WhatToShow, found, required=False)
     if not message.HasField("start_time"):
         found.add("start_time", "is needed: bars from then on")
     end = time(message.end_time) if message.HasField("end_time") else None
