@@ -6,6 +6,7 @@ successor begins, or when its span has been over for a while; what changes in it
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date, datetime, timedelta
@@ -15,7 +16,7 @@ from ibkr_gateway_server.broker import ib
 from ibkr_gateway_server.broker.bar_rows import is_over, read_bar, read_bars
 from ibkr_gateway_server.broker.connection import Connection
 from ibkr_gateway_server.broker.contracts import to_contract
-from ibkr_gateway_server.broker.keeping import NO_TICKS
+from ibkr_gateway_server.broker.keeping import BY_SILENCE, NO_TICKS
 from ibkr_gateway_server.broker.subscription import Listener, Owner, Subscription
 from ibkr_gateway_server.domain.bars import Bar, BarSize, DurationUnit, HistorySpan, LiveBarsRequest
 from ibkr_gateway_server.domain.errors import BadBar
@@ -28,6 +29,9 @@ SETTLE = timedelta(seconds=10)
 # Both kinds bring something every five seconds while the market trades: two of these missing are a silence. What is
 # kept up to date tells changes alone, of which a quiet market has none for a while.
 REAL_TIME_SILENCE_S, UPDATE_SILENCE_S = 11.0, 60.0
+
+# Bars of five seconds that stay silent are asked for again, seldom: each time costs a historical request.
+SILENT_RETRY_S = 120.0
 
 # Source: TWS API, message codes: trades were taken back, bars are asked for anew; updates were lost.
 BUST, UPDATES_LOST = 10225, 10182
@@ -86,7 +90,7 @@ class BarFeed(Subscription[BarListener]):
     @property
     def is_owed(self) -> bool:
         """True while its bars should come and do not."""
-        return super().is_owed or not self.is_loaded or (self.wanted.is_real_time and self.told_stale is not None)
+        return super().is_owed or not self.is_loaded
 
     @property
     def hours(self) -> ContractDetails | None:
@@ -192,6 +196,9 @@ class BarFeed(Subscription[BarListener]):
         if reason == NO_TICKS:
             self._settle(now)
         super().age(now, stale_after_s, reason)
+        if self.wanted.is_real_time and self.told_stale is not None and self.retry_at is None:
+            # IBKR sends these without trades too: one that is silent is dead.
+            self.retry_at, self.retry_cause = asyncio.get_running_loop().time() + SILENT_RETRY_S, BY_SILENCE
 
     def _settle(self, now: datetime) -> None:
         """The last bar before a pause has no successor to complete it."""

@@ -24,7 +24,7 @@ from tests.server.broker.conftest import Broker
 AAPL = Instrument(symbol="AAPL", security_type=SecurityType.STK)
 MINUTES = LiveBarsRequest(AAPL, BarSize.MIN_1)
 REAL_TIME = LiveBarsRequest(AAPL, BarSize.SECS_5, is_real_time=True)
-HISTORY = 20
+HISTORY, REAL_TIME_BARS = 20, 50
 # Messages of TWS's: a bar of five seconds, a bar that grows.
 REAL_TIME_BAR, UPDATE = 50, 90
 
@@ -174,12 +174,17 @@ async def test_the_last_bar_of_a_session_is_completed_without_a_successor() -> N
 @in_virtual_time
 async def test_real_time_bars_that_fail_to_come_are_stale_and_asked_for_again() -> None:
     async with following(REAL_TIME) as (broker, _, ear):
-        inject(broker.simulator, Fault.LOSE_REPLY, REAL_TIME_BAR, times=None, duration_s=40)
-        await asyncio.sleep(39)
+        inject(broker.simulator, Fault.LOSE_REPLY, REAL_TIME_BAR, times=None, duration_s=150)
+        await asyncio.sleep(100)
         (stale,) = ear.of(Stale)
         assert stale.reason == "NO_TICKS"
-        await asyncio.sleep(10)
+        assert broker.simulator.frames_received(REAL_TIME_BARS) == 1
+        await asyncio.sleep(49)
+        assert broker.simulator.frames_received(REAL_TIME_BARS) == 2
+        await asyncio.sleep(200)
         assert isinstance(ear.heard[-1], Bar)
+        assert len(ear.of(Stale)) == 1
+        assert broker.simulator.frames_received(REAL_TIME_BARS) == 2
 
 
 @in_virtual_time
