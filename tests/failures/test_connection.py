@@ -49,7 +49,7 @@ from ibkr_gateway_server.simulator import Fault, Simulator
 from ibkr_gateway_server.trading.desk import DeskTimings
 
 from tests.conftest import FAST, Gateway, MakeGateway, eventually
-from tests.failures.conftest import eventually_recorded, gateway_at, inject, recorded, tally, virtual_broker, virtually
+from tests.failures.conftest import eventually_recorded, gateway_at, inject, tally, virtual_broker, virtually
 
 AAPL = Instrument(symbol="AAPL", security_type=SecurityType.STK)
 ORDER = orders_pb.OrderSpec(
@@ -93,6 +93,14 @@ async def place(gateway: Gateway) -> orders_pb.OrderResult:
     return (await gateway.client.orders.PlaceOrder(request)).result
 
 
+async def health(gateway: Gateway, service: str) -> int:
+    """What grpc.health.v1 says of one of our services."""
+    async with grpc.aio.insecure_channel(gateway.running.target) as channel:
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        name = service if service == "liveness" else f"ibkr_gateway.v1.{service}"
+        return int((await stub.Check(health_pb2.HealthCheckRequest(service=name))).status)
+
+
 async def test_C01_nobody_listens_at_the_start(tmp_path: Path, unused_tcp_port: int) -> None:
     """The port of TWS is closed when the gateway starts.
 
@@ -103,19 +111,16 @@ async def test_C01_nobody_listens_at_the_start(tmp_path: Path, unused_tcp_port: 
         server = running(load_settings(chosen, env_file=None), session_timings=FAST, drain_s=2.0)
         started = await stack.enter_async_context(server)
         client = await stack.enter_async_context(connect(started.target, timeout_s=10.0))
-        channel = await stack.enter_async_context(grpc.aio.insecure_channel(started.target))
         gateway = Gateway(started, client)
         await eventually(lambda: tally(gateway, CONNECT_FAILURES, "refused") > 2)
         with pytest.raises(Unavailable) as refused:
             await client.account.GetPositions(account_pb.GetPositionsRequest())
         assert refused.value.reason == "BROKER_DISCONNECTED"
-        health: Any = health_pb2_grpc.HealthStub(channel)
-        names = ("liveness", *(f"ibkr_gateway.v1.{name}" for name in ("MarketDataService", "OrdersService")))
-        found = [(await health.Check(health_pb2.HealthCheckRequest(service=name))).status for name in names]
+        found = [await health(gateway, name) for name in ("liveness", "MarketDataService", "OrdersService")]
         serving, away = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
         assert found == [serving, away, away]
         # However often it was tried, the record says it once.
-        told = await recorded(gateway, "session.transition")
+        told = await eventually_recorded(gateway, "session.transition", lambda rows: len(rows) > 1)
         assert len(told) == len({tuple(row.values()) for row in told})
         assert {"from": "CONNECTING", "to": "RECONNECTING", "reason": "BROKER_DISCONNECTED"} in told
 
@@ -231,6 +236,8 @@ async def test_C06_an_answer_that_never_ends(tmp_path: Path, end: int, part: str
             assert (await positions).positions
         request = market_pb.GetQuoteRequest(instrument=stock("AAPL"))
         assert (await gateway.client.market_data.GetQuote(request)).quote.HasField("close_price")
+        assert await health(gateway, "OrdersService") == health_pb2.HealthCheckResponse.NOT_SERVING
+        assert await health(gateway, "MarketDataService") == health_pb2.HealthCheckResponse.SERVING
         assert tally(gateway, SYNC_INCOMPLETE, part) >= 1
         simulator.faults.clear()
         await session.wait_until_ready(20)

@@ -105,4 +105,6 @@ def is_serving(name: str, status: SessionStatus) -> bool:
         return state is not SessionState.STOPPING
     if service == "AccountService":
         return state.is_connected
+    if service in ("MarketDataService", "ReferenceDataService"):
+        return status.serves_data
     return state.is_linked

@@ -114,7 +114,10 @@ class AuditEvent(_message.Message):
     sequence: _builtins.int
     """Position in the trail."""
     kind: _builtins.str
-    """What kind: "order.intent", "order.send", "order.state", "execution"."""
+    """What kind: "order.intent", "order.send", "order.state", "execution"; of the session with IBKR "session.transition" (the
+    same one is not repeated until the session was READY in between), "session.fatal", "session.protocol_error",
+    "decode.error", "account.mismatch", "reconcile.run".
+    """
     correlation_id: _builtins.str
     """Of the call that caused it. Empty: IBKR did."""
     client_order_id: _builtins.str
