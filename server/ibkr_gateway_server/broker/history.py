@@ -16,7 +16,7 @@ from ibkr_gateway_server.broker.connection import Connection
 from ibkr_gateway_server.broker.contracts import Contracts, to_contract
 from ibkr_gateway_server.broker.pacing import Pacer, Priority
 from ibkr_gateway_server.broker.session import Session
-from ibkr_gateway_server.domain.bars import Bars, BarsRequest, WhatToShow
+from ibkr_gateway_server.domain.bars import Bars, BarsRequest, LiveBarsRequest, WhatToShow
 from ibkr_gateway_server.domain.errors import BrokerTimeout, PacingHistorical
 from ibkr_gateway_server.domain.instruments import ContractDetails
 from ibkr_gateway_server.domain.usage import Usage
@@ -108,7 +108,7 @@ class History:
                 rows = await self._ask(connection, wanted, timeout_s)
             except PacingHistorical:
                 # Other programs of the login ask as well: half the budget, until what they asked is out of the window.
-                self._halved_until = self._clock() + WINDOW_S
+                self.note_violation()
                 raise
         bars = Bars(wanted.instrument, read_bars(rows, wanted, self._now()), details.time_zone)
         self._recent[wanted] = (self._clock(), bars)
@@ -173,6 +173,19 @@ class History:
         """Take part of the window's budget, for bars that others ask for. Raises PacingHistorical."""
         self._spend(weight)
 
+    def has_turn(self, wanted: LiveBarsRequest) -> bool:
+        """Whether bars that others ask for may be asked for now, after the last of their contract and kind."""
+        sent = self._sent.get(_kind(wanted))
+        return sent is None or len(sent) < SAME_KIND_PER_BURST or self._clock() - sent[0] >= BURST_S
+
+    def note_sent(self, wanted: LiveBarsRequest) -> None:
+        """Others have asked for bars: those of their contract and kind that come next are counted from here."""
+        self._sent.setdefault(_kind(wanted), deque(maxlen=SAME_KIND_PER_BURST)).append(self._clock())
+
+    def note_violation(self) -> None:
+        """IBKR calls what was asked for too much: half the budget, until it is out of the window."""
+        self._halved_until = self._clock() + WINDOW_S
+
     def _budget(self, now: float) -> tuple[int, int]:
         """What is spent of the window's budget, and the budget, which a pacing violation halves for a while."""
         while self._spent and self._spent[0][0] <= now - WINDOW_S:
@@ -208,7 +221,7 @@ class _Asking:
     waiter_count: int = 0
 
 
-def _kind(request: BarsRequest) -> _Kind:
+def _kind(request: BarsRequest | LiveBarsRequest) -> _Kind:
     return request.instrument.con_id, request.instrument.exchange, request.what_to_show
 
 

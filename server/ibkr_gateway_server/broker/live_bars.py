@@ -19,7 +19,7 @@ from ibkr_gateway_server.broker.pacing import Pacer
 from ibkr_gateway_server.broker.session import Session
 from ibkr_gateway_server.broker.subscription import SubscriptionKeeper
 from ibkr_gateway_server.domain.bars import Bar, BarsRequest, LiveBarsRequest
-from ibkr_gateway_server.domain.errors import SubscriptionsInUse
+from ibkr_gateway_server.domain.errors import DomainError, PacingHistorical, SubscriptionsInUse
 from ibkr_gateway_server.domain.usage import Usage
 
 # Source: TWS API, historical data limitations: so many historical requests may be open at once; those that keep up to
@@ -109,6 +109,12 @@ class LiveBars(SubscriptionKeeper[LiveBarsRequest, BarFeed]):
         elif updated >= OPEN_LIMIT:
             raise SubscriptionsInUse("feeds of bars that are kept up to date", updated, OPEN_LIMIT)
 
+    def refused(self, feed: BarFeed, code: int, text: str) -> DomainError:
+        error = super().refused(feed, code, text)
+        if isinstance(error, PacingHistorical):
+            self._history.note_violation()
+        return error
+
     # --- how they are kept ---------------------------------------------------------------------------------------
 
     def _key(self, kept: BarFeed) -> LiveBarsRequest:
@@ -120,9 +126,12 @@ class LiveBars(SubscriptionKeeper[LiveBarsRequest, BarFeed]):
         self._count("real_time_bars", real_time)
 
     def _may_ask(self, kept: BarFeed, clock: float) -> bool:
-        asked_at = None if kept.wanted.is_real_time else self._asked_at.get(kept.wanted)
-        is_too_soon = asked_at is not None and clock - asked_at < IDENTICAL_S
-        return not is_too_soon and (kept.is_paid or self._history.has_room(1))
+        if not kept.wanted.is_real_time:
+            asked_at = self._asked_at.get(kept.wanted)
+            is_identical = asked_at is not None and clock - asked_at < IDENTICAL_S
+            if is_identical or not self._history.has_turn(kept.wanted):
+                return False
+        return kept.is_paid or self._history.has_room(1)
 
     def _ask(self, kept: BarFeed, connection: Connection) -> None:
         if not kept.is_paid:
@@ -134,6 +143,8 @@ class LiveBars(SubscriptionKeeper[LiveBarsRequest, BarFeed]):
         kept.request(connection)
         if kept.wanted.is_real_time:
             self._real_time_ids.add(kept.request_id)
+        else:
+            self._history.note_sent(kept.wanted)
 
     def _cancel(self, connection: Connection, request_id: int) -> None:
         if request_id in self._real_time_ids:

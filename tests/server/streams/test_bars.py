@@ -291,6 +291,30 @@ async def test_the_same_bars_are_not_asked_for_twice_in_fifteen_seconds() -> Non
 
 
 @in_virtual_time
+async def test_six_widths_of_one_contract_are_not_asked_for_within_two_seconds() -> None:
+    async with ready() as (broker, hub):
+        sizes = [size for size in BarSize if size is not BarSize.SEC_1][:11]
+        streams = [hub.subscribe(replace(MINUTES, bar_size=size, history=None)) for size in sizes]
+        for stream in streams:
+            await stream.__aenter__()
+        for seconds, expected in ((1, 5), (3, 10), (3, 11)):
+            await asyncio.sleep(seconds)
+            assert broker.simulator.frames_received(HISTORY) == expected
+        for stream in streams:
+            await stream.__aexit__(None, None, None)
+
+
+@in_virtual_time
+async def test_a_violation_of_the_pacing_is_told_and_halves_what_is_asked_for_from_then_on() -> None:
+    async with ready() as (broker, hub):
+        inject(broker.simulator, Fault.REFUSE, HISTORY, code=162, text="Historical data request pacing violation")
+        async with reading(hub, MINUTES) as events:
+            await asyncio.sleep(1)
+            assert [type(event) for event in events] == [PacingHistorical]
+        assert broker.history.usage().limit_count == 29
+
+
+@in_virtual_time
 async def test_no_more_feeds_stay_open_than_leave_room_for_other_history() -> None:
     async with ready() as (broker, hub):
         sizes = [size for size in BarSize if size is not BarSize.SEC_1]
