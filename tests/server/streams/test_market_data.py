@@ -107,7 +107,7 @@ def test_one_that_is_ended_before_it_began_is_no_more() -> None:
                 Command("l", ListOpen()),
                 then_wait=False,
             )
-            async with hub.connect(commands) as connection:
+            async with asyncio.timeout(60), hub.connect(commands) as connection:
                 items = [item async for batch in connection for item in batch]
             assert items == [Item("x", Accepted()), Item("l", Open(()))]
             assert broker.market_data.lines == ()
@@ -129,7 +129,8 @@ def test_draining_is_told_once_and_ends_the_iteration() -> None:
                 await asyncio.sleep(5)
                 for part in (hub, hub.hubs.quotes, hub.hubs.ticks, hub.hubs.bars, hub.hubs.books):
                     part.drain(DEADLINE)
-                await reader
+                async with asyncio.timeout(60):
+                    await reader
             assert [item for item in items if isinstance(item.happening, Draining)] == [Item("", Draining(DEADLINE))]
             assert items[-1].happening == Draining(DEADLINE)
             with pytest.raises(ShuttingDown):
@@ -151,6 +152,6 @@ def test_a_fault_of_ours_ends_the_call_instead_of_silence() -> None:
                     pass
 
             with pytest.raises(ZeroDivisionError):
-                await read()
+                await asyncio.wait_for(read(), 60)
 
     virtually(main)
