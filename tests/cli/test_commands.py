@@ -10,8 +10,11 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
+import grpc
 import pytest
 from ibkr_gateway import connect_sync
 from ibkr_gateway.v1 import common_pb2
@@ -279,6 +282,30 @@ def test_without_a_server_it_says_how_to_start_one(
     assert done.returncode == code
     assert str(unused_tcp_port) in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@contextmanager
+def refusing_server() -> Iterator[int]:
+    """A server that knows nobody. Gives its port."""
+
+    def refuse(_request: bytes, context: grpc.ServicerContext) -> bytes:
+        context.abort(grpc.StatusCode.UNAUTHENTICATED, "no token")
+        raise AssertionError
+
+    handler = grpc.unary_unary_rpc_method_handler(refuse)
+    service = grpc.method_handlers_generic_handler("ibkr_gateway.v1.GatewayService", {"GetHealth": handler})
+    server = grpc.server(ThreadPoolExecutor(1), handlers=[service])
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        yield port
+    finally:
+        server.stop(None)
+
+
+def test_healthcheck_of_a_server_that_refuses_the_caller_ends_with_77(tmp_path: Path) -> None:
+    with refusing_server() as port:
+        assert command("--port", str(port), "healthcheck", cwd=tmp_path).returncode == 77
 
 
 def test_paper_and_live_are_a_guard_and_exclude_each_other(run: Run) -> None:

@@ -18,7 +18,7 @@ from ibkr_gateway_server.domain.tallies import DECODE_ERRORS, UNKNOWN_MESSAGES
 from ibkr_gateway_server.simulator import Fault, Simulator
 
 from tests.conftest import Gateway, eventually
-from tests.failures.conftest import inject, tally, virtual_broker, virtually
+from tests.failures.conftest import eventually_recorded, inject, tally, virtual_broker, virtually
 
 AAPL = stock("AAPL")
 
@@ -114,6 +114,7 @@ async def test_C23_a_length_that_cannot_be(gateway: Gateway, length: str) -> Non
         await gateway.client.gateway.GetServerTime(gateway_pb.GetServerTimeRequest())
     await eventually(lambda: session.epoch == epoch + 1 and session.status.state.is_linked)
     assert (await gateway.client.gateway.GetServerTime(gateway_pb.GetServerTimeRequest())).HasField("broker_time")
+    assert len(await eventually_recorded(gateway, "session.protocol_error", bool)) == 1
 
 
 @pytest.mark.parametrize(("message_id", "field"), [(5, 2), (3, 3), (11, 15), (59, 3)])
@@ -130,6 +131,8 @@ async def test_C24_a_message_about_an_order_that_cannot_be_read(gateway: Gateway
     key = new_client_order_id()
     await gateway.client.orders.PlaceOrder(orders_pb.PlaceOrderRequest(client_order_id=key, order=spec))
     await eventually(lambda: tally(gateway, DECODE_ERRORS, str(message_id)) == 1)
+    (told,) = await eventually_recorded(gateway, "decode.error", bool)
+    assert (told["message_id"], len(told["digest"])) == (message_id, 16)
     # Executions are asked for by a reconciliation alone.
     await eventually(lambda: gateway.simulator.frames_received(7) > before)
     named = orders_pb.GetOrderStatusRequest(order=orders_pb.OrderKey(client_order_id=key))
