@@ -139,6 +139,17 @@ def test_draining_is_told_once_and_ends_the_iteration() -> None:
     virtually(main)
 
 
+def test_a_connection_without_subscriptions_hears_at_once_that_the_server_stops() -> None:
+    async def main() -> None:
+        async with ready() as (_, hub), hub.connect(saying()) as connection:
+            batch = asyncio.ensure_future(anext(aiter(connection)))
+            await asyncio.sleep(1)
+            hub.drain(DEADLINE)
+            assert await asyncio.wait_for(batch, 1) == (Item("", Draining(DEADLINE)),)
+
+    virtually(main)
+
+
 def test_a_fault_of_ours_ends_the_call_instead_of_silence() -> None:
     async def broken() -> AsyncIterator[Command]:
         yield want("q", Channel.QUOTES)
