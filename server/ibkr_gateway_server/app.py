@@ -86,6 +86,7 @@ class Running:
     session: Session
     desk: Desk
     market_data: MarketData
+    history: History
     metrics: Metrics
     simulator: Simulator | None
 
@@ -207,7 +208,7 @@ async def running(
         await stack.enter_async_context(_background(_follow(session, server, metrics)))
         await server.start()
         try:
-            yield Running(settings.grpc_host, port, session, desk, market_data, metrics, simulator)
+            yield Running(settings.grpc_host, port, session, desk, market_data, history, metrics, simulator)
         finally:
             await server.stop(drain, drain_s)
 

@@ -98,6 +98,14 @@ def _start(text: object, *, is_daily: bool) -> datetime | date | None:
     try:
         if is_daily:
             return datetime.strptime(digits, "%Y%m%d").date()
-        return datetime.fromtimestamp(int(digits), UTC) if len(digits) > 8 else None
+    except ValueError:
+        return None
+    return moment_of(digits) if len(digits) > 8 else None
+
+
+def moment_of(seconds: str) -> datetime | None:
+    """Seconds since the epoch as UTC; None where they are none."""
+    try:
+        return datetime.fromtimestamp(int(seconds), UTC)
     except (ValueError, OverflowError, OSError):
         return None

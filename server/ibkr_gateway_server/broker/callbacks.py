@@ -140,6 +140,9 @@ class Callbacks:
         if (sink := self.sink(req_id)) is not None:
             sink.bar_update(bar)
 
+    def headTimestamp(self, req_id: int, moment: str) -> None:
+        self._end(req_id, moment)
+
     def historicalSchedule(self, req_id: int, start: str, end: str, time_zone: str, sessions: list[Any]) -> None:
         self._end(req_id, (start, end, time_zone, sessions))
 

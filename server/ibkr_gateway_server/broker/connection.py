@@ -29,7 +29,7 @@ from ibkr_gateway_server.domain.errors import (
     DomainError,
     SessionEnded,
 )
-from ibkr_gateway_server.domain.tallies import LATE_TICKS, Tallies
+from ibkr_gateway_server.domain.tallies import BROKER_TIMEOUTS, LATE_TICKS, OPEN_REQUESTS, Tallies
 
 log = logging.getLogger(__name__)
 
@@ -99,9 +99,10 @@ class Connection:
         self.client = ib.Client(self.callbacks)
         # The library's own throttle queues orders and forgets them at a disconnect; broker.pacing does this instead.
         self.client.MaxRequests = 0
-        counts = tallies or Tallies()
-        self.callbacks.on_late = lambda: counts.add(LATE_TICKS)
-        self.reader = FrameReader(self.client, self.callbacks, counts)
+        self._tallies = tallies or Tallies()
+        self._tallies.watch(OPEN_REQUESTS, lambda: len(self.callbacks.collectors))
+        self.callbacks.on_late = lambda: self._tallies.add(LATE_TICKS)
+        self.reader = FrameReader(self.client, self.callbacks, self._tallies)
         self.closed = asyncio.Event()
         self.serves: Callable[[tuple[str, ...]], tuple[str, ...]] = lambda managed: managed
         """Which of the login's accounts are served."""
@@ -225,10 +226,12 @@ class Connection:
         timeout_s: float,
         about: str = "",
         cancel: Callable[[int], None] | None = None,
+        is_ended_by_cancel: bool = False,
     ) -> list[Any]:
         """One request with an id: its rows, complete.
 
-        `cancel` tells TWS to forget the request when the caller no longer waits.
+        `cancel` tells TWS to forget the request when the caller no longer waits; where it `is_ended_by_cancel`, also
+        when it has been answered.
         Raises the error IBKR's code stands for, BrokerTimeout, BrokerDisconnected.
         """
         with self._observed(name):
@@ -237,9 +240,13 @@ class Connection:
             try:
                 self._send(lambda: send(request_id))
                 async with asyncio.timeout(timeout_s):
-                    return await request.future
+                    rows = await request.future
+                if is_ended_by_cancel:
+                    self._cancel(request_id, cancel)
+                return rows
             except TimeoutError:
                 self._cancel(request_id, cancel)
+                self._tallies.add(BROKER_TIMEOUTS, name)
                 raise BrokerTimeout(name, timeout_s) from None
             except asyncio.CancelledError:
                 self._cancel(request_id, cancel)

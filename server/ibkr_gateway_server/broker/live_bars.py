@@ -13,7 +13,8 @@ from ibkr_gateway_server.broker.bar_feed import BarFeed
 from ibkr_gateway_server.broker.bar_rows import what_to_show
 from ibkr_gateway_server.broker.connection import Connection
 from ibkr_gateway_server.broker.contracts import Contracts
-from ibkr_gateway_server.broker.history import IDENTICAL_S, History
+from ibkr_gateway_server.broker.history import History
+from ibkr_gateway_server.broker.history_pacing import IDENTICAL_S, Kind, kind_of
 from ibkr_gateway_server.broker.keeping import BY_FARM, FARM_DOWN, FARM_RETRY_S, FARM_SILENCE_S, MarketDataSettings
 from ibkr_gateway_server.broker.pacing import Pacer
 from ibkr_gateway_server.broker.session import Session
@@ -63,7 +64,7 @@ class LiveBars(SubscriptionKeeper[LiveBarsRequest, BarFeed]):
         if feed is None:
             self._session.linked()
             self._make_room(resolved)
-            self._history.spend(1)
+            self._history.pacing.spend(1)
             feed = BarFeed(resolved, self)
             feed.is_paid = True
             self._keep(feed)
@@ -112,7 +113,7 @@ class LiveBars(SubscriptionKeeper[LiveBarsRequest, BarFeed]):
     def refused(self, feed: BarFeed, code: int, text: str) -> DomainError:
         error = super().refused(feed, code, text)
         if isinstance(error, PacingHistorical):
-            self._history.note_violation()
+            self._history.pacing.violated()
         return error
 
     # --- how they are kept ---------------------------------------------------------------------------------------
@@ -129,13 +130,13 @@ class LiveBars(SubscriptionKeeper[LiveBarsRequest, BarFeed]):
         if not kept.wanted.is_real_time:
             asked_at = self._asked_at.get(kept.wanted)
             is_identical = asked_at is not None and clock - asked_at < IDENTICAL_S
-            if is_identical or not self._history.has_turn(kept.wanted):
+            if is_identical or not self._history.pacing.has_turn(_kind(kept.wanted)):
                 return False
-        return kept.is_paid or self._history.has_room(1)
+        return kept.is_paid or self._history.pacing.has_room(1)
 
     def _ask(self, kept: BarFeed, connection: Connection) -> None:
         if not kept.is_paid:
-            self._history.spend(1)
+            self._history.pacing.spend(1)
         kept.is_paid = False
         clock = asyncio.get_running_loop().time()
         self._asked_at = {key: at for key, at in self._asked_at.items() if clock - at < IDENTICAL_S}
@@ -144,7 +145,7 @@ class LiveBars(SubscriptionKeeper[LiveBarsRequest, BarFeed]):
         if kept.wanted.is_real_time:
             self._real_time_ids.add(kept.request_id)
         else:
-            self._history.note_sent(kept.wanted)
+            self._history.pacing.note_sent(_kind(kept.wanted))
 
     def _cancel(self, connection: Connection, request_id: int) -> None:
         if request_id in self._real_time_ids:
@@ -172,3 +173,7 @@ class LiveBars(SubscriptionKeeper[LiveBarsRequest, BarFeed]):
                 if not feed.wanted.is_real_time:
                     feed.age(self._session.now(), FARM_SILENCE_S, FARM_DOWN)
         super()._look_at_kept(clock)
+
+
+def _kind(wanted: LiveBarsRequest) -> Kind:
+    return kind_of(wanted.instrument, wanted.what_to_show)

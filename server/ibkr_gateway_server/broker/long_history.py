@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo
 
 from ibkr_gateway_server.broker.contracts import Contracts
 from ibkr_gateway_server.broker.history import History
+from ibkr_gateway_server.broker.history_pacing import weight_of
 from ibkr_gateway_server.broker.session import Session
 from ibkr_gateway_server.broker.slices import Slice, cut_of, place_of, slices_of, token
 from ibkr_gateway_server.broker.time_zones import zone_of
@@ -63,7 +64,7 @@ class LongHistory:
         """The slices of a range, oldest first; those without bars tell how far it is.
 
         Raises FieldsInvalid for a range or token that makes no sense, and the errors of `History.bars` but for those
-        that are waited out: pacing, a session that is away, and twice in a row an answer that does not come.
+        that are waited out: pacing, a session that is away, and up to twice in a row an answer that does not come.
         """
         details = await self._contracts.detail(request.instrument)
         con_id = details.instrument.con_id
@@ -76,8 +77,13 @@ class LongHistory:
             raise FieldsInvalid((FieldViolation("start_time", "must be before the end, and before now"),))
         zone = zone_of(details.time_zone) or ZoneInfo("UTC")
         slices = slices_of(request.bar_size, request.start, end, zone)
+        is_budgeted = weight_of(request.bar_size, request.what_to_show) > 0
         progress = _Progress(
-            self._history.usage, self._clock, len(slices), done, lambda count: token(request, con_id, end, count)
+            self._history.usage if is_budgeted else None,
+            self._clock,
+            len(slices),
+            done,
+            lambda count: token(request, con_id, end, count),
         )
         for part in slices[done:]:
             asking = asyncio.ensure_future(self._patiently(request, part))
@@ -150,7 +156,12 @@ class _Progress:
     """How far one stream is, and when it will be done."""
 
     def __init__(
-        self, usage: Callable[[], Usage], clock: Callable[[], float], total: int, done: int, name: Callable[[int], str]
+        self,
+        usage: Callable[[], Usage] | None,
+        clock: Callable[[], float],
+        total: int,
+        done: int,
+        name: Callable[[int], str],
     ) -> None:
         self._usage = usage
         self._clock = clock
@@ -173,9 +184,11 @@ class _Progress:
         left, done_here = self._total - self._done, self._done - self._begun_with
         if not left:
             return 0.0
-        usage = self._usage()
-        room = usage.limit_count - usage.used_count
-        by_pacing = max(left - room, 0) / usage.limit_count * (usage.window_s or 0.0)
+        by_pacing = 0.0
+        if self._usage is not None:
+            usage = self._usage()
+            room = usage.limit_count - usage.used_count
+            by_pacing = max(left - room, 0) / usage.limit_count * (usage.window_s or 0.0)
         if not done_here:
             return by_pacing or None
         return max((self._clock() - self._began) / done_here * left, by_pacing)

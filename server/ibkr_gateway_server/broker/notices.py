@@ -104,7 +104,7 @@ def _historical_error(code: int, text: str, about: str) -> DomainError:
     """One code, many meanings: only the text tells pacing from permission from emptiness."""
     lowered = text.lower()
     if "pacing" in lowered:
-        return PacingHistorical(retry_after_s=60.0)
+        return PacingHistorical(retry_after_s=60.0, is_ibkrs=True)
     if "permission" in lowered or "subscri" in lowered:
         return MarketDataNotSubscribed(about, code)
     if "different ip" in lowered or "competing" in lowered:

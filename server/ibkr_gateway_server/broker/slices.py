@@ -123,9 +123,10 @@ def place_of(resume_token: str, request: LongHistoryRequest, con_id: int) -> tup
         text = base64.urlsafe_b64decode(resume_token + "=" * (-len(resume_token) % 4))
         *place, checksum = json.loads(text)
         version, of, end, completed_count = place
-        if checksum != _checksum(place) or version != _VERSION:
-            raise ValueError
         moment = datetime.fromisoformat(end)
+        is_whole = checksum == _checksum(place) and version == _VERSION and moment.tzinfo is not None
+        if not is_whole or type(completed_count) is not int or completed_count < 0:
+            raise ValueError
     except (ValueError, TypeError):
         raise _invalid("resume_token", "is none of this gateway's; leave it out to begin anew") from None
     if of != _of(request, con_id):

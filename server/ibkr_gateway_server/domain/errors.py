@@ -471,6 +471,8 @@ class PacingHistorical(Exhausted):
     """IBKR's rule for historical requests."""
 
     retry_after_s: float
+    is_ibkrs: bool = False
+    """IBKR has said so; otherwise the request was not sent."""
     reason: ClassVar[Reason] = Reason.PACING_HISTORICAL
     text: ClassVar[str] = "IBKR's historical-data pacing allows no more now; retry in {retry_after_s} s"
 

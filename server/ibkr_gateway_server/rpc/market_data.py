@@ -70,6 +70,13 @@ class MarketDataServicer(MarketDataStreams):
             is_cached=bars.is_cached,
         )
 
+    async def GetHeadTimestamp(self, request: pb.GetHeadTimestampRequest, call: Call) -> pb.GetHeadTimestampResponse:
+        named, shown = parse.head_timestamp_request(request)
+        moment = await self._history.head_timestamp(
+            named, shown, call.remaining_s, regular_hours_only=request.regular_hours_only
+        )
+        return pb.GetHeadTimestampResponse(head_time=present.time(moment))
+
     async def StreamHistoricalBars(
         self, request: pb.StreamHistoricalBarsRequest, _call: Call
     ) -> AsyncIterator[pb.StreamHistoricalBarsResponse]:

@@ -217,6 +217,18 @@ def rows(message: Message, name: str, found: Violations) -> int:
     return count
 
 
+def head_timestamp_request(
+    message: market_data_service_pb2.GetHeadTimestampRequest,
+) -> tuple[Instrument, WhatToShow | None]:
+    """Whose earliest bar of which prices. Raises FieldsInvalid."""
+    found = Violations()
+    with found.under("instrument") as nested:
+        named = instrument(message.instrument, nested)
+    shown = enum(message, "what_to_show", WhatToShow, found, required=False)
+    found.raise_if_any()
+    return named, shown
+
+
 def long_history_request(message: market_data_service_pb2.StreamHistoricalBarsRequest) -> LongHistoryRequest:
     """Bars of a range. Raises FieldsInvalid."""
     found = Violations()

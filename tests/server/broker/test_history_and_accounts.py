@@ -16,7 +16,8 @@ from ibkr_gateway_server.broker.accounts import Accounts
 from ibkr_gateway_server.broker.bar_rows import read_bars
 from ibkr_gateway_server.broker.connection import BrokerAddress, Connection
 from ibkr_gateway_server.broker.contracts import to_contract
-from ibkr_gateway_server.broker.history import BURST_S, REQUESTS_PER_WINDOW, SAME_KIND_PER_BURST, WINDOW_S, History
+from ibkr_gateway_server.broker.history import History
+from ibkr_gateway_server.broker.history_pacing import BURST_S, REQUESTS_PER_WINDOW, SAME_KIND_PER_BURST, WINDOW_S
 from ibkr_gateway_server.broker.notices import is_notice, is_rejection, request_error
 from ibkr_gateway_server.broker.numbers import decimal, number
 from ibkr_gateway_server.broker.pacing import Pacer
@@ -48,6 +49,7 @@ from tests.server.broker.conftest import Broker, MakeBroker, running_session
 
 AAPL = Instrument(symbol="AAPL", security_type=SecurityType.STK)
 MONTH = BarsRequest(AAPL, BarSize.DAY_1, 1, DurationUnit.MONTH, WhatToShow.TRADES, regular_hours_only=True)
+SMALL = BarsRequest(AAPL, BarSize.SECS_30, 1800, DurationUnit.SECOND, WhatToShow.TRADES)
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 ACCOUNT_UPDATES, HISTORICAL, CANCEL_HISTORICAL, POSITIONS, SUMMARY, CANCEL_PNL_SINGLE = 6, 20, 25, 61, 62, 95
 
@@ -150,23 +152,23 @@ async def test_ibkrs_own_pacing_error_halves_the_budget(broker: Broker) -> None:
     with pytest.raises(PacingHistorical):
         await asking
     replies()
-    for _ in range(REQUESTS_PER_WINDOW // 2 - 1):
-        history._spend(1)
+    for _ in range(REQUESTS_PER_WINDOW // 2):
+        history.pacing.spend(1)
     with pytest.raises(PacingHistorical):
-        history._spend(1)
+        history.pacing.spend(1)
 
 
 async def test_the_refusal_names_the_time_when_enough_of_the_budget_is_free(broker: Broker) -> None:
     now = 1000.0
     history = History(broker.session, broker.contracts, Pacer(asyncio.get_running_loop().time), lambda: now)
-    history._spend(1)
+    history.pacing.spend(1)
     now = 1100.0
     for _ in range(REQUESTS_PER_WINDOW - 1):
-        history._spend(1)
+        history.pacing.spend(1)
     with pytest.raises(PacingHistorical) as one:
-        history._spend(1)
+        history.pacing.spend(1)
     with pytest.raises(PacingHistorical) as two:
-        history._spend(2)
+        history.pacing.spend(2)
     assert (one.value.retry_after_s, two.value.retry_after_s) == (round(WINDOW_S - 100.0, 1), WINDOW_S)
 
 
@@ -207,9 +209,9 @@ def test_a_time_of_the_wrong_kind_is_a_bad_bar(size: BarSize, text: str) -> None
 async def test_the_budget_of_ten_minutes_is_kept_and_the_refusal_says_until_when(broker: Broker) -> None:
     history = History(broker.session, broker.contracts, Pacer(asyncio.get_running_loop().time), lambda: 1000.0)
     for _ in range(REQUESTS_PER_WINDOW // 2):
-        history._spend(2)
+        history.pacing.spend(2)
     with pytest.raises(PacingHistorical) as refused:
-        await history.bars(MONTH, 5.0)
+        await history.bars(SMALL, 5.0)
     assert refused.value.retry_after_s == WINDOW_S
     assert broker.simulator.frames_received(HISTORICAL) == 0
 

@@ -265,7 +265,7 @@ async def test_what_ibkr_refuses_is_the_last_event_and_the_end() -> None:
 @in_virtual_time
 async def test_pacing_is_the_budget_of_history_and_refuses_before_anything_is_sent() -> None:
     async with ready() as (broker, hub):
-        broker.history.spend(58)
+        broker.history.pacing.spend(58)
         with pytest.raises(PacingHistorical):
             await hub.subscribe(MINUTES).__aenter__()
         assert broker.live_bars.open_feeds == ()

@@ -230,7 +230,7 @@ class _WhatToShow:
 class _WhatToShowEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WhatToShow.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     WHAT_TO_SHOW_UNSPECIFIED: _WhatToShow.ValueType  # 0
-    """As TRADES, or MIDPOINT for currencies."""
+    """As TRADES, or MIDPOINT for what is quoted only: currencies, CFDs, commodities and crypto."""
     WHAT_TO_SHOW_TRADES: _WhatToShow.ValueType  # 1
     """Trades."""
     WHAT_TO_SHOW_MIDPOINT: _WhatToShow.ValueType  # 2
@@ -252,7 +252,7 @@ class WhatToShow(_WhatToShow, metaclass=_WhatToShowEnumTypeWrapper):
     """Which prices a bar is made of, under IBKR's names."""
 
 WHAT_TO_SHOW_UNSPECIFIED: WhatToShow.ValueType  # 0
-"""As TRADES, or MIDPOINT for currencies."""
+"""As TRADES, or MIDPOINT for what is quoted only: currencies, CFDs, commodities and crypto."""
 WHAT_TO_SHOW_TRADES: WhatToShow.ValueType  # 1
 """Trades."""
 WHAT_TO_SHOW_MIDPOINT: WhatToShow.ValueType  # 2
@@ -1256,6 +1256,62 @@ class Bar(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__wap) -> _WhichOneofReturnType__wap | None: ...
 
 Global___Bar: _TypeAlias = Bar  # noqa: Y015
+
+@_typing.final
+class GetHeadTimestampRequest(_message.Message):
+    """Asks how far back history goes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INSTRUMENT_FIELD_NUMBER: _builtins.int
+    WHAT_TO_SHOW_FIELD_NUMBER: _builtins.int
+    REGULAR_HOURS_ONLY_FIELD_NUMBER: _builtins.int
+    what_to_show: Global___WhatToShow.ValueType
+    """Of which prices."""
+    regular_hours_only: _builtins.bool
+    """True: regular trading hours only. IB: useRTH."""
+    @_builtins.property
+    def instrument(self) -> _common_pb2.Instrument:
+        """Whose history."""
+
+    def __init__(
+        self,
+        *,
+        instrument: _common_pb2.Instrument | None = ...,
+        what_to_show: Global___WhatToShow.ValueType = ...,
+        regular_hours_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["instrument", b"instrument"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["instrument", b"instrument", "regular_hours_only", b"regular_hours_only", "what_to_show", b"what_to_show"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetHeadTimestampRequest: _TypeAlias = GetHeadTimestampRequest  # noqa: Y015
+
+@_typing.final
+class GetHeadTimestampResponse(_message.Message):
+    """How far back history goes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEAD_TIME_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def head_time(self) -> _timestamp_pb2.Timestamp:
+        """The earliest time there is something of. IB: headTimestamp."""
+
+    def __init__(
+        self,
+        *,
+        head_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["head_time", b"head_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["head_time", b"head_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetHeadTimestampResponse: _TypeAlias = GetHeadTimestampResponse  # noqa: Y015
 
 @_typing.final
 class StreamHistoricalBarsRequest(_message.Message):

@@ -61,6 +61,11 @@ class MarketDataServiceStub(object):
                 request_serializer=ibkr__gateway_dot_v1_dot_market__data__service__pb2.GetHistoricalBarsRequest.SerializeToString,
                 response_deserializer=ibkr__gateway_dot_v1_dot_market__data__service__pb2.GetHistoricalBarsResponse.FromString,
                 _registered_method=True)
+        self.GetHeadTimestamp = channel.unary_unary(
+                '/ibkr_gateway.v1.MarketDataService/GetHeadTimestamp',
+                request_serializer=ibkr__gateway_dot_v1_dot_market__data__service__pb2.GetHeadTimestampRequest.SerializeToString,
+                response_deserializer=ibkr__gateway_dot_v1_dot_market__data__service__pb2.GetHeadTimestampResponse.FromString,
+                _registered_method=True)
         self.StreamHistoricalBars = channel.unary_stream(
                 '/ibkr_gateway.v1.MarketDataService/StreamHistoricalBars',
                 request_serializer=ibkr__gateway_dot_v1_dot_market__data__service__pb2.StreamHistoricalBarsRequest.SerializeToString,
@@ -148,9 +153,20 @@ class MarketDataServiceServicer(object):
     def GetHistoricalBars(self, request, context):
         """Historical bars of one request, sorted by time.
 
-        Costs one of IBKR's 60 historical requests per 10 minutes (two for BID_ASK). Never a part returned as the whole.
+        Bars of 30 seconds and less cost one of IBKR's 60 historical requests per 10 minutes (two for BID_ASK); one that has
+        its turn before the caller's deadline waits for it, another is refused at once with the time to retry after. Never a
+        part returned as the whole.
         Reasons: FIELD_INVALID, CONTRACT_NOT_FOUND, CONTRACT_AMBIGUOUS, MARKET_DATA_NOT_SUBSCRIBED, NO_DATA,
         PACING_HISTORICAL, BROKER_DISCONNECTED, BROKER_TIMEOUT.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetHeadTimestamp(self, request, context):
+        """The time of the earliest bar that IBKR has of an instrument. Costs one message, and its end. Safe to retry.
+        Reasons: FIELD_INVALID, CONTRACT_NOT_FOUND, CONTRACT_AMBIGUOUS, MARKET_DATA_NOT_SUBSCRIBED, NO_DATA,
+        BROKER_DISCONNECTED, BROKER_LINK_DOWN, BROKER_TIMEOUT.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -263,6 +279,11 @@ def add_MarketDataServiceServicer_to_server(servicer, server):
                     servicer.GetHistoricalBars,
                     request_deserializer=ibkr__gateway_dot_v1_dot_market__data__service__pb2.GetHistoricalBarsRequest.FromString,
                     response_serializer=ibkr__gateway_dot_v1_dot_market__data__service__pb2.GetHistoricalBarsResponse.SerializeToString,
+            ),
+            'GetHeadTimestamp': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetHeadTimestamp,
+                    request_deserializer=ibkr__gateway_dot_v1_dot_market__data__service__pb2.GetHeadTimestampRequest.FromString,
+                    response_serializer=ibkr__gateway_dot_v1_dot_market__data__service__pb2.GetHeadTimestampResponse.SerializeToString,
             ),
             'StreamHistoricalBars': grpc.unary_stream_rpc_method_handler(
                     servicer.StreamHistoricalBars,
@@ -427,6 +448,33 @@ class MarketDataService(object):
             '/ibkr_gateway.v1.MarketDataService/GetHistoricalBars',
             ibkr__gateway_dot_v1_dot_market__data__service__pb2.GetHistoricalBarsRequest.SerializeToString,
             ibkr__gateway_dot_v1_dot_market__data__service__pb2.GetHistoricalBarsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetHeadTimestamp(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ibkr_gateway.v1.MarketDataService/GetHeadTimestamp',
+            ibkr__gateway_dot_v1_dot_market__data__service__pb2.GetHeadTimestampRequest.SerializeToString,
+            ibkr__gateway_dot_v1_dot_market__data__service__pb2.GetHeadTimestampResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -74,9 +74,16 @@ class MarketDataServiceStub:
     GetHistoricalBars: _grpc.UnaryUnaryMultiCallable[_market_data_service_pb2.GetHistoricalBarsRequest, _market_data_service_pb2.GetHistoricalBarsResponse]
     """Historical bars of one request, sorted by time.
 
-    Costs one of IBKR's 60 historical requests per 10 minutes (two for BID_ASK). Never a part returned as the whole.
+    Bars of 30 seconds and less cost one of IBKR's 60 historical requests per 10 minutes (two for BID_ASK); one that has
+    its turn before the caller's deadline waits for it, another is refused at once with the time to retry after. Never a
+    part returned as the whole.
     Reasons: FIELD_INVALID, CONTRACT_NOT_FOUND, CONTRACT_AMBIGUOUS, MARKET_DATA_NOT_SUBSCRIBED, NO_DATA,
     PACING_HISTORICAL, BROKER_DISCONNECTED, BROKER_TIMEOUT.
+    """
+    GetHeadTimestamp: _grpc.UnaryUnaryMultiCallable[_market_data_service_pb2.GetHeadTimestampRequest, _market_data_service_pb2.GetHeadTimestampResponse]
+    """The time of the earliest bar that IBKR has of an instrument. Costs one message, and its end. Safe to retry.
+    Reasons: FIELD_INVALID, CONTRACT_NOT_FOUND, CONTRACT_AMBIGUOUS, MARKET_DATA_NOT_SUBSCRIBED, NO_DATA,
+    BROKER_DISCONNECTED, BROKER_LINK_DOWN, BROKER_TIMEOUT.
     """
     StreamHistoricalBars: _grpc.UnaryStreamMultiCallable[_market_data_service_pb2.StreamHistoricalBarsRequest, _market_data_service_pb2.StreamHistoricalBarsResponse]
     """Historical bars that begin from start until before end, of any length: cut into slices, oldest first, each asked for
@@ -184,9 +191,16 @@ class MarketDataServiceAsyncStub(MarketDataServiceStub):
     GetHistoricalBars: _aio.UnaryUnaryMultiCallable[_market_data_service_pb2.GetHistoricalBarsRequest, _market_data_service_pb2.GetHistoricalBarsResponse]  # type: ignore[assignment]
     """Historical bars of one request, sorted by time.
 
-    Costs one of IBKR's 60 historical requests per 10 minutes (two for BID_ASK). Never a part returned as the whole.
+    Bars of 30 seconds and less cost one of IBKR's 60 historical requests per 10 minutes (two for BID_ASK); one that has
+    its turn before the caller's deadline waits for it, another is refused at once with the time to retry after. Never a
+    part returned as the whole.
     Reasons: FIELD_INVALID, CONTRACT_NOT_FOUND, CONTRACT_AMBIGUOUS, MARKET_DATA_NOT_SUBSCRIBED, NO_DATA,
     PACING_HISTORICAL, BROKER_DISCONNECTED, BROKER_TIMEOUT.
+    """
+    GetHeadTimestamp: _aio.UnaryUnaryMultiCallable[_market_data_service_pb2.GetHeadTimestampRequest, _market_data_service_pb2.GetHeadTimestampResponse]  # type: ignore[assignment]
+    """The time of the earliest bar that IBKR has of an instrument. Costs one message, and its end. Safe to retry.
+    Reasons: FIELD_INVALID, CONTRACT_NOT_FOUND, CONTRACT_AMBIGUOUS, MARKET_DATA_NOT_SUBSCRIBED, NO_DATA,
+    BROKER_DISCONNECTED, BROKER_LINK_DOWN, BROKER_TIMEOUT.
     """
     StreamHistoricalBars: _aio.UnaryStreamMultiCallable[_market_data_service_pb2.StreamHistoricalBarsRequest, _market_data_service_pb2.StreamHistoricalBarsResponse]  # type: ignore[assignment]
     """Historical bars that begin from start until before end, of any length: cut into slices, oldest first, each asked for
@@ -321,9 +335,22 @@ class MarketDataServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_market_data_service_pb2.GetHistoricalBarsResponse, _abc.Awaitable[_market_data_service_pb2.GetHistoricalBarsResponse]]:
         """Historical bars of one request, sorted by time.
 
-        Costs one of IBKR's 60 historical requests per 10 minutes (two for BID_ASK). Never a part returned as the whole.
+        Bars of 30 seconds and less cost one of IBKR's 60 historical requests per 10 minutes (two for BID_ASK); one that has
+        its turn before the caller's deadline waits for it, another is refused at once with the time to retry after. Never a
+        part returned as the whole.
         Reasons: FIELD_INVALID, CONTRACT_NOT_FOUND, CONTRACT_AMBIGUOUS, MARKET_DATA_NOT_SUBSCRIBED, NO_DATA,
         PACING_HISTORICAL, BROKER_DISCONNECTED, BROKER_TIMEOUT.
+        """
+
+    @_abc_1.abstractmethod
+    def GetHeadTimestamp(
+        self,
+        request: _market_data_service_pb2.GetHeadTimestampRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_market_data_service_pb2.GetHeadTimestampResponse, _abc.Awaitable[_market_data_service_pb2.GetHeadTimestampResponse]]:
+        """The time of the earliest bar that IBKR has of an instrument. Costs one message, and its end. Safe to retry.
+        Reasons: FIELD_INVALID, CONTRACT_NOT_FOUND, CONTRACT_AMBIGUOUS, MARKET_DATA_NOT_SUBSCRIBED, NO_DATA,
+        BROKER_DISCONNECTED, BROKER_LINK_DOWN, BROKER_TIMEOUT.
         """
 
     @_abc_1.abstractmethod
