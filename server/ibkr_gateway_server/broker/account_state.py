@@ -17,7 +17,10 @@ from ibkr_gateway_server.broker.numbers import decimal, number
 from ibkr_gateway_server.broker.sinks import Sink
 from ibkr_gateway_server.domain.accounts import AccountPnl, AccountSummary, AccountValue, PnlDetail, Position
 from ibkr_gateway_server.domain.errors import DomainError
+from ibkr_gateway_server.domain.tallies import UNKNOWN_ACCOUNT_TAGS, Tallies
 
+# What TWS 10.47 writes before the tags of a currency's ledger.
+LEDGER_PREFIX = "$LEDGER-"
 # Source: TWS API, account summary tags.
 SUMMARY_FIELDS = {
     "NetLiquidation": "net_liquidation",
@@ -48,9 +51,14 @@ class AccountState:
     """What the current connection has told; a new one starts empty. Hears the callbacks without a request id."""
 
     def __init__(
-        self, connection: Connection | None, now: Callable[[], datetime], tell: Callable[[], None] = lambda: None
+        self,
+        connection: Connection | None,
+        now: Callable[[], datetime],
+        tallies: Tallies,
+        tell: Callable[[], None] = lambda: None,
     ) -> None:
         self.connection = connection
+        self.tallies = tallies
         self.now = now
         self.tell = tell
         """Called when something of any account has changed."""
@@ -60,6 +68,8 @@ class AccountState:
         self.summary_complete = asyncio.Event()
         self.summary_failure: DomainError | None = None
         self.positions_complete = asyncio.Event()
+        self.ask_again_at: float | None = None
+        """On the loop's clock: when positions may be asked for again, after a row of them could not be read."""
         self.values_complete = asyncio.Event()
         self.values_account = ""
         self.values_turn = asyncio.Lock()
@@ -67,7 +77,7 @@ class AccountState:
     def summary_of(self, account: str) -> AccountSummary:
         """Balances and margin as they were last told."""
         kept = self.of[account]
-        amounts = {name: decimal(kept.summary.get(tag, ("", ""))[0]) for tag, name in SUMMARY_FIELDS.items()}
+        amounts = {name: _amount(kept, tag) for tag, name in SUMMARY_FIELDS.items()}
         return AccountSummary(
             account_id=account,
             currency=base_currency(kept),
@@ -149,8 +159,16 @@ class AccountState:
     def position_end(self) -> None:
         self.positions_complete.set()
 
+    def position_unreadable(self) -> None:
+        """What is known may lack a holding, or be of before: it is no answer until TWS has told all of it again."""
+        self.positions_complete = asyncio.Event()
+        if self.ask_again_at is None:
+            self.ask_again_at = asyncio.get_running_loop().time()
+
     def account_value(self, account: str, tag: str, value: str, currency: str) -> None:
         kept = self.of[account]
+        if tag.startswith("$"):
+            self.tallies.add(UNKNOWN_ACCOUNT_TAGS)
         kept.values[tag, currency] = AccountValue(tag, value, currency)
         kept.values_time = self.now()
 
@@ -192,6 +210,8 @@ class SummarySink(Sink):
 
     def account_summary(self, account: str, tag: str, value: str, currency: str) -> None:
         kept = self._state.of[account]
+        if tag not in SUMMARY_FIELDS:
+            self._state.tallies.add(UNKNOWN_ACCOUNT_TAGS)
         kept.summary[tag] = (value, currency)
         kept.summary_time = self._state.now()
         self._state.tell()
@@ -243,6 +263,13 @@ class PnlSink(Sink):
             # Whoever asks next asks TWS again.
             self._forget()
             self.arrived.set()
+
+
+def _amount(kept: Kept, tag: str) -> Decimal | None:
+    """The amount under a tag, whether TWS writes it plainly or, as since 10.47, with a prefix; two that differ are
+    none."""
+    told = {kept.summary[each][0] for each in (tag, LEDGER_PREFIX + tag) if each in kept.summary}
+    return decimal(told.pop()) if len(told) == 1 else None
 
 
 def base_currency(kept: Kept) -> str:

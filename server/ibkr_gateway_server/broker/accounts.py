@@ -29,11 +29,14 @@ from ibkr_gateway_server.domain.errors import (
     BrokerLinkDown,
     BrokerTimeout,
 )
+from ibkr_gateway_server.domain.tallies import SUMMARY_SUBSCRIPTIONS
 
 log = logging.getLogger(__name__)
 
 # How long P&L waits for its positions once the account's own is there; one that TWS cannot price never comes.
 SINGLES_S = 2.0
+# Between two questions for positions of which one could not be read.
+ASK_AGAIN_S = 60.0
 
 
 class Accounts:
@@ -42,7 +45,7 @@ class Accounts:
     def __init__(self, session: Session, pacer: Pacer) -> None:
         self._session = session
         self._pacer = pacer
-        self._state = AccountState(None, session.now)
+        self._state = AccountState(None, session.now, session.tallies)
         self._listeners: set[Callable[[], None]] = set()
         session.on_sync(self._subscribe)
 
@@ -86,6 +89,7 @@ class Accounts:
         """Positions that are not zero, and when the newest of them changed; marked to market where TWS marks them."""
         account = self.account_id(requested)
         state = self._state
+        await self._ask_again(state)
         await self._complete(state, state.positions_complete, "reqPositions")
         try:
             await self._subscribe_values(account)
@@ -97,6 +101,8 @@ class Accounts:
     async def pnl(self, requested: str = "", *, with_positions: bool = True) -> AccountPnl:
         """P&L of the account and of each of its positions; a position that TWS does not price is without figures."""
         account = self.account_id(requested)
+        if self.is_stale and (known := self.pnl_now(account, with_positions=with_positions)) is not None:
+            return known
         self._session.linked()
         positions = (await self.positions(account))[0] if with_positions else ()
         state = self._state
@@ -117,6 +123,20 @@ class Accounts:
             # Refused for another caller while this one waited.
             raise BrokerTimeout("reqPnL", self._session.timings.request_timeout_s)
         return found
+
+    @property
+    def is_stale(self) -> bool:
+        """True while TWS does not reach IBKR: what it has told stands, and nothing new comes."""
+        return not self._session.status.state.is_linked
+
+    def refuse_older_than(self, max_age_s: float) -> None:
+        """Raises BrokerLinkDown when what is known has not been true for longer than this: since the link was lost.
+
+        While the link stands whatever was told last is true, however long ago it was told.
+        """
+        status = self._session.status
+        if self.is_stale and (self._session.now() - status.since_time).total_seconds() > max_age_s:
+            raise BrokerLinkDown
 
     # --- following -----------------------------------------------------------------------------------------------
 
@@ -155,8 +175,9 @@ class Accounts:
         try:
             if self._state.connection is not connection:
                 self._state = connection.callbacks.account_listener = AccountState(
-                    connection, self._session.now, self._tell
+                    connection, self._session.now, self._session.tallies, self._tell
                 )
+                self._session.tallies.set(SUMMARY_SUBSCRIPTIONS, 1)
                 await self._pacer.take(Priority.ACCOUNT, timeout_s)
                 request_id = connection.request_id()
                 connection.listen(request_id, SummarySink(self._state))
@@ -173,6 +194,15 @@ class Accounts:
             # Two programs of the login may follow balances at a time; without them the session is of use all the same.
             log.warning("balances cannot be followed", extra={"reason": state.summary_failure.reason})
         await self._complete(state, state.positions_complete, "reqPositions")
+
+    async def _ask_again(self, state: AccountState) -> None:
+        """Have TWS tell all positions anew when one of them could not be read; at most once a minute."""
+        now = asyncio.get_running_loop().time()
+        if state.ask_again_at is None or now < state.ask_again_at or state.positions_complete.is_set():
+            return
+        state.ask_again_at = now + ASK_AGAIN_S
+        await self._pacer.take(Priority.ACCOUNT, self._session.timings.request_timeout_s)
+        self._linked(state).client.reqPositions()
 
     async def _subscribe_values(self, account: str) -> None:
         """TWS sends one account's values and marks at a time; the subscription follows who was asked for last."""

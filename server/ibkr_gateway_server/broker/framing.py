@@ -34,6 +34,9 @@ MAX_FRAME = 16 * 1024 * 1024
 # bytes and not in time, so that the same bytes do the same things in the same order in every run.
 SLICE = 64 * 1024
 
+# position, updatePortfolio: one of them that is not read is a holding that is not known.
+ABOUT_POSITIONS = frozenset({7, 61})
+
 _LENGTH = Struct(">I")
 _Fast = Callable[[list[bytes]], None]
 
@@ -191,6 +194,8 @@ class FrameReader:
             # Ids of requests are told from every other number by their size.
             if _int_or(field, 0) >= FIRST_REQUEST_ID:
                 self._callbacks.unreadable(_int_or(field, 0))
+        if message_id in ABOUT_POSITIONS and self._callbacks.account_listener is not None:
+            self._callbacks.account_listener.position_unreadable()
         self._callbacks.on_undecodable(message_id, digest)
 
     # Source: TWS API, tickPrice (1: version, id, type, price, size, mask), tickSize (2), tickGeneric (45), tickString

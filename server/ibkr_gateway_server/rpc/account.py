@@ -11,10 +11,20 @@ from ibkr_gateway_server.broker.accounts import Accounts
 from ibkr_gateway_server.broker.session import Session
 from ibkr_gateway_server.domain.accounts import is_paper_account
 from ibkr_gateway_server.domain.audit import ExecutionFilter
+from ibkr_gateway_server.domain.errors import AccountNotFound
 from ibkr_gateway_server.rpc import parse, present
 from ibkr_gateway_server.rpc.calls import Call
 from ibkr_gateway_server.rpc.words import account_item, numbered
 from ibkr_gateway_server.streams.accounts import AccountHub, PnlView, PositionsView, SummaryView
+
+AboutAccount = (
+    pb.GetAccountSummaryRequest
+    | pb.GetAccountValuesRequest
+    | pb.GetPositionsRequest
+    | pb.GetAccountStatusRequest
+    | pb.GetPnlRequest
+)
+MAX_AGE_S = 7 * 86400.0
 
 
 class AccountServicer:
@@ -36,29 +46,42 @@ class AccountServicer:
     async def GetAccountSummary(
         self, request: pb.GetAccountSummaryRequest, _call: Call
     ) -> pb.GetAccountSummaryResponse:
+        self._refuse_old(request)
         summary = await self._accounts.summary(request.account_id)
-        return pb.GetAccountSummaryResponse(summary=present.account_summary(summary))
+        return pb.GetAccountSummaryResponse(summary=present.account_summary(summary, is_stale=self._accounts.is_stale))
 
     async def GetAccountValues(self, request: pb.GetAccountValuesRequest, _call: Call) -> pb.GetAccountValuesResponse:
+        self._refuse_old(request)
         values, as_of_time = await self._accounts.values(request.account_id)
         rows = [pb.AccountValue(tag=value.tag, value=value.value, currency=value.currency) for value in values]
-        return pb.GetAccountValuesResponse(values=rows, as_of_time=present.time(as_of_time))
+        return pb.GetAccountValuesResponse(
+            values=rows, as_of_time=present.time(as_of_time), is_stale=self._accounts.is_stale
+        )
 
     async def GetPositions(self, request: pb.GetPositionsRequest, _call: Call) -> pb.GetPositionsResponse:
+        self._refuse_old(request)
         positions, as_of_time = await self._accounts.positions(request.account_id)
         return pb.GetPositionsResponse(
-            positions=[present.position(position) for position in positions], as_of_time=present.time(as_of_time)
+            positions=[present.position(position) for position in positions],
+            as_of_time=present.time(as_of_time),
+            is_stale=self._accounts.is_stale,
         )
 
     async def GetAccountStatus(self, request: pb.GetAccountStatusRequest, _call: Call) -> pb.GetAccountStatusResponse:
+        self._refuse_old(request)
         summary = await self._accounts.summary(request.account_id)
         positions, _ = await self._accounts.positions(request.account_id)
+        is_stale = self._accounts.is_stale
         return pb.GetAccountStatusResponse(
-            summary=present.account_summary(summary), positions=[present.position(position) for position in positions]
+            summary=present.account_summary(summary, is_stale=is_stale),
+            positions=[present.position(position) for position in positions],
+            is_stale=is_stale,
         )
 
     async def GetPnl(self, request: pb.GetPnlRequest, _call: Call) -> pb.GetPnlResponse:
-        return pb.GetPnlResponse(pnl=present.account_pnl(await self._accounts.pnl(request.account_id)))
+        self._refuse_old(request)
+        pnl = await self._accounts.pnl(request.account_id)
+        return pb.GetPnlResponse(pnl=present.account_pnl(pnl, is_stale=self._accounts.is_stale))
 
     async def StreamAccountSummary(
         self, request: pb.StreamAccountSummaryRequest, _call: Call
@@ -90,6 +113,10 @@ class AccountServicer:
                 )
 
     async def ListExecutions(self, request: pb.ListExecutionsRequest, _call: Call) -> pb.ListExecutionsResponse:
+        # The record may be read while TWS is away; whose accounts these are is then not known, or as it was.
+        known = self._accounts.accounts()
+        if request.account_id and known and request.account_id not in known:
+            raise AccountNotFound
         start, end = parse.span(request)
         wanted = ExecutionFilter(request.account_id, request.symbol, request.client_order_id, start, end)
         page = await self._store.executions(wanted, parse.page(request.page_size, request.page_token))
@@ -97,3 +124,8 @@ class AccountServicer:
             executions=[present.execution(fill) for fill in page.items],
             next_page_token=str(page.next_before or ""),
         )
+
+    def _refuse_old(self, request: AboutAccount) -> None:
+        """Raises BrokerLinkDown when what is known is older than the caller takes."""
+        if request.HasField("max_age"):
+            self._accounts.refuse_older_than(parse.seconds(request.max_age, "max_age", 0.0, MAX_AGE_S))

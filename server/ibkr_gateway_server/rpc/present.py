@@ -160,7 +160,7 @@ def tick(shown: Tick) -> market_data_service_pb2.Tick:
     )
 
 
-def account_summary(summary: AccountSummary) -> account_service_pb2.AccountSummary:
+def account_summary(summary: AccountSummary, *, is_stale: bool = False) -> account_service_pb2.AccountSummary:
     """Balances and margin."""
     return account_service_pb2.AccountSummary(
         account_id=summary.account_id,
@@ -175,6 +175,7 @@ def account_summary(summary: AccountSummary) -> account_service_pb2.AccountSumma
         gross_position_value=decimal(summary.gross_position_value),
         cushion=decimal(summary.cushion),
         as_of_time=time(summary.as_of_time),
+        is_stale=is_stale,
     )
 
 
@@ -193,7 +194,7 @@ def position(held: Position) -> account_service_pb2.Position:
     )
 
 
-def account_pnl(pnl: AccountPnl) -> account_service_pb2.AccountPnl:
+def account_pnl(pnl: AccountPnl, *, is_stale: bool = False) -> account_service_pb2.AccountPnl:
     """P&L of an account and its positions."""
     return account_service_pb2.AccountPnl(
         account_id=pnl.account_id,
@@ -203,6 +204,7 @@ def account_pnl(pnl: AccountPnl) -> account_service_pb2.AccountPnl:
         realized_pnl=decimal(pnl.realized_pnl),
         details=[_pnl_detail(detail) for detail in pnl.details],
         as_of_time=time(pnl.as_of_time),
+        is_stale=is_stale,
     )
 
 

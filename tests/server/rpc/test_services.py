@@ -474,7 +474,7 @@ async def test_usage_names_each_limit_and_what_is_used_of_it(gateway: Gateway) -
     assert before["market_data_lines"] == (0, 100, 0)
     await gateway.client.market_data.GetQuote(market_pb.GetQuoteRequest(instrument=stock("AAPL")))
     request = market_pb.GetHistoricalBarsRequest(
-        instrument=stock("AAPL"), bar_size=bar_size("5 mins"), duration=duration("1 D")
+        instrument=stock("AAPL"), bar_size=bar_size("30 secs"), duration=duration("1800 S")
     )
     await gateway.client.market_data.GetHistoricalBars(request)
     after = await used()

@@ -96,16 +96,24 @@ class GetAccountSummaryRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ACCOUNT_ID_FIELD_NUMBER: _builtins.int
+    MAX_AGE_FIELD_NUMBER: _builtins.int
     account_id: _builtins.str
     """Which account. May be empty when the login has one."""
+    @_builtins.property
+    def max_age(self) -> _duration_pb2.Duration:
+        """Absent: any age. While TWS has lost its link to IBKR, figures that have not been true for longer than this are refused
+        with BROKER_LINK_DOWN.
+        """
+
     def __init__(
         self,
         *,
         account_id: _builtins.str = ...,
+        max_age: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["max_age", b"max_age"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "max_age", b"max_age"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -153,6 +161,7 @@ class AccountSummary(_message.Message):
     GROSS_POSITION_VALUE_FIELD_NUMBER: _builtins.int
     CUSHION_FIELD_NUMBER: _builtins.int
     AS_OF_TIME_FIELD_NUMBER: _builtins.int
+    IS_STALE_FIELD_NUMBER: _builtins.int
     account_id: _builtins.str
     """Whose."""
     currency: _builtins.str
@@ -175,6 +184,8 @@ class AccountSummary(_message.Message):
     """Sum of the absolute values of the positions. IB: GrossPositionValue."""
     cushion: _builtins.str
     """margin_excess / net_liquidation, as a fraction. IB: Cushion."""
+    is_stale: _builtins.bool
+    """True while TWS has lost its link to IBKR: these were true when it was lost, and nothing new comes."""
     @_builtins.property
     def as_of_time(self) -> _timestamp_pb2.Timestamp:
         """When the newest of these arrived."""
@@ -194,10 +205,11 @@ class AccountSummary(_message.Message):
         gross_position_value: _builtins.str | None = ...,
         cushion: _builtins.str | None = ...,
         as_of_time: _timestamp_pb2.Timestamp | None = ...,
+        is_stale: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_available_funds", b"_available_funds", "_buying_power", b"_buying_power", "_cash", b"_cash", "_cushion", b"_cushion", "_gross_position_value", b"_gross_position_value", "_initial_margin", b"_initial_margin", "_maintenance_margin", b"_maintenance_margin", "_margin_excess", b"_margin_excess", "_net_liquidation", b"_net_liquidation", "as_of_time", b"as_of_time", "available_funds", b"available_funds", "buying_power", b"buying_power", "cash", b"cash", "cushion", b"cushion", "gross_position_value", b"gross_position_value", "initial_margin", b"initial_margin", "maintenance_margin", b"maintenance_margin", "margin_excess", b"margin_excess", "net_liquidation", b"net_liquidation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_available_funds", b"_available_funds", "_buying_power", b"_buying_power", "_cash", b"_cash", "_cushion", b"_cushion", "_gross_position_value", b"_gross_position_value", "_initial_margin", b"_initial_margin", "_maintenance_margin", b"_maintenance_margin", "_margin_excess", b"_margin_excess", "_net_liquidation", b"_net_liquidation", "account_id", b"account_id", "as_of_time", b"as_of_time", "available_funds", b"available_funds", "buying_power", b"buying_power", "cash", b"cash", "currency", b"currency", "cushion", b"cushion", "gross_position_value", b"gross_position_value", "initial_margin", b"initial_margin", "maintenance_margin", b"maintenance_margin", "margin_excess", b"margin_excess", "net_liquidation", b"net_liquidation"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_available_funds", b"_available_funds", "_buying_power", b"_buying_power", "_cash", b"_cash", "_cushion", b"_cushion", "_gross_position_value", b"_gross_position_value", "_initial_margin", b"_initial_margin", "_maintenance_margin", b"_maintenance_margin", "_margin_excess", b"_margin_excess", "_net_liquidation", b"_net_liquidation", "account_id", b"account_id", "as_of_time", b"as_of_time", "available_funds", b"available_funds", "buying_power", b"buying_power", "cash", b"cash", "currency", b"currency", "cushion", b"cushion", "gross_position_value", b"gross_position_value", "initial_margin", b"initial_margin", "is_stale", b"is_stale", "maintenance_margin", b"maintenance_margin", "margin_excess", b"margin_excess", "net_liquidation", b"net_liquidation"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__available_funds: _TypeAlias = _typing.Literal["available_funds"]  # noqa: Y015
     _WhichOneofArgType__available_funds: _TypeAlias = _typing.Literal["_available_funds", b"_available_funds"]  # noqa: Y015
@@ -245,16 +257,24 @@ class GetAccountValuesRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ACCOUNT_ID_FIELD_NUMBER: _builtins.int
+    MAX_AGE_FIELD_NUMBER: _builtins.int
     account_id: _builtins.str
     """Which account. May be empty when the login has one."""
+    @_builtins.property
+    def max_age(self) -> _duration_pb2.Duration:
+        """Absent: any age. While TWS has lost its link to IBKR, figures that have not been true for longer than this are refused
+        with BROKER_LINK_DOWN.
+        """
+
     def __init__(
         self,
         *,
         account_id: _builtins.str = ...,
+        max_age: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["max_age", b"max_age"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "max_age", b"max_age"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -268,6 +288,9 @@ class GetAccountValuesResponse(_message.Message):
 
     VALUES_FIELD_NUMBER: _builtins.int
     AS_OF_TIME_FIELD_NUMBER: _builtins.int
+    IS_STALE_FIELD_NUMBER: _builtins.int
+    is_stale: _builtins.bool
+    """True while TWS has lost its link to IBKR: these were true when it was lost, and nothing new comes."""
     @_builtins.property
     def values(self) -> _containers.RepeatedCompositeFieldContainer[Global___AccountValue]:
         """As IBKR sent them, by tag and currency."""
@@ -281,10 +304,11 @@ class GetAccountValuesResponse(_message.Message):
         *,
         values: _abc.Iterable[Global___AccountValue] | None = ...,
         as_of_time: _timestamp_pb2.Timestamp | None = ...,
+        is_stale: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["as_of_time", b"as_of_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of_time", b"as_of_time", "values", b"values"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of_time", b"as_of_time", "is_stale", b"is_stale", "values", b"values"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -327,16 +351,24 @@ class GetPositionsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ACCOUNT_ID_FIELD_NUMBER: _builtins.int
+    MAX_AGE_FIELD_NUMBER: _builtins.int
     account_id: _builtins.str
     """Which account. May be empty when the login has one."""
+    @_builtins.property
+    def max_age(self) -> _duration_pb2.Duration:
+        """Absent: any age. While TWS has lost its link to IBKR, figures that have not been true for longer than this are refused
+        with BROKER_LINK_DOWN.
+        """
+
     def __init__(
         self,
         *,
         account_id: _builtins.str = ...,
+        max_age: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["max_age", b"max_age"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "max_age", b"max_age"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -350,6 +382,9 @@ class GetPositionsResponse(_message.Message):
 
     POSITIONS_FIELD_NUMBER: _builtins.int
     AS_OF_TIME_FIELD_NUMBER: _builtins.int
+    IS_STALE_FIELD_NUMBER: _builtins.int
+    is_stale: _builtins.bool
+    """True while TWS has lost its link to IBKR: these were true when it was lost, and nothing new comes."""
     @_builtins.property
     def positions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Position]:
         """By symbol, expiry, strike; those of quantity 0 are left out."""
@@ -363,10 +398,11 @@ class GetPositionsResponse(_message.Message):
         *,
         positions: _abc.Iterable[Global___Position] | None = ...,
         as_of_time: _timestamp_pb2.Timestamp | None = ...,
+        is_stale: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["as_of_time", b"as_of_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of_time", b"as_of_time", "positions", b"positions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of_time", b"as_of_time", "is_stale", b"is_stale", "positions", b"positions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -450,16 +486,24 @@ class GetAccountStatusRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ACCOUNT_ID_FIELD_NUMBER: _builtins.int
+    MAX_AGE_FIELD_NUMBER: _builtins.int
     account_id: _builtins.str
     """Which account. May be empty when the login has one."""
+    @_builtins.property
+    def max_age(self) -> _duration_pb2.Duration:
+        """Absent: any age. While TWS has lost its link to IBKR, figures that have not been true for longer than this are refused
+        with BROKER_LINK_DOWN.
+        """
+
     def __init__(
         self,
         *,
         account_id: _builtins.str = ...,
+        max_age: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["max_age", b"max_age"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "max_age", b"max_age"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -473,6 +517,9 @@ class GetAccountStatusResponse(_message.Message):
 
     SUMMARY_FIELD_NUMBER: _builtins.int
     POSITIONS_FIELD_NUMBER: _builtins.int
+    IS_STALE_FIELD_NUMBER: _builtins.int
+    is_stale: _builtins.bool
+    """True while TWS has lost its link to IBKR: these were true when it was lost, and nothing new comes."""
     @_builtins.property
     def summary(self) -> Global___AccountSummary:
         """Balances and margin."""
@@ -486,10 +533,11 @@ class GetAccountStatusResponse(_message.Message):
         *,
         summary: Global___AccountSummary | None = ...,
         positions: _abc.Iterable[Global___Position] | None = ...,
+        is_stale: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["summary", b"summary"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["positions", b"positions", "summary", b"summary"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["is_stale", b"is_stale", "positions", b"positions", "summary", b"summary"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -503,19 +551,27 @@ class GetPnlRequest(_message.Message):
 
     ACCOUNT_ID_FIELD_NUMBER: _builtins.int
     TIMEFRAME_FIELD_NUMBER: _builtins.int
+    MAX_AGE_FIELD_NUMBER: _builtins.int
     account_id: _builtins.str
     """Which account. May be empty when the login has one."""
     timeframe: _builtins.str
     """Accepted and answered with the day's figures, whatever it says: IBKR provides no other span over this API."""
+    @_builtins.property
+    def max_age(self) -> _duration_pb2.Duration:
+        """Absent: any age. While TWS has lost its link to IBKR, figures that have not been true for longer than this are refused
+        with BROKER_LINK_DOWN.
+        """
+
     def __init__(
         self,
         *,
         account_id: _builtins.str = ...,
         timeframe: _builtins.str = ...,
+        max_age: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["max_age", b"max_age"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "timeframe", b"timeframe"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "max_age", b"max_age", "timeframe", b"timeframe"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -558,6 +614,7 @@ class AccountPnl(_message.Message):
     REALIZED_PNL_FIELD_NUMBER: _builtins.int
     DETAILS_FIELD_NUMBER: _builtins.int
     AS_OF_TIME_FIELD_NUMBER: _builtins.int
+    IS_STALE_FIELD_NUMBER: _builtins.int
     account_id: _builtins.str
     """Whose."""
     currency: _builtins.str
@@ -568,6 +625,8 @@ class AccountPnl(_message.Message):
     """Of what is open. IB: unrealizedPnL."""
     realized_pnl: _builtins.str
     """Of what was closed today. IB: realizedPnL."""
+    is_stale: _builtins.bool
+    """True while TWS has lost its link to IBKR: these were true when it was lost, and nothing new comes."""
     @_builtins.property
     def details(self) -> _containers.RepeatedCompositeFieldContainer[Global___PnlDetail]:
         """By position."""
@@ -586,10 +645,11 @@ class AccountPnl(_message.Message):
         realized_pnl: _builtins.str | None = ...,
         details: _abc.Iterable[Global___PnlDetail] | None = ...,
         as_of_time: _timestamp_pb2.Timestamp | None = ...,
+        is_stale: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_daily_pnl", b"_daily_pnl", "_realized_pnl", b"_realized_pnl", "_unrealized_pnl", b"_unrealized_pnl", "as_of_time", b"as_of_time", "daily_pnl", b"daily_pnl", "realized_pnl", b"realized_pnl", "unrealized_pnl", b"unrealized_pnl"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_daily_pnl", b"_daily_pnl", "_realized_pnl", b"_realized_pnl", "_unrealized_pnl", b"_unrealized_pnl", "account_id", b"account_id", "as_of_time", b"as_of_time", "currency", b"currency", "daily_pnl", b"daily_pnl", "details", b"details", "realized_pnl", b"realized_pnl", "unrealized_pnl", b"unrealized_pnl"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_daily_pnl", b"_daily_pnl", "_realized_pnl", b"_realized_pnl", "_unrealized_pnl", b"_unrealized_pnl", "account_id", b"account_id", "as_of_time", b"as_of_time", "currency", b"currency", "daily_pnl", b"daily_pnl", "details", b"details", "is_stale", b"is_stale", "realized_pnl", b"realized_pnl", "unrealized_pnl", b"unrealized_pnl"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__daily_pnl: _TypeAlias = _typing.Literal["daily_pnl"]  # noqa: Y015
     _WhichOneofArgType__daily_pnl: _TypeAlias = _typing.Literal["_daily_pnl", b"_daily_pnl"]  # noqa: Y015

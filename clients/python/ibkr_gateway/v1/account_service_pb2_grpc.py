@@ -28,7 +28,8 @@ if _version_not_supported:
 class AccountServiceStub(object):
     """What the account holds and is worth. With several accounts account_id is required and never aggregated silently.
     Every RPC is safe to retry. Scope: read.
-    All share the reasons ACCOUNT_REQUIRED, ACCOUNT_NOT_FOUND, BROKER_DISCONNECTED, SESSION_SYNCING, BROKER_TIMEOUT.
+    All share the reasons ACCOUNT_REQUIRED, ACCOUNT_NOT_FOUND, ACCOUNT_MISMATCH, BROKER_DISCONNECTED, BROKER_LINK_DOWN,
+    SESSION_SYNCING, BROKER_TIMEOUT.
     """
 
     def __init__(self, channel):
@@ -92,7 +93,8 @@ class AccountServiceStub(object):
 class AccountServiceServicer(object):
     """What the account holds and is worth. With several accounts account_id is required and never aggregated silently.
     Every RPC is safe to retry. Scope: read.
-    All share the reasons ACCOUNT_REQUIRED, ACCOUNT_NOT_FOUND, BROKER_DISCONNECTED, SESSION_SYNCING, BROKER_TIMEOUT.
+    All share the reasons ACCOUNT_REQUIRED, ACCOUNT_NOT_FOUND, ACCOUNT_MISMATCH, BROKER_DISCONNECTED, BROKER_LINK_DOWN,
+    SESSION_SYNCING, BROKER_TIMEOUT.
     """
 
     def ListAccounts(self, request, context):
@@ -162,7 +164,8 @@ class AccountServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListExecutions(self, request, context):
-        """Executions from the gateway's durable record, newest first. Reasons besides: FIELD_INVALID, REQUEST_MALFORMED.
+        """Executions from the gateway's durable record, newest first. Reasons besides: FIELD_INVALID, REQUEST_MALFORMED; and of
+        those above only ACCOUNT_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -232,7 +235,8 @@ def add_AccountServiceServicer_to_server(servicer, server):
 class AccountService(object):
     """What the account holds and is worth. With several accounts account_id is required and never aggregated silently.
     Every RPC is safe to retry. Scope: read.
-    All share the reasons ACCOUNT_REQUIRED, ACCOUNT_NOT_FOUND, BROKER_DISCONNECTED, SESSION_SYNCING, BROKER_TIMEOUT.
+    All share the reasons ACCOUNT_REQUIRED, ACCOUNT_NOT_FOUND, ACCOUNT_MISMATCH, BROKER_DISCONNECTED, BROKER_LINK_DOWN,
+    SESSION_SYNCING, BROKER_TIMEOUT.
     """
 
     @staticmethod

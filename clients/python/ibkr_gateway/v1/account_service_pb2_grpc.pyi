@@ -29,7 +29,8 @@ GRPC_VERSION: str
 class AccountServiceStub:
     """What the account holds and is worth. With several accounts account_id is required and never aggregated silently.
     Every RPC is safe to retry. Scope: read.
-    All share the reasons ACCOUNT_REQUIRED, ACCOUNT_NOT_FOUND, BROKER_DISCONNECTED, SESSION_SYNCING, BROKER_TIMEOUT.
+    All share the reasons ACCOUNT_REQUIRED, ACCOUNT_NOT_FOUND, ACCOUNT_MISMATCH, BROKER_DISCONNECTED, BROKER_LINK_DOWN,
+    SESSION_SYNCING, BROKER_TIMEOUT.
     """
 
     @_typing.overload
@@ -61,13 +62,16 @@ class AccountServiceStub:
     besides: FIELD_INVALID, SHUTTING_DOWN.
     """
     ListExecutions: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.ListExecutionsRequest, _account_service_pb2.ListExecutionsResponse]
-    """Executions from the gateway's durable record, newest first. Reasons besides: FIELD_INVALID, REQUEST_MALFORMED."""
+    """Executions from the gateway's durable record, newest first. Reasons besides: FIELD_INVALID, REQUEST_MALFORMED; and of
+    those above only ACCOUNT_NOT_FOUND.
+    """
 
 @_typing.type_check_only
 class AccountServiceAsyncStub(AccountServiceStub):
     """What the account holds and is worth. With several accounts account_id is required and never aggregated silently.
     Every RPC is safe to retry. Scope: read.
-    All share the reasons ACCOUNT_REQUIRED, ACCOUNT_NOT_FOUND, BROKER_DISCONNECTED, SESSION_SYNCING, BROKER_TIMEOUT.
+    All share the reasons ACCOUNT_REQUIRED, ACCOUNT_NOT_FOUND, ACCOUNT_MISMATCH, BROKER_DISCONNECTED, BROKER_LINK_DOWN,
+    SESSION_SYNCING, BROKER_TIMEOUT.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -96,12 +100,15 @@ class AccountServiceAsyncStub(AccountServiceStub):
     besides: FIELD_INVALID, SHUTTING_DOWN.
     """
     ListExecutions: _aio.UnaryUnaryMultiCallable[_account_service_pb2.ListExecutionsRequest, _account_service_pb2.ListExecutionsResponse]  # type: ignore[assignment]
-    """Executions from the gateway's durable record, newest first. Reasons besides: FIELD_INVALID, REQUEST_MALFORMED."""
+    """Executions from the gateway's durable record, newest first. Reasons besides: FIELD_INVALID, REQUEST_MALFORMED; and of
+    those above only ACCOUNT_NOT_FOUND.
+    """
 
 class AccountServiceServicer(metaclass=_abc_1.ABCMeta):
     """What the account holds and is worth. With several accounts account_id is required and never aggregated silently.
     Every RPC is safe to retry. Scope: read.
-    All share the reasons ACCOUNT_REQUIRED, ACCOUNT_NOT_FOUND, BROKER_DISCONNECTED, SESSION_SYNCING, BROKER_TIMEOUT.
+    All share the reasons ACCOUNT_REQUIRED, ACCOUNT_NOT_FOUND, ACCOUNT_MISMATCH, BROKER_DISCONNECTED, BROKER_LINK_DOWN,
+    SESSION_SYNCING, BROKER_TIMEOUT.
     """
 
     @_abc_1.abstractmethod
@@ -188,6 +195,8 @@ class AccountServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _account_service_pb2.ListExecutionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_account_service_pb2.ListExecutionsResponse, _abc.Awaitable[_account_service_pb2.ListExecutionsResponse]]:
-        """Executions from the gateway's durable record, newest first. Reasons besides: FIELD_INVALID, REQUEST_MALFORMED."""
+        """Executions from the gateway's durable record, newest first. Reasons besides: FIELD_INVALID, REQUEST_MALFORMED; and of
+        those above only ACCOUNT_NOT_FOUND.
+        """
 
 def add_AccountServiceServicer_to_server(servicer: AccountServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
