@@ -49,7 +49,7 @@ from ibkr_gateway_server.rpc.gateway import About, GatewayServicer
 from ibkr_gateway_server.rpc.market_data import MarketDataServicer
 from ibkr_gateway_server.rpc.orders import OrdersServicer
 from ibkr_gateway_server.rpc.reference_data import ReferenceDataServicer
-from ibkr_gateway_server.rpc.server import GatewayServer, is_serving
+from ibkr_gateway_server.rpc.server import GatewayServer
 from ibkr_gateway_server.rpc.simulation import SimulationServicer
 from ibkr_gateway_server.settings import Settings
 from ibkr_gateway_server.simulator import Simulator
@@ -63,6 +63,7 @@ from ibkr_gateway_server.streams.ticks import TickHub
 from ibkr_gateway_server.trading.desk import Desk, DeskTimings
 from ibkr_gateway_server.trading.guard import Mode, TradingRules
 from ibkr_gateway_server.trading.session_record import SessionRecord
+from ibkr_gateway_server.trading.watch import TradingWatch
 
 log = logging.getLogger(__name__)
 
@@ -161,10 +162,11 @@ async def running(
         wrapper = CallWrapper(metrics, settings.request_timeout, is_simulation=settings.is_simulation)
         server = GatewayServer(wrapper)
         about = About(settings, __version__, datetime.now(UTC), lambda: wrapper.unimplemented)
+        trading = TradingWatch(desk.trading_status, session)
         gateway = GatewayServicer(
             about,
             session,
-            desk,
+            trading,
             metrics,
             lambda: (
                 pacer.usage(),
@@ -205,7 +207,9 @@ async def running(
         await stack.enter_async_context(
             _background(session.run(), market_data.run(), feeds.run(), live_bars.run(), depth.run())
         )
-        await stack.enter_async_context(_background(_follow(session, server, metrics)))
+        await stack.enter_async_context(
+            _background(_follow(session, server, metrics), trading.run(), _follow_trading(trading, server))
+        )
         await server.start()
         try:
             yield Running(settings.grpc_host, port, session, desk, market_data, history, metrics, simulator)
@@ -273,7 +277,13 @@ async def _follow(session: Session, server: GatewayServer, metrics: Metrics) -> 
     """Whatever depends on the session's state follows it."""
     async for status in session.changes():
         metrics.connection_status.set(float(status.state.is_linked))
-        await server.show_health(is_serving, status)
+        await server.show_health(status)
+
+
+async def _follow_trading(trading: TradingWatch, server: GatewayServer) -> None:
+    """The orders' service answers as it should while nothing but a switch is in the way."""
+    async for status in trading.changes():
+        await server.show_orders_health(status)
 
 
 def _serve_metrics(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> None:

@@ -312,11 +312,12 @@ class WhatIf:
 
 @dataclass(frozen=True, slots=True)
 class Blocker:
-    """One thing in the way of an order: a reason's name, what it is, what to do about it."""
+    """One thing in the way of an order: a reason's name, what it is, what to do about it, and since when."""
 
     reason: Reason
     message: str
     remedy: str = ""
+    since_time: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -347,3 +348,8 @@ class TradingStatus:
     def can_send_orders(self) -> bool:
         """True when nothing is in the way."""
         return not self.blockers
+
+    @property
+    def answers_orders(self) -> bool:
+        """True when orders are sent, or simulated as they are meant to be."""
+        return all(blocker.reason is Reason.TRADING_DISABLED for blocker in self.blockers)

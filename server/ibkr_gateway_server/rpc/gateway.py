@@ -15,6 +15,7 @@ from ibkr_gateway.v1 import gateway_service_pb2 as pb
 
 from ibkr_gateway_server.broker.ib import LIBRARY
 from ibkr_gateway_server.broker.session import Session
+from ibkr_gateway_server.domain.orders import TradingStatus
 from ibkr_gateway_server.domain.sessions import SessionState
 from ibkr_gateway_server.domain.streams import Draining, Heartbeat
 from ibkr_gateway_server.domain.usage import Usage
@@ -23,7 +24,7 @@ from ibkr_gateway_server.rpc import parse, present
 from ibkr_gateway_server.rpc.calls import Call
 from ibkr_gateway_server.rpc.words import heartbeat, word
 from ibkr_gateway_server.settings import Settings
-from ibkr_gateway_server.trading.desk import Desk
+from ibkr_gateway_server.trading.watch import TradingWatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +46,16 @@ class GatewayServicer:
     """How the gateway is."""
 
     def __init__(
-        self, about: About, session: Session, desk: Desk, metrics: Metrics, usage: Callable[[], Sequence[Usage]]
+        self,
+        about: About,
+        session: Session,
+        trading: TradingWatch,
+        metrics: Metrics,
+        usage: Callable[[], Sequence[Usage]],
     ) -> None:
         self._about = about
         self._session = session
-        self._desk = desk
+        self._trading = trading
         self._metrics = metrics
         self._usage = usage
         self._draining: Draining | None = None
@@ -92,20 +98,54 @@ class GatewayServicer:
         return pb.GetServerTimeResponse(broker_time=present.time(broker_time), gateway_time=present.time(gateway_time))
 
     async def GetTradingStatus(self, _request: pb.GetTradingStatusRequest, _call: Call) -> pb.GetTradingStatusResponse:
-        status = self._desk.trading_status()
-        return pb.GetTradingStatusResponse(
-            status=pb.TradingStatus(
-                trading_mode=self._about.trading_mode,
-                orders_enabled=status.orders_enabled,
-                has_live_override=status.has_live_override,
-                can_send_orders=status.can_send_orders,
-                blockers=[
-                    pb.TradingBlocker(reason=blocker.reason, message=blocker.message, remedy=blocker.remedy)
-                    for blocker in status.blockers
-                ],
-                max_notional=present.decimal(status.max_notional),
-                max_size_per_symbol=present.decimal(status.max_size_per_symbol),
-            )
+        return pb.GetTradingStatusResponse(status=self._trading_status(self._trading.now()))
+
+    async def WatchTradingStatus(
+        self, request: pb.WatchTradingStatusRequest, _call: Call
+    ) -> AsyncIterator[pb.WatchTradingStatusResponse]:
+        interval_s, sequence, loop = parse.heartbeat_s(request), 0, asyncio.get_running_loop()
+        changes = aiter(self._trading.changes())
+        change = asyncio.ensure_future(anext(changes))
+        draining = asyncio.ensure_future(self._drain.wait())
+        waits: tuple[asyncio.Future[Any], ...] = (change, draining)
+        heartbeat_at = loop.time() + interval_s
+        try:
+            while not draining.done():
+                sequence += 1
+                left_s = heartbeat_at - loop.time()
+                if left_s <= 0:
+                    heartbeat_at = loop.time() + interval_s
+                    status = self._session.status
+                    beat = heartbeat(Heartbeat(datetime.now(UTC), status.state, status.epoch))
+                    yield pb.WatchTradingStatusResponse(sequence=sequence, heartbeat=beat)
+                elif change.done():
+                    told, change = change.result(), asyncio.ensure_future(anext(changes))
+                    waits = (change, draining)
+                    yield pb.WatchTradingStatusResponse(sequence=sequence, status=self._trading_status(told))
+                else:
+                    await asyncio.wait(waits, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+        yield pb.WatchTradingStatusResponse(sequence=sequence + 1, **word(self._draining))
+
+    def _trading_status(self, status: TradingStatus) -> pb.TradingStatus:
+        return pb.TradingStatus(
+            trading_mode=self._about.trading_mode,
+            orders_enabled=status.orders_enabled,
+            has_live_override=status.has_live_override,
+            can_send_orders=status.can_send_orders,
+            blockers=[
+                pb.TradingBlocker(
+                    reason=blocker.reason,
+                    message=blocker.message,
+                    remedy=blocker.remedy,
+                    since_time=present.time(blocker.since_time),
+                )
+                for blocker in status.blockers
+            ],
+            max_notional=present.decimal(status.max_notional),
+            max_size_per_symbol=present.decimal(status.max_size_per_symbol),
         )
 
     async def WatchSession(

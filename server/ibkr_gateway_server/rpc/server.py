@@ -12,6 +12,7 @@ from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
+from ibkr_gateway_server.domain.orders import TradingStatus
 from ibkr_gateway_server.domain.sessions import SessionState, SessionStatus
 from ibkr_gateway_server.rpc.calls import CallWrapper
 
@@ -30,6 +31,9 @@ OPTIONS = (
 )
 
 LIVENESS = "liveness"
+# Names of the health service beside those of services.
+SESSION, HISTORY = "ibkr_gateway.v1.Session", "ibkr_gateway.v1.History"
+ORDERS = "ibkr_gateway.v1.OrdersService"
 REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
 
 
@@ -62,12 +66,19 @@ class GatewayServer:
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         await self._server.start()
 
-    async def show_health(self, is_serving: Callable[[str, SessionStatus], bool], status: SessionStatus) -> None:
-        """Tell the health of every service, by the session's state."""
-        for name in self._names:
-            served = is_serving(name, status)
-            state = health_pb2.HealthCheckResponse.SERVING if served else health_pb2.HealthCheckResponse.NOT_SERVING
-            await self._health.set(name, state)
+    async def show_health(self, status: SessionStatus) -> None:
+        """Tell the health of everything that depends on the session alone."""
+        for name in (*self._names, SESSION, HISTORY):
+            if name != ORDERS:
+                await self._show(name, is_serving(name, status))
+
+    async def show_orders_health(self, trading: TradingStatus) -> None:
+        """Tell the health of the orders' service: the session, the record, the account and every switch."""
+        await self._show(ORDERS, trading.answers_orders)
+
+    async def _show(self, name: str, is_served: bool) -> None:
+        state = health_pb2.HealthCheckResponse.SERVING if is_served else health_pb2.HealthCheckResponse.NOT_SERVING
+        await self._health.set(name, state)
 
     async def stop(self, drain: Callable[[datetime], None], grace_s: float) -> None:
         """Refuse new calls, tell streams to end, let calls end, then close. `drain` gets the deadline."""
@@ -99,12 +110,11 @@ class GatewayServer:
 
 
 def is_serving(name: str, status: SessionStatus) -> bool:
-    """Whether a service answers as it should: those that need IBKR only while the session has it."""
+    """Whether a service answers as it should, as far as that depends on the session: those that need IBKR only while
+    the session has it. The process itself is alive whether or not IBKR is there."""
     state, service = status.state, name.rpartition(".")[2]
     if service in ("GatewayService", "AuditService", "SimulationService"):
         return state is not SessionState.STOPPING
-    if service == "AccountService":
+    if service in ("AccountService", "Session"):
         return state.is_connected
-    if service in ("MarketDataService", "ReferenceDataService"):
-        return status.serves_data
-    return state.is_linked
+    return status.serves_data

@@ -126,7 +126,8 @@ class GatewayServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def WatchTradingStatus(self, request, context):
-        """The same as it changes. Not served yet: NOT_IMPLEMENTED. Scope: read.
+        """The same as it changes, beginning with how it is; what is not told, as the override file, is looked at every second.
+        Scope: read. Reasons: FIELD_INVALID, SHUTTING_DOWN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

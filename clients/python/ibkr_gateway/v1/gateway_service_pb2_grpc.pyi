@@ -44,7 +44,9 @@ class GatewayServiceStub:
     GetTradingStatus: _grpc.UnaryUnaryMultiCallable[_gateway_service_pb2.GetTradingStatusRequest, _gateway_service_pb2.GetTradingStatusResponse]
     """Whether an order would be sent now, and if not, every reason with what to do. Safe to retry. Scope: read."""
     WatchTradingStatus: _grpc.UnaryStreamMultiCallable[_gateway_service_pb2.WatchTradingStatusRequest, _gateway_service_pb2.WatchTradingStatusResponse]
-    """The same as it changes. Not served yet: NOT_IMPLEMENTED. Scope: read."""
+    """The same as it changes, beginning with how it is; what is not told, as the override file, is looked at every second.
+    Scope: read. Reasons: FIELD_INVALID, SHUTTING_DOWN.
+    """
     WatchSession: _grpc.UnaryStreamMultiCallable[_gateway_service_pb2.WatchSessionRequest, _gateway_service_pb2.WatchSessionResponse]
     """The session with IBKR as it changes, beginning with how it is. Scope: read. Reasons: SHUTTING_DOWN."""
     GetUsage: _grpc.UnaryUnaryMultiCallable[_gateway_service_pb2.GetUsageRequest, _gateway_service_pb2.GetUsageResponse]
@@ -74,7 +76,9 @@ class GatewayServiceAsyncStub(GatewayServiceStub):
     GetTradingStatus: _aio.UnaryUnaryMultiCallable[_gateway_service_pb2.GetTradingStatusRequest, _gateway_service_pb2.GetTradingStatusResponse]  # type: ignore[assignment]
     """Whether an order would be sent now, and if not, every reason with what to do. Safe to retry. Scope: read."""
     WatchTradingStatus: _aio.UnaryStreamMultiCallable[_gateway_service_pb2.WatchTradingStatusRequest, _gateway_service_pb2.WatchTradingStatusResponse]  # type: ignore[assignment]
-    """The same as it changes. Not served yet: NOT_IMPLEMENTED. Scope: read."""
+    """The same as it changes, beginning with how it is; what is not told, as the override file, is looked at every second.
+    Scope: read. Reasons: FIELD_INVALID, SHUTTING_DOWN.
+    """
     WatchSession: _aio.UnaryStreamMultiCallable[_gateway_service_pb2.WatchSessionRequest, _gateway_service_pb2.WatchSessionResponse]  # type: ignore[assignment]
     """The session with IBKR as it changes, beginning with how it is. Scope: read. Reasons: SHUTTING_DOWN."""
     GetUsage: _aio.UnaryUnaryMultiCallable[_gateway_service_pb2.GetUsageRequest, _gateway_service_pb2.GetUsageResponse]  # type: ignore[assignment]
@@ -131,7 +135,9 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _gateway_service_pb2.WatchTradingStatusRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_gateway_service_pb2.WatchTradingStatusResponse], _abc.AsyncIterator[_gateway_service_pb2.WatchTradingStatusResponse]]:
-        """The same as it changes. Not served yet: NOT_IMPLEMENTED. Scope: read."""
+        """The same as it changes, beginning with how it is; what is not told, as the override file, is looked at every second.
+        Scope: read. Reasons: FIELD_INVALID, SHUTTING_DOWN.
+        """
 
     @_abc_1.abstractmethod
     def WatchSession(
