@@ -29,3 +29,8 @@ def test_a_row_without_a_test_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(failures_table, "PARTS", {"C": ("Connection", 1)})
     text = failures_table.page([row(), row(1, "test_C01_gone")], {})
     assert "test_C01_gone is on the page and is no test" in failures_table.problems([row()], text)
+
+
+def test_every_failure_of_the_catalogue_has_a_row_that_passed() -> None:
+    text = failures_table.PAGE.read_text()
+    assert failures_table.problems(failures_table.rows(), text) == [], "run `make failures`"

@@ -33,8 +33,8 @@ STOCKS = [Instrument(symbol=symbol, security_type=SecurityType.STK) for symbol i
 HISTORY = [
     (BarSize.SECS_5, 1800, DurationUnit.SECOND),
     (BarSize.SECS_30, 3600, DurationUnit.SECOND),
-    (BarSize.MIN_1, 1, DurationUnit.DAY),
-    (BarSize.DAY_1, 1, DurationUnit.MONTH),
+    (BarSize.MIN_1, 3600, DurationUnit.SECOND),
+    (BarSize.DAY_1, 1, DurationUnit.WEEK),
 ]
 SHOWN = (WhatToShow.TRADES, WhatToShow.BID_ASK, WhatToShow.MIDPOINT)
 
