@@ -48,20 +48,26 @@ class QuoteFrames:
     def frame(self, events: Iterable[QuoteEvent], correlation_id: str) -> bytes:
         """One StreamQuotesResponse."""
         parts: list[bytes] = []
+        newest = self._newest
         for event in events:
             sequence, happening, index, conflated_count = event
             if not isinstance(happening, Quote):
                 body = quote_event(event, self._source, correlation_id).SerializeToString()
                 parts += (_EVENTS, varint(len(body)), body)
                 continue
-            quote = self._kept(self._newest, _QUOTE, happening, is_snapshot=False)
+            known = newest.get(happening.instrument.con_id)
+            if known is not None and known[0] is happening:
+                quote = known[1]
+            else:
+                quote = self._kept(newest, _QUOTE, happening, is_snapshot=False)
             # A number that is 0 is left out.
             place = _SEQUENCE + varint(sequence)
             if index:
-                place += _INDEX + varint(index)
+                place += _INDEXES[index] if 0 < index < 100 else _INDEX + varint(index)
             if conflated_count:
                 place += _CONFLATED + varint(conflated_count)
-            parts += (_EVENTS, varint(len(place) + len(quote)), place, quote)
+            size = len(place) + len(quote)
+            parts += (_EVENTS, _SHORT[size] if size < 0x4000 else varint(size), place, quote)
         return b"".join(parts)
 
     def snapshot(self, quote: Quote) -> bytes:
@@ -93,3 +99,6 @@ def varint(value: int) -> bytes:
         return _SHORT[value]
     value &= 0xFFFFFFFFFFFFFFFF
     return _BEGIN[value & 0x3FFF] + varint(value >> 14)
+
+
+_INDEXES = tuple(_INDEX + varint(index) for index in range(100))

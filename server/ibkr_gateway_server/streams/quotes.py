@@ -128,11 +128,6 @@ class QuoteSubscription:
         self._states.append((index, happening, conflated_count))
         self._wake.set()
 
-    def changed(self, slot: _Slot) -> None:
-        """A slot has a newer quote, and had none that is not taken yet."""
-        self._changed[slot] = None
-        self._wake.set()
-
     def _set_beat(self) -> None:
         self._is_beat_due = False
         self._beat = asyncio.get_running_loop().call_later(self._heartbeat_s, self._let_beat)
@@ -150,9 +145,16 @@ class QuoteSubscription:
         events = [self._event(*state) for state in self._states]
         self._states.clear()
         if self._changed:
-            changed, self._changed = self._changed, {}
-            taken = ((slot.index, slot.take()) for slot in changed)
-            events += [self._event(index, *newest) for index, newest in taken if newest is not None]
+            # Written out rather than called: this is done for every quote and subscriber.
+            changed, self._changed, conflated = self._changed, {}, 0
+            sequence = self._hub._sequence
+            for slot in changed:
+                count, slot.waiting_count = slot.waiting_count, 0
+                if count and slot.line is not None and (quote := slot.line.quote) is not None:
+                    conflated += count - 1
+                    events.append(QuoteEvent(next(sequence), quote, slot.index, count - 1))
+            if conflated:
+                self.tallies.add(CONFLATED, by=conflated)
         return events
 
     def _event(self, index: int, happening: QuoteHappening, conflated_count: int = 0) -> QuoteEvent:
@@ -207,7 +209,9 @@ class _Slot:
 
     def changed(self) -> None:
         if not self.waiting_count:
-            self.subscription.changed(self)
+            subscription = self.subscription
+            subscription._changed[self] = None
+            subscription._wake.set()
         self.waiting_count += 1
 
     def gap(self, reason: str, start_time: datetime) -> None:
