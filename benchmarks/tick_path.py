@@ -84,13 +84,13 @@ def _reads(ticks: list[bytes], per_read: int) -> list[bytes]:
 class _Owner:
     tallies = Tallies()
 
-    def outbid(self, _line: Line) -> bool:
+    def outbid(self, line: Line) -> bool:
         raise AssertionError("nobody else has the data here")
 
-    def regained(self, _line: Line) -> None:
+    def regained(self, line: Line) -> None:
         raise AssertionError("nobody else has had the data here")
 
-    def refused(self, _line: Line, _code: int, _text: str) -> DomainError:
+    def refused(self, line: Line, code: int, text: str) -> DomainError:
         raise AssertionError("nothing is refused here")
 
 
