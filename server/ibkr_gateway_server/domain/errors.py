@@ -71,6 +71,9 @@ class Reason(StrEnum):
     RESUME_TOO_OLD = "RESUME_TOO_OLD"
     NOT_IMPLEMENTED = "NOT_IMPLEMENTED"
     BUG = "BUG"
+    DUPLICATE_ORDER = "DUPLICATE_ORDER"
+    MAX_OPEN_ORDERS = "MAX_OPEN_ORDERS"
+    AUDIT_ROLLED_BACK = "AUDIT_ROLLED_BACK"
 
 
 @dataclass(eq=False)
@@ -316,6 +319,30 @@ class ReadOnlyApi(Refused):
 
 
 @dataclass(eq=False)
+class TokenMissing(Refused):
+    """This server asks for a bearer token and none came."""
+
+    reason: ClassVar[Reason] = Reason.TOKEN_MISSING
+    text: ClassVar[str] = "this server needs a token; send the metadata authorization: Bearer <token>"
+
+
+@dataclass(eq=False)
+class TokenInvalid(Refused):
+    """The token is not one of this server's."""
+
+    reason: ClassVar[Reason] = Reason.TOKEN_INVALID
+    text: ClassVar[str] = "the token is not known here; have the operator issue one"
+
+
+@dataclass(eq=False)
+class TokenExpired(Refused):
+    """The token was one of this server's."""
+
+    reason: ClassVar[Reason] = Reason.TOKEN_EXPIRED
+    text: ClassVar[str] = "the token has expired; have the operator issue a new one"
+
+
+@dataclass(eq=False)
 class ScopeMissing(Refused):
     """The caller may not do this."""
 
@@ -417,6 +444,78 @@ class NotCancellable(Refused):
     state: str
     reason: ClassVar[Reason] = Reason.NOT_CANCELLABLE
     text: ClassVar[str] = "the order cannot be cancelled: it is {state}"
+
+
+@dataclass(eq=False)
+class NotModifiable(Refused):
+    """The order is in a state, or the change of a kind, that allows none."""
+
+    state: str
+    why: str = ""
+    reason: ClassVar[Reason] = Reason.NOT_MODIFIABLE
+    text: ClassVar[str] = "the order is {state} and cannot be changed so; {why}"
+
+
+@dataclass(eq=False)
+class ReconciliationRequired(Refused):
+    """Something that this command builds on is not known for sure yet."""
+
+    client_order_id: str
+    why: str = ""
+    reason: ClassVar[Reason] = Reason.RECONCILIATION_REQUIRED
+    text: ClassVar[str] = "{why}; wait until the evidence about {client_order_id} is in"
+
+
+@dataclass(eq=False)
+class PreviewExpired(Refused):
+    """The preview that this order refers to is not one that it can be placed by."""
+
+    why: str
+    reason: ClassVar[Reason] = Reason.PREVIEW_EXPIRED
+    text: ClassVar[str] = "the preview token {why}; preview the order again"
+
+
+@dataclass(eq=False)
+class TradingHalted(Refused):
+    """Somebody has stopped trading."""
+
+    level: str
+    reason: ClassVar[Reason] = Reason.TRADING_HALTED
+    text: ClassVar[str] = "trading is halted ({level}); cancels go on, and someone with admin scope resumes the rest"
+
+
+@dataclass(eq=False)
+class DuplicateOrder(Refused):
+    """The same order was placed a moment ago under another key, which the operator's window does not allow."""
+
+    client_order_id: str
+    window_s: float
+    reason: ClassVar[Reason] = Reason.DUPLICATE_ORDER
+    text: ClassVar[str] = (
+        "the same order was placed as {client_order_id} within the last {window_s} s; wait if a second one is meant"
+    )
+
+
+@dataclass(eq=False)
+class MaxOpenOrders(Refused):
+    """IBKR takes only so many open orders of one contract, side and account."""
+
+    open_count: int
+    limit: int
+    reason: ClassVar[Reason] = Reason.MAX_OPEN_ORDERS
+    text: ClassVar[str] = "{open_count} orders of this contract and side are open; {limit} are allowed: cancel one first"
+
+
+@dataclass(eq=False)
+class AuditRolledBack(Refused):
+    """The record has fewer events than it once had."""
+
+    head_sequence: int
+    watermark_sequence: int
+    reason: ClassVar[Reason] = Reason.AUDIT_ROLLED_BACK
+    text: ClassVar[str] = (
+        "the record ends at {head_sequence} and once had {watermark_sequence} events; reconcile with IBKR, then accept it"
+    )
 
 
 @dataclass(eq=False)

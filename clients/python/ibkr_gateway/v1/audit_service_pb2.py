@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#ibkr_gateway/v1/audit_service.proto\x12\x0fibkr_gateway.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xdd\x01\n\x17QueryAuditEventsRequest\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x17\n\x0f\x63lient_order_id\x18\x02 \x01(\t\x12\x16\n\x0e\x63orrelation_id\x18\x03 \x01(\t\x12.\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tpage_size\x18\x06 \x01(\x05\x12\x12\n\npage_token\x18\x07 \x01(\t\"`\n\x18QueryAuditEventsResponse\x12+\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1b.ibkr_gateway.v1.AuditEvent\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xc4\x01\n\nAuditEvent\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12/\n\x0brecord_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x16\n\x0e\x63orrelation_id\x18\x04 \x01(\t\x12\x17\n\x0f\x63lient_order_id\x18\x05 \x01(\t\x12\x10\n\x08order_id\x18\x06 \x01(\x03\x12\x0f\n\x07perm_id\x18\x07 \x01(\x03\x12\x11\n\tbody_json\x18\x08 \x01(\t\"\x83\x01\n\x13\x45xportOrdersRequest\x12.\n\nstart_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06symbol\x18\x03 \x01(\t\"$\n\x14\x45xportOrdersResponse\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"\x19\n\x17VerifyAuditChainRequest\"{\n\x18VerifyAuditChainResponse\x12\x10\n\x08is_valid\x18\x01 \x01(\x08\x12\x15\n\rchecked_count\x18\x02 \x01(\x03\x12\x1f\n\x12\x66irst_bad_sequence\x18\x03 \x01(\x03H\x00\x88\x01\x01\x42\x15\n\x13_first_bad_sequence2\xbf\x02\n\x0c\x41uditService\x12g\n\x10QueryAuditEvents\x12(.ibkr_gateway.v1.QueryAuditEventsRequest\x1a).ibkr_gateway.v1.QueryAuditEventsResponse\x12]\n\x0c\x45xportOrders\x12$.ibkr_gateway.v1.ExportOrdersRequest\x1a%.ibkr_gateway.v1.ExportOrdersResponse0\x01\x12g\n\x10VerifyAuditChain\x12(.ibkr_gateway.v1.VerifyAuditChainRequest\x1a).ibkr_gateway.v1.VerifyAuditChainResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#ibkr_gateway/v1/audit_service.proto\x12\x0fibkr_gateway.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xdd\x01\n\x17QueryAuditEventsRequest\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x17\n\x0f\x63lient_order_id\x18\x02 \x01(\t\x12\x16\n\x0e\x63orrelation_id\x18\x03 \x01(\t\x12.\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tpage_size\x18\x06 \x01(\x05\x12\x12\n\npage_token\x18\x07 \x01(\t\"`\n\x18QueryAuditEventsResponse\x12+\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1b.ibkr_gateway.v1.AuditEvent\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xe6\x01\n\nAuditEvent\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12/\n\x0brecord_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x16\n\x0e\x63orrelation_id\x18\x04 \x01(\t\x12\x17\n\x0f\x63lient_order_id\x18\x05 \x01(\t\x12\x10\n\x08order_id\x18\x06 \x01(\x03\x12\x0f\n\x07perm_id\x18\x07 \x01(\x03\x12\x11\n\tbody_json\x18\x08 \x01(\t\x12\x11\n\tprincipal\x18\t \x01(\t\x12\r\n\x05\x65poch\x18\n \x01(\x03\"\x83\x01\n\x13\x45xportOrdersRequest\x12.\n\nstart_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06symbol\x18\x03 \x01(\t\"$\n\x14\x45xportOrdersResponse\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"\x19\n\x17VerifyAuditChainRequest\"\x97\x01\n\x18VerifyAuditChainResponse\x12\x10\n\x08is_valid\x18\x01 \x01(\x08\x12\x15\n\rchecked_count\x18\x02 \x01(\x03\x12\x1f\n\x12\x66irst_bad_sequence\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x1a\n\x12watermark_sequence\x18\x04 \x01(\x03\x42\x15\n\x13_first_bad_sequence\"D\n\x1a\x41\x63\x63\x65ptAuditRollbackRequest\x12\x15\n\rhead_sequence\x18\x01 \x01(\x03\x12\x0f\n\x07\x63omment\x18\x02 \x01(\t\"1\n\x1b\x41\x63\x63\x65ptAuditRollbackResponse\x12\x12\n\nlost_count\x18\x01 \x01(\x03\x32\xb1\x03\n\x0c\x41uditService\x12g\n\x10QueryAuditEvents\x12(.ibkr_gateway.v1.QueryAuditEventsRequest\x1a).ibkr_gateway.v1.QueryAuditEventsResponse\x12]\n\x0c\x45xportOrders\x12$.ibkr_gateway.v1.ExportOrdersRequest\x1a%.ibkr_gateway.v1.ExportOrdersResponse0\x01\x12g\n\x10VerifyAuditChain\x12(.ibkr_gateway.v1.VerifyAuditChainRequest\x1a).ibkr_gateway.v1.VerifyAuditChainResponse\x12p\n\x13\x41\x63\x63\x65ptAuditRollback\x12+.ibkr_gateway.v1.AcceptAuditRollbackRequest\x1a,.ibkr_gateway.v1.AcceptAuditRollbackResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,15 +37,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_QUERYAUDITEVENTSRESPONSE']._serialized_start=313
   _globals['_QUERYAUDITEVENTSRESPONSE']._serialized_end=409
   _globals['_AUDITEVENT']._serialized_start=412
-  _globals['_AUDITEVENT']._serialized_end=608
-  _globals['_EXPORTORDERSREQUEST']._serialized_start=611
-  _globals['_EXPORTORDERSREQUEST']._serialized_end=742
-  _globals['_EXPORTORDERSRESPONSE']._serialized_start=744
-  _globals['_EXPORTORDERSRESPONSE']._serialized_end=780
-  _globals['_VERIFYAUDITCHAINREQUEST']._serialized_start=782
-  _globals['_VERIFYAUDITCHAINREQUEST']._serialized_end=807
-  _globals['_VERIFYAUDITCHAINRESPONSE']._serialized_start=809
-  _globals['_VERIFYAUDITCHAINRESPONSE']._serialized_end=932
-  _globals['_AUDITSERVICE']._serialized_start=935
-  _globals['_AUDITSERVICE']._serialized_end=1254
+  _globals['_AUDITEVENT']._serialized_end=642
+  _globals['_EXPORTORDERSREQUEST']._serialized_start=645
+  _globals['_EXPORTORDERSREQUEST']._serialized_end=776
+  _globals['_EXPORTORDERSRESPONSE']._serialized_start=778
+  _globals['_EXPORTORDERSRESPONSE']._serialized_end=814
+  _globals['_VERIFYAUDITCHAINREQUEST']._serialized_start=816
+  _globals['_VERIFYAUDITCHAINREQUEST']._serialized_end=841
+  _globals['_VERIFYAUDITCHAINRESPONSE']._serialized_start=844
+  _globals['_VERIFYAUDITCHAINRESPONSE']._serialized_end=995
+  _globals['_ACCEPTAUDITROLLBACKREQUEST']._serialized_start=997
+  _globals['_ACCEPTAUDITROLLBACKREQUEST']._serialized_end=1065
+  _globals['_ACCEPTAUDITROLLBACKRESPONSE']._serialized_start=1067
+  _globals['_ACCEPTAUDITROLLBACKRESPONSE']._serialized_end=1116
+  _globals['_AUDITSERVICE']._serialized_start=1119
+  _globals['_AUDITSERVICE']._serialized_end=1552
 # @@protoc_insertion_point(module_scope)

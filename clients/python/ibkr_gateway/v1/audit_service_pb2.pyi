@@ -111,6 +111,8 @@ class AuditEvent(_message.Message):
     ORDER_ID_FIELD_NUMBER: _builtins.int
     PERM_ID_FIELD_NUMBER: _builtins.int
     BODY_JSON_FIELD_NUMBER: _builtins.int
+    PRINCIPAL_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     """Position in the trail."""
     kind: _builtins.str
@@ -128,6 +130,10 @@ class AuditEvent(_message.Message):
     """Id in the account. 0: none."""
     body_json: _builtins.str
     """Everything else, as JSON."""
+    principal: _builtins.str
+    """Whose call caused it, by the name of its token. Empty: no token, or not a call."""
+    epoch: _builtins.int
+    """Connection to TWS that it belongs to. 0: none."""
     @_builtins.property
     def record_time(self) -> _timestamp_pb2.Timestamp:
         """When it was recorded."""
@@ -143,10 +149,12 @@ class AuditEvent(_message.Message):
         order_id: _builtins.int = ...,
         perm_id: _builtins.int = ...,
         body_json: _builtins.str = ...,
+        principal: _builtins.str = ...,
+        epoch: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["record_time", b"record_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["body_json", b"body_json", "client_order_id", b"client_order_id", "correlation_id", b"correlation_id", "kind", b"kind", "order_id", b"order_id", "perm_id", b"perm_id", "record_time", b"record_time", "sequence", b"sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body_json", b"body_json", "client_order_id", b"client_order_id", "correlation_id", b"correlation_id", "epoch", b"epoch", "kind", b"kind", "order_id", b"order_id", "perm_id", b"perm_id", "principal", b"principal", "record_time", b"record_time", "sequence", b"sequence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -234,25 +242,77 @@ class VerifyAuditChainResponse(_message.Message):
     IS_VALID_FIELD_NUMBER: _builtins.int
     CHECKED_COUNT_FIELD_NUMBER: _builtins.int
     FIRST_BAD_SEQUENCE_FIELD_NUMBER: _builtins.int
+    WATERMARK_SEQUENCE_FIELD_NUMBER: _builtins.int
     is_valid: _builtins.bool
     """True when every hash fits."""
     checked_count: _builtins.int
     """Events checked."""
     first_bad_sequence: _builtins.int
     """First event that does not fit. Absent: none."""
+    watermark_sequence: _builtins.int
+    """The highest sequence that the record had, by its watermark. More than checked_count: its end is missing."""
     def __init__(
         self,
         *,
         is_valid: _builtins.bool = ...,
         checked_count: _builtins.int = ...,
         first_bad_sequence: _builtins.int | None = ...,
+        watermark_sequence: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_first_bad_sequence", b"_first_bad_sequence", "first_bad_sequence", b"first_bad_sequence"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_first_bad_sequence", b"_first_bad_sequence", "checked_count", b"checked_count", "first_bad_sequence", b"first_bad_sequence", "is_valid", b"is_valid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_first_bad_sequence", b"_first_bad_sequence", "checked_count", b"checked_count", "first_bad_sequence", b"first_bad_sequence", "is_valid", b"is_valid", "watermark_sequence", b"watermark_sequence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__first_bad_sequence: _TypeAlias = _typing.Literal["first_bad_sequence"]  # noqa: Y015
     _WhichOneofArgType__first_bad_sequence: _TypeAlias = _typing.Literal["_first_bad_sequence", b"_first_bad_sequence"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__first_bad_sequence) -> _WhichOneofReturnType__first_bad_sequence | None: ...
 
 Global___VerifyAuditChainResponse: _TypeAlias = VerifyAuditChainResponse  # noqa: Y015
+
+@_typing.final
+class AcceptAuditRollbackRequest(_message.Message):
+    """Takes the record as it is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEAD_SEQUENCE_FIELD_NUMBER: _builtins.int
+    COMMENT_FIELD_NUMBER: _builtins.int
+    head_sequence: _builtins.int
+    """The highest sequence that is there now, as VerifyAuditChain counted: proof that the caller has looked."""
+    comment: _builtins.str
+    """Why, for the record. At most 256 characters."""
+    def __init__(
+        self,
+        *,
+        head_sequence: _builtins.int = ...,
+        comment: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comment", b"comment", "head_sequence", b"head_sequence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AcceptAuditRollbackRequest: _TypeAlias = AcceptAuditRollbackRequest  # noqa: Y015
+
+@_typing.final
+class AcceptAuditRollbackResponse(_message.Message):
+    """The record is taken as it is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LOST_COUNT_FIELD_NUMBER: _builtins.int
+    lost_count: _builtins.int
+    """Events that are lost for good."""
+    def __init__(
+        self,
+        *,
+        lost_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lost_count", b"lost_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AcceptAuditRollbackResponse: _TypeAlias = AcceptAuditRollbackResponse  # noqa: Y015

@@ -50,6 +50,11 @@ class AuditServiceStub(object):
                 request_serializer=ibkr__gateway_dot_v1_dot_audit__service__pb2.VerifyAuditChainRequest.SerializeToString,
                 response_deserializer=ibkr__gateway_dot_v1_dot_audit__service__pb2.VerifyAuditChainResponse.FromString,
                 _registered_method=True)
+        self.AcceptAuditRollback = channel.unary_unary(
+                '/ibkr_gateway.v1.AuditService/AcceptAuditRollback',
+                request_serializer=ibkr__gateway_dot_v1_dot_audit__service__pb2.AcceptAuditRollbackRequest.SerializeToString,
+                response_deserializer=ibkr__gateway_dot_v1_dot_audit__service__pb2.AcceptAuditRollbackResponse.FromString,
+                _registered_method=True)
 
 
 class AuditServiceServicer(object):
@@ -64,7 +69,7 @@ class AuditServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ExportOrders(self, request, context):
-        """Orders as CSV, in pieces. Not served yet: NOT_IMPLEMENTED.
+        """Orders as CSV (RFC 4180, with a heading), one row for each leg, oldest first, in pieces. Reasons: FIELD_INVALID.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -72,6 +77,15 @@ class AuditServiceServicer(object):
 
     def VerifyAuditChain(self, request, context):
         """Checks the chain of hashes from the first event to the last.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AcceptAuditRollback(self, request, context):
+        """Takes a record that is behind its watermark (an old backup, a removed tail) as it is, so that orders are sent again.
+        What the missing events said is lost; reconcile with IBKR's statement first. Scope: admin.
+        Reasons: FIELD_INVALID when the record is not behind, SCOPE_MISSING, AUDIT_UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -94,6 +108,11 @@ def add_AuditServiceServicer_to_server(servicer, server):
                     servicer.VerifyAuditChain,
                     request_deserializer=ibkr__gateway_dot_v1_dot_audit__service__pb2.VerifyAuditChainRequest.FromString,
                     response_serializer=ibkr__gateway_dot_v1_dot_audit__service__pb2.VerifyAuditChainResponse.SerializeToString,
+            ),
+            'AcceptAuditRollback': grpc.unary_unary_rpc_method_handler(
+                    servicer.AcceptAuditRollback,
+                    request_deserializer=ibkr__gateway_dot_v1_dot_audit__service__pb2.AcceptAuditRollbackRequest.FromString,
+                    response_serializer=ibkr__gateway_dot_v1_dot_audit__service__pb2.AcceptAuditRollbackResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -178,6 +197,33 @@ class AuditService(object):
             '/ibkr_gateway.v1.AuditService/VerifyAuditChain',
             ibkr__gateway_dot_v1_dot_audit__service__pb2.VerifyAuditChainRequest.SerializeToString,
             ibkr__gateway_dot_v1_dot_audit__service__pb2.VerifyAuditChainResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AcceptAuditRollback(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ibkr_gateway.v1.AuditService/AcceptAuditRollback',
+            ibkr__gateway_dot_v1_dot_audit__service__pb2.AcceptAuditRollbackRequest.SerializeToString,
+            ibkr__gateway_dot_v1_dot_audit__service__pb2.AcceptAuditRollbackResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -36,9 +36,14 @@ class AuditServiceStub:
     QueryAuditEvents: _grpc.UnaryUnaryMultiCallable[_audit_service_pb2.QueryAuditEventsRequest, _audit_service_pb2.QueryAuditEventsResponse]
     """Events of the trail, newest first. Reasons: FIELD_INVALID, REQUEST_MALFORMED."""
     ExportOrders: _grpc.UnaryStreamMultiCallable[_audit_service_pb2.ExportOrdersRequest, _audit_service_pb2.ExportOrdersResponse]
-    """Orders as CSV, in pieces. Not served yet: NOT_IMPLEMENTED."""
+    """Orders as CSV (RFC 4180, with a heading), one row for each leg, oldest first, in pieces. Reasons: FIELD_INVALID."""
     VerifyAuditChain: _grpc.UnaryUnaryMultiCallable[_audit_service_pb2.VerifyAuditChainRequest, _audit_service_pb2.VerifyAuditChainResponse]
     """Checks the chain of hashes from the first event to the last."""
+    AcceptAuditRollback: _grpc.UnaryUnaryMultiCallable[_audit_service_pb2.AcceptAuditRollbackRequest, _audit_service_pb2.AcceptAuditRollbackResponse]
+    """Takes a record that is behind its watermark (an old backup, a removed tail) as it is, so that orders are sent again.
+    What the missing events said is lost; reconcile with IBKR's statement first. Scope: admin.
+    Reasons: FIELD_INVALID when the record is not behind, SCOPE_MISSING, AUDIT_UNAVAILABLE.
+    """
 
 @_typing.type_check_only
 class AuditServiceAsyncStub(AuditServiceStub):
@@ -48,9 +53,14 @@ class AuditServiceAsyncStub(AuditServiceStub):
     QueryAuditEvents: _aio.UnaryUnaryMultiCallable[_audit_service_pb2.QueryAuditEventsRequest, _audit_service_pb2.QueryAuditEventsResponse]  # type: ignore[assignment]
     """Events of the trail, newest first. Reasons: FIELD_INVALID, REQUEST_MALFORMED."""
     ExportOrders: _aio.UnaryStreamMultiCallable[_audit_service_pb2.ExportOrdersRequest, _audit_service_pb2.ExportOrdersResponse]  # type: ignore[assignment]
-    """Orders as CSV, in pieces. Not served yet: NOT_IMPLEMENTED."""
+    """Orders as CSV (RFC 4180, with a heading), one row for each leg, oldest first, in pieces. Reasons: FIELD_INVALID."""
     VerifyAuditChain: _aio.UnaryUnaryMultiCallable[_audit_service_pb2.VerifyAuditChainRequest, _audit_service_pb2.VerifyAuditChainResponse]  # type: ignore[assignment]
     """Checks the chain of hashes from the first event to the last."""
+    AcceptAuditRollback: _aio.UnaryUnaryMultiCallable[_audit_service_pb2.AcceptAuditRollbackRequest, _audit_service_pb2.AcceptAuditRollbackResponse]  # type: ignore[assignment]
+    """Takes a record that is behind its watermark (an old backup, a removed tail) as it is, so that orders are sent again.
+    What the missing events said is lost; reconcile with IBKR's statement first. Scope: admin.
+    Reasons: FIELD_INVALID when the record is not behind, SCOPE_MISSING, AUDIT_UNAVAILABLE.
+    """
 
 class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
     """Reads the audit trail. Safe to retry. Scope: read."""
@@ -69,7 +79,7 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _audit_service_pb2.ExportOrdersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_audit_service_pb2.ExportOrdersResponse], _abc.AsyncIterator[_audit_service_pb2.ExportOrdersResponse]]:
-        """Orders as CSV, in pieces. Not served yet: NOT_IMPLEMENTED."""
+        """Orders as CSV (RFC 4180, with a heading), one row for each leg, oldest first, in pieces. Reasons: FIELD_INVALID."""
 
     @_abc_1.abstractmethod
     def VerifyAuditChain(
@@ -78,5 +88,16 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_audit_service_pb2.VerifyAuditChainResponse, _abc.Awaitable[_audit_service_pb2.VerifyAuditChainResponse]]:
         """Checks the chain of hashes from the first event to the last."""
+
+    @_abc_1.abstractmethod
+    def AcceptAuditRollback(
+        self,
+        request: _audit_service_pb2.AcceptAuditRollbackRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audit_service_pb2.AcceptAuditRollbackResponse, _abc.Awaitable[_audit_service_pb2.AcceptAuditRollbackResponse]]:
+        """Takes a record that is behind its watermark (an old backup, a removed tail) as it is, so that orders are sent again.
+        What the missing events said is lost; reconcile with IBKR's statement first. Scope: admin.
+        Reasons: FIELD_INVALID when the record is not behind, SCOPE_MISSING, AUDIT_UNAVAILABLE.
+        """
 
 def add_AuditServiceServicer_to_server(servicer: AuditServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -278,6 +278,24 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Status: INTERNAL.
     Example: {"reason": "BUG", "domain": "ibkr-gateway", "metadata": {}}
     """
+    ERROR_REASON_DUPLICATE_ORDER: _ErrorReason.ValueType  # 49
+    """The same order was placed a moment ago under another client_order_id, within the window that the operator has set. If
+    a second one is meant, wait, or have DUPLICATE_WINDOW changed.
+    Status: FAILED_PRECONDITION.
+    Example: {"reason": "DUPLICATE_ORDER", "domain": "ibkr-gateway", "metadata": {"client_order_id": "demo-7f3c2a9e41d04b55", "window_s": "2"}}
+    """
+    ERROR_REASON_MAX_OPEN_ORDERS: _ErrorReason.ValueType  # 50
+    """So many orders of this contract and side are open that IBKR refuses more. Cancel one first, or have
+    MAX_OPEN_ORDERS changed.
+    Status: FAILED_PRECONDITION.
+    Example: {"reason": "MAX_OPEN_ORDERS", "domain": "ibkr-gateway", "metadata": {"open_count": "20", "limit": "20"}}
+    """
+    ERROR_REASON_AUDIT_ROLLED_BACK: _ErrorReason.ValueType  # 51
+    """The record is behind its watermark: an old copy was put back, or its end was removed. Orders wait until an operator
+    has reconciled it with IBKR and accepted the loss.
+    Status: FAILED_PRECONDITION.
+    Example: {"reason": "AUDIT_ROLLED_BACK", "domain": "ibkr-gateway", "metadata": {"head_sequence": "1811", "watermark_sequence": "1842"}}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Every reason the gateway gives. google.rpc.ErrorInfo.reason carries the name without its prefix, its domain is always
@@ -536,6 +554,24 @@ ERROR_REASON_BUG: ErrorReason.ValueType  # 48
 """A defect in the gateway. Report it with the correlation id; its log line has the rest.
 Status: INTERNAL.
 Example: {"reason": "BUG", "domain": "ibkr-gateway", "metadata": {}}
+"""
+ERROR_REASON_DUPLICATE_ORDER: ErrorReason.ValueType  # 49
+"""The same order was placed a moment ago under another client_order_id, within the window that the operator has set. If
+a second one is meant, wait, or have DUPLICATE_WINDOW changed.
+Status: FAILED_PRECONDITION.
+Example: {"reason": "DUPLICATE_ORDER", "domain": "ibkr-gateway", "metadata": {"client_order_id": "demo-7f3c2a9e41d04b55", "window_s": "2"}}
+"""
+ERROR_REASON_MAX_OPEN_ORDERS: ErrorReason.ValueType  # 50
+"""So many orders of this contract and side are open that IBKR refuses more. Cancel one first, or have
+MAX_OPEN_ORDERS changed.
+Status: FAILED_PRECONDITION.
+Example: {"reason": "MAX_OPEN_ORDERS", "domain": "ibkr-gateway", "metadata": {"open_count": "20", "limit": "20"}}
+"""
+ERROR_REASON_AUDIT_ROLLED_BACK: ErrorReason.ValueType  # 51
+"""The record is behind its watermark: an old copy was put back, or its end was removed. Orders wait until an operator
+has reconciled it with IBKR and accepted the loss.
+Status: FAILED_PRECONDITION.
+Example: {"reason": "AUDIT_ROLLED_BACK", "domain": "ibkr-gateway", "metadata": {"head_sequence": "1811", "watermark_sequence": "1842"}}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
 

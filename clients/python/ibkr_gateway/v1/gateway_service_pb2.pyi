@@ -343,6 +343,9 @@ class TradingStatus(_message.Message):
     BLOCKERS_FIELD_NUMBER: _builtins.int
     MAX_NOTIONAL_FIELD_NUMBER: _builtins.int
     MAX_SIZE_PER_SYMBOL_FIELD_NUMBER: _builtins.int
+    HALT_LEVEL_FIELD_NUMBER: _builtins.int
+    HALT_COMMENT_FIELD_NUMBER: _builtins.int
+    HALT_TIME_FIELD_NUMBER: _builtins.int
     trading_mode: Global___TradingMode.ValueType
     """Paper, live or simulation."""
     orders_enabled: _builtins.bool
@@ -355,9 +358,17 @@ class TradingStatus(_message.Message):
     """MAX_NOTIONAL, decimal. Absent: no limit."""
     max_size_per_symbol: _builtins.str
     """MAX_SIZE_PER_SYMBOL, decimal. Absent: no limit."""
+    halt_level: Global___HaltLevel.ValueType
+    """The halt that is engaged. Unspecified: none."""
+    halt_comment: _builtins.str
+    """Why it was engaged. Empty: nobody said."""
     @_builtins.property
     def blockers(self) -> _containers.RepeatedCompositeFieldContainer[Global___TradingBlocker]:
         """Everything in the way; empty when can_send_orders."""
+
+    @_builtins.property
+    def halt_time(self) -> _timestamp_pb2.Timestamp:
+        """Since when. Absent: no halt."""
 
     def __init__(
         self,
@@ -369,10 +380,13 @@ class TradingStatus(_message.Message):
         blockers: _abc.Iterable[Global___TradingBlocker] | None = ...,
         max_notional: _builtins.str | None = ...,
         max_size_per_symbol: _builtins.str | None = ...,
+        halt_level: Global___HaltLevel.ValueType = ...,
+        halt_comment: _builtins.str = ...,
+        halt_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_notional", b"_max_notional", "_max_size_per_symbol", b"_max_size_per_symbol", "max_notional", b"max_notional", "max_size_per_symbol", b"max_size_per_symbol"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_notional", b"_max_notional", "_max_size_per_symbol", b"_max_size_per_symbol", "halt_time", b"halt_time", "max_notional", b"max_notional", "max_size_per_symbol", b"max_size_per_symbol"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_notional", b"_max_notional", "_max_size_per_symbol", b"_max_size_per_symbol", "blockers", b"blockers", "can_send_orders", b"can_send_orders", "has_live_override", b"has_live_override", "max_notional", b"max_notional", "max_size_per_symbol", b"max_size_per_symbol", "orders_enabled", b"orders_enabled", "trading_mode", b"trading_mode"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_notional", b"_max_notional", "_max_size_per_symbol", b"_max_size_per_symbol", "blockers", b"blockers", "can_send_orders", b"can_send_orders", "halt_comment", b"halt_comment", "halt_level", b"halt_level", "halt_time", b"halt_time", "has_live_override", b"has_live_override", "max_notional", b"max_notional", "max_size_per_symbol", b"max_size_per_symbol", "orders_enabled", b"orders_enabled", "trading_mode", b"trading_mode"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_notional: _TypeAlias = _typing.Literal["max_notional"]  # noqa: Y015
     _WhichOneofArgType__max_notional: _TypeAlias = _typing.Literal["_max_notional", b"_max_notional"]  # noqa: Y015
@@ -1003,16 +1017,22 @@ class HaltTradingResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     CANCEL_REQUESTED_COUNT_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
     cancel_requested_count: _builtins.int
     """Cancels sent."""
+    @_builtins.property
+    def status(self) -> Global___TradingStatus:
+        """The status with the halt."""
+
     def __init__(
         self,
         *,
         cancel_requested_count: _builtins.int = ...,
+        status: Global___TradingStatus | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["status", b"status"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_requested_count", b"cancel_requested_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_requested_count", b"cancel_requested_count", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

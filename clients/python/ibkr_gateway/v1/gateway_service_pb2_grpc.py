@@ -155,14 +155,17 @@ class GatewayServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def HaltTrading(self, request, context):
-        """Stops trading at once. Not served yet: NOT_IMPLEMENTED. Scope: trade.
+        """Stops trading at once, and over restarts, until ResumeTrading. Cancels are exempt. Safe to retry; a level is never
+        lowered by it. Also by the file HALT beside the record, and by SIGUSR1. Scope: trade, admin for
+        HALT_LEVEL_GLOBAL_CANCEL. Reasons: FIELD_INVALID, SCOPE_MISSING.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ResumeTrading(self, request, context):
-        """Releases the halt. Not served yet: NOT_IMPLEMENTED. Scope: admin.
+        """Releases the halt. Safe to retry. Scope: admin. Reasons: FIELD_INVALID, SCOPE_MISSING, AUDIT_UNAVAILABLE; TRADING_HALTED
+        while the file HALT is there.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -54,9 +54,14 @@ class GatewayServiceStub:
     GetMetrics: _grpc.UnaryUnaryMultiCallable[_gateway_service_pb2.GetMetricsRequest, _gateway_service_pb2.GetMetricsResponse]
     """Counters, histograms with percentiles, gauges. Safe to retry. Scope: read."""
     HaltTrading: _grpc.UnaryUnaryMultiCallable[_gateway_service_pb2.HaltTradingRequest, _gateway_service_pb2.HaltTradingResponse]
-    """Stops trading at once. Not served yet: NOT_IMPLEMENTED. Scope: trade."""
+    """Stops trading at once, and over restarts, until ResumeTrading. Cancels are exempt. Safe to retry; a level is never
+    lowered by it. Also by the file HALT beside the record, and by SIGUSR1. Scope: trade, admin for
+    HALT_LEVEL_GLOBAL_CANCEL. Reasons: FIELD_INVALID, SCOPE_MISSING.
+    """
     ResumeTrading: _grpc.UnaryUnaryMultiCallable[_gateway_service_pb2.ResumeTradingRequest, _gateway_service_pb2.ResumeTradingResponse]
-    """Releases the halt. Not served yet: NOT_IMPLEMENTED. Scope: admin."""
+    """Releases the halt. Safe to retry. Scope: admin. Reasons: FIELD_INVALID, SCOPE_MISSING, AUDIT_UNAVAILABLE; TRADING_HALTED
+    while the file HALT is there.
+    """
     ListErrorReasons: _grpc.UnaryUnaryMultiCallable[_gateway_service_pb2.ListErrorReasonsRequest, _gateway_service_pb2.ListErrorReasonsResponse]
     """Every reason an RPC can fail with. Safe to retry; costs nothing. Scope: read."""
 
@@ -86,9 +91,14 @@ class GatewayServiceAsyncStub(GatewayServiceStub):
     GetMetrics: _aio.UnaryUnaryMultiCallable[_gateway_service_pb2.GetMetricsRequest, _gateway_service_pb2.GetMetricsResponse]  # type: ignore[assignment]
     """Counters, histograms with percentiles, gauges. Safe to retry. Scope: read."""
     HaltTrading: _aio.UnaryUnaryMultiCallable[_gateway_service_pb2.HaltTradingRequest, _gateway_service_pb2.HaltTradingResponse]  # type: ignore[assignment]
-    """Stops trading at once. Not served yet: NOT_IMPLEMENTED. Scope: trade."""
+    """Stops trading at once, and over restarts, until ResumeTrading. Cancels are exempt. Safe to retry; a level is never
+    lowered by it. Also by the file HALT beside the record, and by SIGUSR1. Scope: trade, admin for
+    HALT_LEVEL_GLOBAL_CANCEL. Reasons: FIELD_INVALID, SCOPE_MISSING.
+    """
     ResumeTrading: _aio.UnaryUnaryMultiCallable[_gateway_service_pb2.ResumeTradingRequest, _gateway_service_pb2.ResumeTradingResponse]  # type: ignore[assignment]
-    """Releases the halt. Not served yet: NOT_IMPLEMENTED. Scope: admin."""
+    """Releases the halt. Safe to retry. Scope: admin. Reasons: FIELD_INVALID, SCOPE_MISSING, AUDIT_UNAVAILABLE; TRADING_HALTED
+    while the file HALT is there.
+    """
     ListErrorReasons: _aio.UnaryUnaryMultiCallable[_gateway_service_pb2.ListErrorReasonsRequest, _gateway_service_pb2.ListErrorReasonsResponse]  # type: ignore[assignment]
     """Every reason an RPC can fail with. Safe to retry; costs nothing. Scope: read."""
 
@@ -169,7 +179,10 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _gateway_service_pb2.HaltTradingRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_gateway_service_pb2.HaltTradingResponse, _abc.Awaitable[_gateway_service_pb2.HaltTradingResponse]]:
-        """Stops trading at once. Not served yet: NOT_IMPLEMENTED. Scope: trade."""
+        """Stops trading at once, and over restarts, until ResumeTrading. Cancels are exempt. Safe to retry; a level is never
+        lowered by it. Also by the file HALT beside the record, and by SIGUSR1. Scope: trade, admin for
+        HALT_LEVEL_GLOBAL_CANCEL. Reasons: FIELD_INVALID, SCOPE_MISSING.
+        """
 
     @_abc_1.abstractmethod
     def ResumeTrading(
@@ -177,7 +190,9 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _gateway_service_pb2.ResumeTradingRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_gateway_service_pb2.ResumeTradingResponse, _abc.Awaitable[_gateway_service_pb2.ResumeTradingResponse]]:
-        """Releases the halt. Not served yet: NOT_IMPLEMENTED. Scope: admin."""
+        """Releases the halt. Safe to retry. Scope: admin. Reasons: FIELD_INVALID, SCOPE_MISSING, AUDIT_UNAVAILABLE; TRADING_HALTED
+        while the file HALT is there.
+        """
 
     @_abc_1.abstractmethod
     def ListErrorReasons(

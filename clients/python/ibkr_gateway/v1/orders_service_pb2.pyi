@@ -341,6 +341,38 @@ CANCEL_SCOPE_GLOBAL: CancelScope.ValueType  # 3
 """Every order of the login, also those placed in TWS. IB: reqGlobalCancel."""
 Global___CancelScope: _TypeAlias = CancelScope  # noqa: Y015
 
+class _OrderAlarmKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _OrderAlarmKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OrderAlarmKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ORDER_ALARM_KIND_UNSPECIFIED: _OrderAlarmKind.ValueType  # 0
+    """Never sent."""
+    ORDER_ALARM_KIND_RESURRECTED: _OrderAlarmKind.ValueType  # 1
+    """An order that was presumed never placed is there after all."""
+    ORDER_ALARM_KIND_CONFLICT: _OrderAlarmKind.ValueType  # 2
+    """IBKR shows two live orders for one intent."""
+    ORDER_ALARM_KIND_FORGED_MARK: _OrderAlarmKind.ValueType  # 3
+    """An order that another program placed carries a mark like this gateway's, which it did not make."""
+    ORDER_ALARM_KIND_ORPHAN: _OrderAlarmKind.ValueType  # 4
+    """An order with this gateway's mark that its record does not know."""
+
+class OrderAlarmKind(_OrderAlarmKind, metaclass=_OrderAlarmKindEnumTypeWrapper):
+    """What an alarm is about."""
+
+ORDER_ALARM_KIND_UNSPECIFIED: OrderAlarmKind.ValueType  # 0
+"""Never sent."""
+ORDER_ALARM_KIND_RESURRECTED: OrderAlarmKind.ValueType  # 1
+"""An order that was presumed never placed is there after all."""
+ORDER_ALARM_KIND_CONFLICT: OrderAlarmKind.ValueType  # 2
+"""IBKR shows two live orders for one intent."""
+ORDER_ALARM_KIND_FORGED_MARK: OrderAlarmKind.ValueType  # 3
+"""An order that another program placed carries a mark like this gateway's, which it did not make."""
+ORDER_ALARM_KIND_ORPHAN: OrderAlarmKind.ValueType  # 4
+"""An order with this gateway's mark that its record does not know."""
+Global___OrderAlarmKind: _TypeAlias = OrderAlarmKind  # noqa: Y015
+
 @_typing.final
 class OrderSpec(_message.Message):
     """The terms of an order. Prices are decimals in the contract's currency per unit. A price that the order type does not
@@ -584,7 +616,9 @@ class OrderPreview(_message.Message):
     margin_source: Global___MarginSource.ValueType
     """Where commission and margin come from."""
     preview_token: _builtins.str
-    """Binds a later PlaceOrder to exactly this plan. Empty: this version does not issue tokens yet."""
+    """Binds a later PlaceOrder to exactly this plan: it is good for one order, for a short time, and not over a restart.
+    Empty: PlaceOrder would refuse the order, see blockers.
+    """
     @_builtins.property
     def legs(self) -> _containers.RepeatedCompositeFieldContainer[Global___OrderLeg]:
         """One for a plain order, three for a bracket."""
@@ -671,6 +705,8 @@ class OrderLeg(_message.Message):
     ESTIMATED_NOTIONAL_FIELD_NUMBER: _builtins.int
     TRAILING_AMOUNT_FIELD_NUMBER: _builtins.int
     TRAILING_PERCENT_FIELD_NUMBER: _builtins.int
+    TRAIL_STOP_PRICE_FIELD_NUMBER: _builtins.int
+    LIMIT_OFFSET_FIELD_NUMBER: _builtins.int
     role: Global___LegRole.ValueType
     """Its part."""
     order_type: Global___OrderType.ValueType
@@ -693,6 +729,10 @@ class OrderLeg(_message.Message):
     """Trailing distance as a price. Absent: none."""
     trailing_percent: _builtins.str
     """Trailing distance in percent. Absent: none."""
+    trail_stop_price: _builtins.str
+    """First stop of a trailing order. Absent: from the market."""
+    limit_offset: _builtins.str
+    """Distance of the limit. Absent: none."""
     def __init__(
         self,
         *,
@@ -707,19 +747,25 @@ class OrderLeg(_message.Message):
         estimated_notional: _builtins.str | None = ...,
         trailing_amount: _builtins.str | None = ...,
         trailing_percent: _builtins.str | None = ...,
+        trail_stop_price: _builtins.str | None = ...,
+        limit_offset: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_estimated_notional", b"_estimated_notional", "_estimated_price", b"_estimated_price", "_limit_price", b"_limit_price", "_stop_price", b"_stop_price", "_trailing_amount", b"_trailing_amount", "_trailing_percent", b"_trailing_percent", "estimated_notional", b"estimated_notional", "estimated_price", b"estimated_price", "limit_price", b"limit_price", "stop_price", b"stop_price", "trailing_amount", b"trailing_amount", "trailing_percent", b"trailing_percent"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_estimated_notional", b"_estimated_notional", "_estimated_price", b"_estimated_price", "_limit_offset", b"_limit_offset", "_limit_price", b"_limit_price", "_stop_price", b"_stop_price", "_trail_stop_price", b"_trail_stop_price", "_trailing_amount", b"_trailing_amount", "_trailing_percent", b"_trailing_percent", "estimated_notional", b"estimated_notional", "estimated_price", b"estimated_price", "limit_offset", b"limit_offset", "limit_price", b"limit_price", "stop_price", b"stop_price", "trail_stop_price", b"trail_stop_price", "trailing_amount", b"trailing_amount", "trailing_percent", b"trailing_percent"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_estimated_notional", b"_estimated_notional", "_estimated_price", b"_estimated_price", "_limit_price", b"_limit_price", "_stop_price", b"_stop_price", "_trailing_amount", b"_trailing_amount", "_trailing_percent", b"_trailing_percent", "estimated_notional", b"estimated_notional", "estimated_price", b"estimated_price", "limit_price", b"limit_price", "order_type", b"order_type", "quantity", b"quantity", "role", b"role", "side", b"side", "stop_price", b"stop_price", "time_in_force", b"time_in_force", "trailing_amount", b"trailing_amount", "trailing_percent", b"trailing_percent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_estimated_notional", b"_estimated_notional", "_estimated_price", b"_estimated_price", "_limit_offset", b"_limit_offset", "_limit_price", b"_limit_price", "_stop_price", b"_stop_price", "_trail_stop_price", b"_trail_stop_price", "_trailing_amount", b"_trailing_amount", "_trailing_percent", b"_trailing_percent", "estimated_notional", b"estimated_notional", "estimated_price", b"estimated_price", "limit_offset", b"limit_offset", "limit_price", b"limit_price", "order_type", b"order_type", "quantity", b"quantity", "role", b"role", "side", b"side", "stop_price", b"stop_price", "time_in_force", b"time_in_force", "trail_stop_price", b"trail_stop_price", "trailing_amount", b"trailing_amount", "trailing_percent", b"trailing_percent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__estimated_notional: _TypeAlias = _typing.Literal["estimated_notional"]  # noqa: Y015
     _WhichOneofArgType__estimated_notional: _TypeAlias = _typing.Literal["_estimated_notional", b"_estimated_notional"]  # noqa: Y015
     _WhichOneofReturnType__estimated_price: _TypeAlias = _typing.Literal["estimated_price"]  # noqa: Y015
     _WhichOneofArgType__estimated_price: _TypeAlias = _typing.Literal["_estimated_price", b"_estimated_price"]  # noqa: Y015
+    _WhichOneofReturnType__limit_offset: _TypeAlias = _typing.Literal["limit_offset"]  # noqa: Y015
+    _WhichOneofArgType__limit_offset: _TypeAlias = _typing.Literal["_limit_offset", b"_limit_offset"]  # noqa: Y015
     _WhichOneofReturnType__limit_price: _TypeAlias = _typing.Literal["limit_price"]  # noqa: Y015
     _WhichOneofArgType__limit_price: _TypeAlias = _typing.Literal["_limit_price", b"_limit_price"]  # noqa: Y015
     _WhichOneofReturnType__stop_price: _TypeAlias = _typing.Literal["stop_price"]  # noqa: Y015
     _WhichOneofArgType__stop_price: _TypeAlias = _typing.Literal["_stop_price", b"_stop_price"]  # noqa: Y015
+    _WhichOneofReturnType__trail_stop_price: _TypeAlias = _typing.Literal["trail_stop_price"]  # noqa: Y015
+    _WhichOneofArgType__trail_stop_price: _TypeAlias = _typing.Literal["_trail_stop_price", b"_trail_stop_price"]  # noqa: Y015
     _WhichOneofReturnType__trailing_amount: _TypeAlias = _typing.Literal["trailing_amount"]  # noqa: Y015
     _WhichOneofArgType__trailing_amount: _TypeAlias = _typing.Literal["_trailing_amount", b"_trailing_amount"]  # noqa: Y015
     _WhichOneofReturnType__trailing_percent: _TypeAlias = _typing.Literal["trailing_percent"]  # noqa: Y015
@@ -729,9 +775,13 @@ class OrderLeg(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__estimated_price) -> _WhichOneofReturnType__estimated_price | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__limit_offset) -> _WhichOneofReturnType__limit_offset | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__limit_price) -> _WhichOneofReturnType__limit_price | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__stop_price) -> _WhichOneofReturnType__stop_price | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__trail_stop_price) -> _WhichOneofReturnType__trail_stop_price | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__trailing_amount) -> _WhichOneofReturnType__trailing_amount | None: ...
     @_typing.overload
@@ -813,6 +863,7 @@ class OrderResult(_message.Message):
     WARNINGS_FIELD_NUMBER: _builtins.int
     IS_SIMULATED_FIELD_NUMBER: _builtins.int
     STATUS_FIELD_NUMBER: _builtins.int
+    LEGS_FIELD_NUMBER: _builtins.int
     client_order_id: _builtins.str
     """The caller's id."""
     order_id: _builtins.int
@@ -823,7 +874,7 @@ class OrderResult(_message.Message):
     """True when nothing was sent because orders are disabled."""
     @_builtins.property
     def order_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Ids of all legs in the order of leg_roles."""
+        """Ids of all legs in the order of leg_roles. IB: orderId."""
 
     @_builtins.property
     def leg_roles(self) -> _containers.RepeatedScalarFieldContainer[Global___LegRole.ValueType]:
@@ -835,7 +886,11 @@ class OrderResult(_message.Message):
 
     @_builtins.property
     def status(self) -> Global___OrderStatus:
-        """The whole status."""
+        """The whole status, of the entry where there are several legs."""
+
+    @_builtins.property
+    def legs(self) -> _containers.RepeatedCompositeFieldContainer[Global___OrderStatus]:
+        """The status of every leg in the order of leg_roles; one for a plain order."""
 
     def __init__(
         self,
@@ -848,10 +903,11 @@ class OrderResult(_message.Message):
         warnings: _abc.Iterable[_common_pb2.Notice] | None = ...,
         is_simulated: _builtins.bool = ...,
         status: Global___OrderStatus | None = ...,
+        legs: _abc.Iterable[Global___OrderStatus] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["status", b"status"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_order_id", b"client_order_id", "is_simulated", b"is_simulated", "leg_roles", b"leg_roles", "order_id", b"order_id", "order_ids", b"order_ids", "state", b"state", "status", b"status", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_order_id", b"client_order_id", "is_simulated", b"is_simulated", "leg_roles", b"leg_roles", "legs", b"legs", "order_id", b"order_id", "order_ids", b"order_ids", "state", b"state", "status", b"status", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -888,6 +944,12 @@ class OrderStatus(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     LAST_SEQUENCE_FIELD_NUMBER: _builtins.int
+    LEG_ROLE_FIELD_NUMBER: _builtins.int
+    PARENT_ORDER_ID_FIELD_NUMBER: _builtins.int
+    TRAILING_AMOUNT_FIELD_NUMBER: _builtins.int
+    TRAILING_PERCENT_FIELD_NUMBER: _builtins.int
+    PENDING_MODIFY_ID_FIELD_NUMBER: _builtins.int
+    OCA_GROUP_FIELD_NUMBER: _builtins.int
     client_order_id: _builtins.str
     """The caller's id. Empty: placed elsewhere."""
     order_id: _builtins.int
@@ -926,6 +988,18 @@ class OrderStatus(_message.Message):
     """Why IBKR holds it: "locate", "trigger". Empty: it does not."""
     last_sequence: _builtins.int
     """Sequence of the newest event of it."""
+    leg_role: Global___LegRole.ValueType
+    """Its part: LEG_ROLE_ENTRY for a plain order, unspecified for one placed elsewhere."""
+    parent_order_id: _builtins.int
+    """order_id of the entry that this leg waits for; 0: none. IB: parentId."""
+    trailing_amount: _builtins.str
+    """Trailing distance as a price. Absent: none."""
+    trailing_percent: _builtins.str
+    """Trailing distance in percent. Absent: none."""
+    pending_modify_id: _builtins.str
+    """modify_id of a change that IBKR has not confirmed; the terms above are those of before. Empty: none."""
+    oca_group: _builtins.str
+    """Orders of one group cancel or reduce each other. Empty: none. IB: ocaGroup."""
     @_builtins.property
     def instrument(self) -> _common_pb2.Instrument:
         """Of what."""
@@ -978,10 +1052,16 @@ class OrderStatus(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
         last_sequence: _builtins.int = ...,
+        leg_role: Global___LegRole.ValueType = ...,
+        parent_order_id: _builtins.int = ...,
+        trailing_amount: _builtins.str | None = ...,
+        trailing_percent: _builtins.str | None = ...,
+        pending_modify_id: _builtins.str = ...,
+        oca_group: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_average_fill_price", b"_average_fill_price", "_limit_price", b"_limit_price", "_stop_price", b"_stop_price", "average_fill_price", b"average_fill_price", "commission", b"commission", "create_time", b"create_time", "instrument", b"instrument", "limit_price", b"limit_price", "rejection", b"rejection", "stop_price", b"stop_price", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_average_fill_price", b"_average_fill_price", "_limit_price", b"_limit_price", "_stop_price", b"_stop_price", "_trailing_amount", b"_trailing_amount", "_trailing_percent", b"_trailing_percent", "average_fill_price", b"average_fill_price", "commission", b"commission", "create_time", b"create_time", "instrument", b"instrument", "limit_price", b"limit_price", "rejection", b"rejection", "stop_price", b"stop_price", "trailing_amount", b"trailing_amount", "trailing_percent", b"trailing_percent", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_average_fill_price", b"_average_fill_price", "_limit_price", b"_limit_price", "_stop_price", b"_stop_price", "account_id", b"account_id", "average_fill_price", b"average_fill_price", "broker_order_type", b"broker_order_type", "broker_status", b"broker_status", "client_order_id", b"client_order_id", "commission", b"commission", "create_time", b"create_time", "filled_quantity", b"filled_quantity", "instrument", b"instrument", "last_sequence", b"last_sequence", "limit_price", b"limit_price", "order_id", b"order_id", "order_type", b"order_type", "origin", b"origin", "perm_id", b"perm_id", "quantity", b"quantity", "rejection", b"rejection", "remaining_quantity", b"remaining_quantity", "side", b"side", "state", b"state", "stop_price", b"stop_price", "time_in_force", b"time_in_force", "update_time", b"update_time", "warnings", b"warnings", "why_held", b"why_held"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_average_fill_price", b"_average_fill_price", "_limit_price", b"_limit_price", "_stop_price", b"_stop_price", "_trailing_amount", b"_trailing_amount", "_trailing_percent", b"_trailing_percent", "account_id", b"account_id", "average_fill_price", b"average_fill_price", "broker_order_type", b"broker_order_type", "broker_status", b"broker_status", "client_order_id", b"client_order_id", "commission", b"commission", "create_time", b"create_time", "filled_quantity", b"filled_quantity", "instrument", b"instrument", "last_sequence", b"last_sequence", "leg_role", b"leg_role", "limit_price", b"limit_price", "oca_group", b"oca_group", "order_id", b"order_id", "order_type", b"order_type", "origin", b"origin", "parent_order_id", b"parent_order_id", "pending_modify_id", b"pending_modify_id", "perm_id", b"perm_id", "quantity", b"quantity", "rejection", b"rejection", "remaining_quantity", b"remaining_quantity", "side", b"side", "state", b"state", "stop_price", b"stop_price", "time_in_force", b"time_in_force", "trailing_amount", b"trailing_amount", "trailing_percent", b"trailing_percent", "update_time", b"update_time", "warnings", b"warnings", "why_held", b"why_held"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__average_fill_price: _TypeAlias = _typing.Literal["average_fill_price"]  # noqa: Y015
     _WhichOneofArgType__average_fill_price: _TypeAlias = _typing.Literal["_average_fill_price", b"_average_fill_price"]  # noqa: Y015
@@ -989,12 +1069,20 @@ class OrderStatus(_message.Message):
     _WhichOneofArgType__limit_price: _TypeAlias = _typing.Literal["_limit_price", b"_limit_price"]  # noqa: Y015
     _WhichOneofReturnType__stop_price: _TypeAlias = _typing.Literal["stop_price"]  # noqa: Y015
     _WhichOneofArgType__stop_price: _TypeAlias = _typing.Literal["_stop_price", b"_stop_price"]  # noqa: Y015
+    _WhichOneofReturnType__trailing_amount: _TypeAlias = _typing.Literal["trailing_amount"]  # noqa: Y015
+    _WhichOneofArgType__trailing_amount: _TypeAlias = _typing.Literal["_trailing_amount", b"_trailing_amount"]  # noqa: Y015
+    _WhichOneofReturnType__trailing_percent: _TypeAlias = _typing.Literal["trailing_percent"]  # noqa: Y015
+    _WhichOneofArgType__trailing_percent: _TypeAlias = _typing.Literal["_trailing_percent", b"_trailing_percent"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__average_fill_price) -> _WhichOneofReturnType__average_fill_price | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__limit_price) -> _WhichOneofReturnType__limit_price | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__stop_price) -> _WhichOneofReturnType__stop_price | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__trailing_amount) -> _WhichOneofReturnType__trailing_amount | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__trailing_percent) -> _WhichOneofReturnType__trailing_percent | None: ...
 
 Global___OrderStatus: _TypeAlias = OrderStatus  # noqa: Y015
 
@@ -1063,22 +1151,26 @@ class OrderKey(_message.Message):
     CLIENT_ORDER_ID_FIELD_NUMBER: _builtins.int
     ORDER_ID_FIELD_NUMBER: _builtins.int
     PERM_ID_FIELD_NUMBER: _builtins.int
+    LEG_ROLE_FIELD_NUMBER: _builtins.int
     client_order_id: _builtins.str
     """The caller's id."""
     order_id: _builtins.int
     """Id at this gateway's client. IB: orderId."""
     perm_id: _builtins.int
     """Id in the account. IB: permId."""
+    leg_role: Global___LegRole.ValueType
+    """Which leg, beside client_order_id. Unspecified: the entry; for a cancel and for GetOrder all legs."""
     def __init__(
         self,
         *,
         client_order_id: _builtins.str = ...,
         order_id: _builtins.int = ...,
         perm_id: _builtins.int = ...,
+        leg_role: Global___LegRole.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["client_order_id", b"client_order_id", "key", b"key", "order_id", b"order_id", "perm_id", b"perm_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_order_id", b"client_order_id", "key", b"key", "order_id", b"order_id", "perm_id", b"perm_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_order_id", b"client_order_id", "key", b"key", "leg_role", b"leg_role", "order_id", b"order_id", "perm_id", b"perm_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_key: _TypeAlias = _typing.Literal["client_order_id", "order_id", "perm_id"]  # noqa: Y015
     _WhichOneofArgType_key: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
@@ -1117,18 +1209,24 @@ class CancelOrderResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     STATUS_FIELD_NUMBER: _builtins.int
+    LEGS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def status(self) -> Global___OrderStatus:
-        """Its state; CANCEL_PENDING when IBKR has not confirmed in time."""
+        """Its state; CANCEL_PENDING when IBKR has not confirmed in time. Of the entry where there are several legs."""
+
+    @_builtins.property
+    def legs(self) -> _containers.RepeatedCompositeFieldContainer[Global___OrderStatus]:
+        """The state of every leg that was to be cancelled."""
 
     def __init__(
         self,
         *,
         status: Global___OrderStatus | None = ...,
+        legs: _abc.Iterable[Global___OrderStatus] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["status", b"status"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["legs", b"legs", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1335,6 +1433,7 @@ class Order(_message.Message):
     SPEC_FIELD_NUMBER: _builtins.int
     STATUS_FIELD_NUMBER: _builtins.int
     EXECUTIONS_FIELD_NUMBER: _builtins.int
+    LEGS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def spec(self) -> Global___OrderSpec:
         """The terms as placed. Absent: placed elsewhere."""
@@ -1345,7 +1444,11 @@ class Order(_message.Message):
 
     @_builtins.property
     def executions(self) -> _containers.RepeatedCompositeFieldContainer[_account_service_pb2.Execution]:
-        """What has filled, oldest first."""
+        """What has filled, oldest first, of all legs."""
+
+    @_builtins.property
+    def legs(self) -> _containers.RepeatedCompositeFieldContainer[Global___OrderStatus]:
+        """Where every leg stands, the entry first; one for a plain order."""
 
     def __init__(
         self,
@@ -1353,10 +1456,11 @@ class Order(_message.Message):
         spec: Global___OrderSpec | None = ...,
         status: Global___OrderStatus | None = ...,
         executions: _abc.Iterable[_account_service_pb2.Execution] | None = ...,
+        legs: _abc.Iterable[Global___OrderStatus] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec", "status", b"status"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["executions", b"executions", "spec", b"spec", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["executions", b"executions", "legs", b"legs", "spec", b"spec", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1697,6 +1801,10 @@ class OrderEvent(_message.Message):
     GAP_FIELD_NUMBER: _builtins.int
     RESUMED_FIELD_NUMBER: _builtins.int
     DRAINING_FIELD_NUMBER: _builtins.int
+    MODIFIED_EXTERNALLY_FIELD_NUMBER: _builtins.int
+    ALARM_FIELD_NUMBER: _builtins.int
+    LEG_ROLE_FIELD_NUMBER: _builtins.int
+    AUDIT_PENDING_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     """Durable sequence and resume cursor; rises strictly. 0 for events that are not of the record (heartbeat, gap)."""
     client_order_id: _builtins.str
@@ -1709,6 +1817,10 @@ class OrderEvent(_message.Message):
     """Whose."""
     recovered: _builtins.bool
     """True when learned after a disconnect rather than as it happened."""
+    leg_role: Global___LegRole.ValueType
+    """The leg's part: LEG_ROLE_ENTRY for a plain order, unspecified for one placed elsewhere."""
+    audit_pending: _builtins.bool
+    """True while the record cannot be written: the event has no sequence yet, and is told again with one when it can."""
     @_builtins.property
     def occurred_time(self) -> _timestamp_pb2.Timestamp:
         """When the gateway learned of it."""
@@ -1753,6 +1865,14 @@ class OrderEvent(_message.Message):
     def draining(self) -> _common_pb2.Draining:
         """The server is stopping."""
 
+    @_builtins.property
+    def modified_externally(self) -> Global___ExternalModification:
+        """Somebody changed the order in TWS or by another program."""
+
+    @_builtins.property
+    def alarm(self) -> Global___OrderAlarm:
+        """Something that a person should know of now."""
+
     def __init__(
         self,
         *,
@@ -1773,13 +1893,73 @@ class OrderEvent(_message.Message):
         gap: _common_pb2.Gap | None = ...,
         resumed: _common_pb2.Resumed | None = ...,
         draining: _common_pb2.Draining | None = ...,
+        modified_externally: Global___ExternalModification | None = ...,
+        alarm: Global___OrderAlarm | None = ...,
+        leg_role: Global___LegRole.ValueType = ...,
+        audit_pending: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["commission", b"commission", "draining", b"draining", "event", b"event", "execution", b"execution", "gap", b"gap", "heartbeat", b"heartbeat", "notice", b"notice", "occurred_time", b"occurred_time", "resumed", b"resumed", "snapshot_begin", b"snapshot_begin", "snapshot_end", b"snapshot_end", "status", b"status"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["alarm", b"alarm", "commission", b"commission", "draining", b"draining", "event", b"event", "execution", b"execution", "gap", b"gap", "heartbeat", b"heartbeat", "modified_externally", b"modified_externally", "notice", b"notice", "occurred_time", b"occurred_time", "resumed", b"resumed", "snapshot_begin", b"snapshot_begin", "snapshot_end", b"snapshot_end", "status", b"status"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "client_order_id", b"client_order_id", "commission", b"commission", "draining", b"draining", "event", b"event", "execution", b"execution", "gap", b"gap", "heartbeat", b"heartbeat", "notice", b"notice", "occurred_time", b"occurred_time", "order_id", b"order_id", "perm_id", b"perm_id", "recovered", b"recovered", "resumed", b"resumed", "sequence", b"sequence", "snapshot_begin", b"snapshot_begin", "snapshot_end", b"snapshot_end", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "alarm", b"alarm", "audit_pending", b"audit_pending", "client_order_id", b"client_order_id", "commission", b"commission", "draining", b"draining", "event", b"event", "execution", b"execution", "gap", b"gap", "heartbeat", b"heartbeat", "leg_role", b"leg_role", "modified_externally", b"modified_externally", "notice", b"notice", "occurred_time", b"occurred_time", "order_id", b"order_id", "perm_id", b"perm_id", "recovered", b"recovered", "resumed", b"resumed", "sequence", b"sequence", "snapshot_begin", b"snapshot_begin", "snapshot_end", b"snapshot_end", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["status", "execution", "commission", "notice", "snapshot_begin", "snapshot_end", "heartbeat", "gap", "resumed", "draining"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["status", "execution", "commission", "notice", "snapshot_begin", "snapshot_end", "heartbeat", "gap", "resumed", "draining", "modified_externally", "alarm"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
 Global___OrderEvent: _TypeAlias = OrderEvent  # noqa: Y015
+
+@_typing.final
+class ExternalModification(_message.Message):
+    """A change of an order that this gateway did not ask for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BEFORE_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def before(self) -> Global___OrderStatus:
+        """How it stood."""
+
+    @_builtins.property
+    def after(self) -> Global___OrderStatus:
+        """How it stands."""
+
+    def __init__(
+        self,
+        *,
+        before: Global___OrderStatus | None = ...,
+        after: Global___OrderStatus | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExternalModification: _TypeAlias = ExternalModification  # noqa: Y015
+
+@_typing.final
+class OrderAlarm(_message.Message):
+    """Something that a person should know of now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    kind: Global___OrderAlarmKind.ValueType
+    """What it is about."""
+    message: _builtins.str
+    """One sentence for people."""
+    def __init__(
+        self,
+        *,
+        kind: Global___OrderAlarmKind.ValueType = ...,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "message", b"message"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OrderAlarm: _TypeAlias = OrderAlarm  # noqa: Y015

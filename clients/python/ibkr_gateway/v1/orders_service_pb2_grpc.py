@@ -138,7 +138,11 @@ class OrdersServiceServicer(object):
 
     def ModifyOrder(self, request, context):
         """Replaces the terms of a working order by a full restatement; only prices and quantity may differ.
-        Not served yet: NOT_IMPLEMENTED. Scope: trade.
+
+        A bracket is restated whole, and each leg that differs is changed. The order keeps its old terms until IBKR shows the
+        new ones; until then pending_modify_id is set, a further change is refused and a cancel is not. The same modify_id with
+        the same terms is the same change: it is never sent twice. Scope: trade.
+        Reasons: those of PlaceOrder, ORDER_NOT_FOUND, NOT_MODIFIABLE, RECONCILIATION_REQUIRED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -155,14 +159,16 @@ class OrdersServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def CancelOrderSet(self, request, context):
-        """Cancels several orders, with a result for each. Not served yet: NOT_IMPLEMENTED. Scope: trade.
+        """Cancels several orders, with a result for each; one that cannot be cancelled does not keep the others.
+        Safe to retry. Scope: trade. Reasons: FIELD_INVALID; each result has its own, those of CancelOrder.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CancelAllOrders(self, request, context):
-        """Cancels every open order of a scope. Not served yet: NOT_IMPLEMENTED. Scope: trade, admin for SCOPE_GLOBAL.
+        """Cancels every open order of a scope, with a result for each. Safe to retry. Scope: trade, admin for
+        CANCEL_SCOPE_GLOBAL. Reasons: FIELD_INVALID, ACCOUNT_NOT_FOUND, SCOPE_MISSING, TRADING_DISABLED, BROKER_DISCONNECTED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -183,7 +189,7 @@ class OrdersServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetOrderSetStatus(self, request, context):
-        """States of several orders. Not served yet: NOT_IMPLEMENTED. Scope: read.
+        """States of several orders, each or why there is none. Safe to retry. Scope: read. Reasons: FIELD_INVALID.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -57,7 +57,11 @@ class OrdersServiceStub:
     """
     ModifyOrder: _grpc.UnaryUnaryMultiCallable[_orders_service_pb2.ModifyOrderRequest, _orders_service_pb2.ModifyOrderResponse]
     """Replaces the terms of a working order by a full restatement; only prices and quantity may differ.
-    Not served yet: NOT_IMPLEMENTED. Scope: trade.
+
+    A bracket is restated whole, and each leg that differs is changed. The order keeps its old terms until IBKR shows the
+    new ones; until then pending_modify_id is set, a further change is refused and a cancel is not. The same modify_id with
+    the same terms is the same change: it is never sent twice. Scope: trade.
+    Reasons: those of PlaceOrder, ORDER_NOT_FOUND, NOT_MODIFIABLE, RECONCILIATION_REQUIRED.
     """
     CancelOrder: _grpc.UnaryUnaryMultiCallable[_orders_service_pb2.CancelOrderRequest, _orders_service_pb2.CancelOrderResponse]
     """Asks IBKR to cancel an order; answers CANCELLED, or CANCEL_PENDING when IBKR has not confirmed in time.
@@ -66,15 +70,19 @@ class OrdersServiceStub:
     Reasons: ORDER_NOT_FOUND, NOT_CANCELLABLE, TRADING_DISABLED, BROKER_DISCONNECTED, AUDIT_UNAVAILABLE.
     """
     CancelOrderSet: _grpc.UnaryUnaryMultiCallable[_orders_service_pb2.CancelOrderSetRequest, _orders_service_pb2.CancelOrderSetResponse]
-    """Cancels several orders, with a result for each. Not served yet: NOT_IMPLEMENTED. Scope: trade."""
+    """Cancels several orders, with a result for each; one that cannot be cancelled does not keep the others.
+    Safe to retry. Scope: trade. Reasons: FIELD_INVALID; each result has its own, those of CancelOrder.
+    """
     CancelAllOrders: _grpc.UnaryUnaryMultiCallable[_orders_service_pb2.CancelAllOrdersRequest, _orders_service_pb2.CancelAllOrdersResponse]
-    """Cancels every open order of a scope. Not served yet: NOT_IMPLEMENTED. Scope: trade, admin for SCOPE_GLOBAL."""
+    """Cancels every open order of a scope, with a result for each. Safe to retry. Scope: trade, admin for
+    CANCEL_SCOPE_GLOBAL. Reasons: FIELD_INVALID, ACCOUNT_NOT_FOUND, SCOPE_MISSING, TRADING_DISABLED, BROKER_DISCONNECTED.
+    """
     GetOrder: _grpc.UnaryUnaryMultiCallable[_orders_service_pb2.GetOrderRequest, _orders_service_pb2.GetOrderResponse]
     """One order with its terms and executions. Safe to retry. Scope: read. Reasons: FIELD_INVALID, ORDER_NOT_FOUND."""
     GetOrderStatus: _grpc.UnaryUnaryMultiCallable[_orders_service_pb2.GetOrderStatusRequest, _orders_service_pb2.GetOrderStatusResponse]
     """One order's state. Safe to retry. Scope: read. Reasons: FIELD_INVALID, ORDER_NOT_FOUND."""
     GetOrderSetStatus: _grpc.UnaryUnaryMultiCallable[_orders_service_pb2.GetOrderSetStatusRequest, _orders_service_pb2.GetOrderSetStatusResponse]
-    """States of several orders. Not served yet: NOT_IMPLEMENTED. Scope: read."""
+    """States of several orders, each or why there is none. Safe to retry. Scope: read. Reasons: FIELD_INVALID."""
     ListOpenOrders: _grpc.UnaryUnaryMultiCallable[_orders_service_pb2.ListOpenOrdersRequest, _orders_service_pb2.ListOpenOrdersResponse]
     """Orders that may still fill: this gateway's, or all of the account with those placed elsewhere marked EXTERNAL.
     Safe to retry. Scope: read. Reasons: SESSION_SYNCING, BROKER_DISCONNECTED.
@@ -117,7 +125,11 @@ class OrdersServiceAsyncStub(OrdersServiceStub):
     """
     ModifyOrder: _aio.UnaryUnaryMultiCallable[_orders_service_pb2.ModifyOrderRequest, _orders_service_pb2.ModifyOrderResponse]  # type: ignore[assignment]
     """Replaces the terms of a working order by a full restatement; only prices and quantity may differ.
-    Not served yet: NOT_IMPLEMENTED. Scope: trade.
+
+    A bracket is restated whole, and each leg that differs is changed. The order keeps its old terms until IBKR shows the
+    new ones; until then pending_modify_id is set, a further change is refused and a cancel is not. The same modify_id with
+    the same terms is the same change: it is never sent twice. Scope: trade.
+    Reasons: those of PlaceOrder, ORDER_NOT_FOUND, NOT_MODIFIABLE, RECONCILIATION_REQUIRED.
     """
     CancelOrder: _aio.UnaryUnaryMultiCallable[_orders_service_pb2.CancelOrderRequest, _orders_service_pb2.CancelOrderResponse]  # type: ignore[assignment]
     """Asks IBKR to cancel an order; answers CANCELLED, or CANCEL_PENDING when IBKR has not confirmed in time.
@@ -126,15 +138,19 @@ class OrdersServiceAsyncStub(OrdersServiceStub):
     Reasons: ORDER_NOT_FOUND, NOT_CANCELLABLE, TRADING_DISABLED, BROKER_DISCONNECTED, AUDIT_UNAVAILABLE.
     """
     CancelOrderSet: _aio.UnaryUnaryMultiCallable[_orders_service_pb2.CancelOrderSetRequest, _orders_service_pb2.CancelOrderSetResponse]  # type: ignore[assignment]
-    """Cancels several orders, with a result for each. Not served yet: NOT_IMPLEMENTED. Scope: trade."""
+    """Cancels several orders, with a result for each; one that cannot be cancelled does not keep the others.
+    Safe to retry. Scope: trade. Reasons: FIELD_INVALID; each result has its own, those of CancelOrder.
+    """
     CancelAllOrders: _aio.UnaryUnaryMultiCallable[_orders_service_pb2.CancelAllOrdersRequest, _orders_service_pb2.CancelAllOrdersResponse]  # type: ignore[assignment]
-    """Cancels every open order of a scope. Not served yet: NOT_IMPLEMENTED. Scope: trade, admin for SCOPE_GLOBAL."""
+    """Cancels every open order of a scope, with a result for each. Safe to retry. Scope: trade, admin for
+    CANCEL_SCOPE_GLOBAL. Reasons: FIELD_INVALID, ACCOUNT_NOT_FOUND, SCOPE_MISSING, TRADING_DISABLED, BROKER_DISCONNECTED.
+    """
     GetOrder: _aio.UnaryUnaryMultiCallable[_orders_service_pb2.GetOrderRequest, _orders_service_pb2.GetOrderResponse]  # type: ignore[assignment]
     """One order with its terms and executions. Safe to retry. Scope: read. Reasons: FIELD_INVALID, ORDER_NOT_FOUND."""
     GetOrderStatus: _aio.UnaryUnaryMultiCallable[_orders_service_pb2.GetOrderStatusRequest, _orders_service_pb2.GetOrderStatusResponse]  # type: ignore[assignment]
     """One order's state. Safe to retry. Scope: read. Reasons: FIELD_INVALID, ORDER_NOT_FOUND."""
     GetOrderSetStatus: _aio.UnaryUnaryMultiCallable[_orders_service_pb2.GetOrderSetStatusRequest, _orders_service_pb2.GetOrderSetStatusResponse]  # type: ignore[assignment]
-    """States of several orders. Not served yet: NOT_IMPLEMENTED. Scope: read."""
+    """States of several orders, each or why there is none. Safe to retry. Scope: read. Reasons: FIELD_INVALID."""
     ListOpenOrders: _aio.UnaryUnaryMultiCallable[_orders_service_pb2.ListOpenOrdersRequest, _orders_service_pb2.ListOpenOrdersResponse]  # type: ignore[assignment]
     """Orders that may still fill: this gateway's, or all of the account with those placed elsewhere marked EXTERNAL.
     Safe to retry. Scope: read. Reasons: SESSION_SYNCING, BROKER_DISCONNECTED.
@@ -192,7 +208,11 @@ class OrdersServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_orders_service_pb2.ModifyOrderResponse, _abc.Awaitable[_orders_service_pb2.ModifyOrderResponse]]:
         """Replaces the terms of a working order by a full restatement; only prices and quantity may differ.
-        Not served yet: NOT_IMPLEMENTED. Scope: trade.
+
+        A bracket is restated whole, and each leg that differs is changed. The order keeps its old terms until IBKR shows the
+        new ones; until then pending_modify_id is set, a further change is refused and a cancel is not. The same modify_id with
+        the same terms is the same change: it is never sent twice. Scope: trade.
+        Reasons: those of PlaceOrder, ORDER_NOT_FOUND, NOT_MODIFIABLE, RECONCILIATION_REQUIRED.
         """
 
     @_abc_1.abstractmethod
@@ -213,7 +233,9 @@ class OrdersServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _orders_service_pb2.CancelOrderSetRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_orders_service_pb2.CancelOrderSetResponse, _abc.Awaitable[_orders_service_pb2.CancelOrderSetResponse]]:
-        """Cancels several orders, with a result for each. Not served yet: NOT_IMPLEMENTED. Scope: trade."""
+        """Cancels several orders, with a result for each; one that cannot be cancelled does not keep the others.
+        Safe to retry. Scope: trade. Reasons: FIELD_INVALID; each result has its own, those of CancelOrder.
+        """
 
     @_abc_1.abstractmethod
     def CancelAllOrders(
@@ -221,7 +243,9 @@ class OrdersServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _orders_service_pb2.CancelAllOrdersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_orders_service_pb2.CancelAllOrdersResponse, _abc.Awaitable[_orders_service_pb2.CancelAllOrdersResponse]]:
-        """Cancels every open order of a scope. Not served yet: NOT_IMPLEMENTED. Scope: trade, admin for SCOPE_GLOBAL."""
+        """Cancels every open order of a scope, with a result for each. Safe to retry. Scope: trade, admin for
+        CANCEL_SCOPE_GLOBAL. Reasons: FIELD_INVALID, ACCOUNT_NOT_FOUND, SCOPE_MISSING, TRADING_DISABLED, BROKER_DISCONNECTED.
+        """
 
     @_abc_1.abstractmethod
     def GetOrder(
@@ -245,7 +269,7 @@ class OrdersServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _orders_service_pb2.GetOrderSetStatusRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_orders_service_pb2.GetOrderSetStatusResponse, _abc.Awaitable[_orders_service_pb2.GetOrderSetStatusResponse]]:
-        """States of several orders. Not served yet: NOT_IMPLEMENTED. Scope: read."""
+        """States of several orders, each or why there is none. Safe to retry. Scope: read. Reasons: FIELD_INVALID."""
 
     @_abc_1.abstractmethod
     def ListOpenOrders(
