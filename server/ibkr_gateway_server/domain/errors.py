@@ -503,7 +503,9 @@ class MaxOpenOrders(Refused):
     open_count: int
     limit: int
     reason: ClassVar[Reason] = Reason.MAX_OPEN_ORDERS
-    text: ClassVar[str] = "{open_count} orders of this contract and side are open; {limit} are allowed: cancel one first"
+    text: ClassVar[str] = (
+        "{open_count} orders of this contract and side are open; {limit} are allowed: cancel one first"
+    )
 
 
 @dataclass(eq=False)

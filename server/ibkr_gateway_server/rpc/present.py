@@ -348,13 +348,13 @@ def _order_spec(spec: OrderSpec) -> orders_service_pb2.OrderSpec:
 
 def _leg(leg: Leg) -> orders_service_pb2.OrderLeg:
     return orders_service_pb2.OrderLeg(
-        role=enum(orders_service_pb2.LegRole, "LEG_ROLE", leg.role),
-        order_type=enum(orders_service_pb2.OrderType, "ORDER_TYPE", leg.order_type),
-        side=enum(common_pb2.Side, "SIDE", leg.side),
-        quantity=decimal(leg.quantity) or "0",
-        limit_price=decimal(leg.limit_price),
-        stop_price=decimal(leg.stop_price),
-        time_in_force=enum(orders_service_pb2.TimeInForce, "TIME_IN_FORCE", leg.time_in_force),
+        role=enum(orders_service_pb2.LegRole, "LEG_ROLE", leg.terms.role),
+        order_type=enum(orders_service_pb2.OrderType, "ORDER_TYPE", leg.terms.order_type),
+        side=enum(common_pb2.Side, "SIDE", leg.terms.side),
+        quantity=decimal(leg.terms.quantity) or "0",
+        limit_price=decimal(leg.terms.limit_price),
+        stop_price=decimal(leg.terms.stop_price),
+        time_in_force=enum(orders_service_pb2.TimeInForce, "TIME_IN_FORCE", leg.terms.time_in_force),
         estimated_price=decimal(leg.estimated_price),
         estimated_notional=decimal(leg.estimated_notional),
     )

@@ -16,6 +16,7 @@ from ibkr_gateway_server.domain.orders import (
     Blocker,
     Leg,
     LegRole,
+    LegTerms,
     MarginSource,
     OrderSpec,
     Preview,
@@ -169,7 +170,7 @@ def notional(spec: OrderSpec, price: Decimal | None) -> Decimal | None:
 
 
 def _entry_leg(spec: OrderSpec, price: Decimal | None, value: Decimal | None) -> Leg:
-    return Leg(
+    terms = LegTerms(
         role=LegRole.ENTRY,
         order_type=spec.order_type,
         side=spec.side,
@@ -177,6 +178,5 @@ def _entry_leg(spec: OrderSpec, price: Decimal | None, value: Decimal | None) ->
         time_in_force=spec.time_in_force,
         limit_price=spec.limit_price,
         stop_price=spec.stop_price,
-        estimated_price=price,
-        estimated_notional=value,
     )
+    return Leg(terms, price, value)
