@@ -35,15 +35,16 @@ from ibkr_gateway_server.domain.audit import (
     PageRequest,
 )
 from ibkr_gateway_server.domain.errors import AuditUnavailable
-from ibkr_gateway_server.domain.orders import Execution, OrderStatus
+from ibkr_gateway_server.domain.orders import Execution, LegRole, Mark, OrderStatus
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-# orderRef marks an order as ours and names its intent: this prefix, then 20 characters that only the key can make.
+# orderRef marks an order as ours and names its intent: this prefix, then 20 characters that only the key can make. The
+# first 12 (60 bits) name a leg of an intent, the other 8 (40 bits) seal that name.
 ORDER_REF_PREFIX = "g1."
-ORDER_REF_LENGTH = 20
+MARK_NAME_LENGTH, MARK_SEAL_LENGTH = 12, 8
 
 
 class AuditStore:
@@ -71,10 +72,20 @@ class AuditStore:
         """Run `work` in one transaction; durable when this returns. Raises AuditUnavailable, with nothing written."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._transact, work)
 
-    def order_ref(self, client_order_id: str) -> str:
-        """The mark an order carries at IBKR; the same for every attempt of one intent, not to be forged."""
-        digest = hmac.digest(self._key, b"orderRef|" + client_order_id.encode(), hashlib.sha256)
-        return ORDER_REF_PREFIX + base64.b32encode(digest).decode().lower()[:ORDER_REF_LENGTH]
+    def order_ref(self, client_order_id: str, role: LegRole = LegRole.ENTRY) -> str:
+        """The mark an order carries at IBKR: the same for every attempt of one leg of one intent, not to be forged."""
+        name = _base32(hmac.digest(self._key, f"orderRef|{client_order_id}|{role}".encode(), hashlib.sha256))
+        return ORDER_REF_PREFIX + name[:MARK_NAME_LENGTH] + self._seal(name[:MARK_NAME_LENGTH])
+
+    def mark_of(self, order_ref: str) -> Mark:
+        """Whether this gateway has made a mark: that can be told without knowing the order."""
+        if not order_ref.startswith(ORDER_REF_PREFIX):
+            return Mark.NONE
+        name, seal = (text := order_ref.removeprefix(ORDER_REF_PREFIX))[:MARK_NAME_LENGTH], text[MARK_NAME_LENGTH:]
+        return Mark.OWN if hmac.compare_digest(seal.encode(), self._seal(name).encode()) else Mark.FORGED
+
+    def _seal(self, name: str) -> str:
+        return _base32(hmac.digest(self._key, b"seal|" + name.encode(), hashlib.sha256))[:MARK_SEAL_LENGTH]
 
     # --- reading -------------------------------------------------------------------------------------------------
 
@@ -128,3 +139,7 @@ class AuditStore:
             raise AuditUnavailable from error
         self._last_mac = transaction.last_mac
         return result
+
+
+def _base32(digest: bytes) -> str:
+    return base64.b32encode(digest).decode().lower()

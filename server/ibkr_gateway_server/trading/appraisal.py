@@ -70,7 +70,9 @@ class Appraiser:
             quote = None if spec.limit_price is not None else await self._quote(spec)
             self._guard.check_notional(spec, notional(spec, reference_price(spec, quote)))
 
-    async def preview(self, spec: OrderSpec, ask_what_if: Callable[[OrderSpec], Awaitable[WhatIf]]) -> Preview:
+    async def preview(
+        self, spec: OrderSpec, ask_what_if: Callable[[OrderSpec, LegTerms], Awaitable[WhatIf]]
+    ) -> Preview:
         """What a resolved order would do: by IBKR's what-if where orders may be sent, else by estimate."""
         quote = await self._quote(spec)
         price = reference_price(spec, quote)
@@ -80,7 +82,7 @@ class Appraiser:
         what_if = None
         if self._guard.status((spec.account_id,)).can_send_orders:
             try:
-                what_if = await ask_what_if(spec)
+                what_if = await ask_what_if(spec, _entry_leg(spec, price, value).terms)
                 # IBKR states margins in the account's base currency and does not name it.
                 what_if = replace(what_if, currency=(await self._accounts.summary(spec.account_id)).currency)
                 warnings += [what_if.warning] if what_if.warning else []
