@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -119,8 +120,10 @@ class WrongSchema(RuntimeError):
     """The database was written by another version of the gateway."""
 
 
-def open_database(path: Path) -> Engine:
+def open_database(path: Path, *, durable: bool = True) -> Engine:
     """The database at `path`, made if it is not there; readable by its owner alone.
+
+    Not `durable`: commits do not wait for the disk.
 
     Raises WrongSchema, OSError, sqlalchemy.exc.DatabaseError.
     """
@@ -134,7 +137,7 @@ def open_database(path: Path) -> Engine:
         poolclass=StaticPool,
         connect_args={"check_same_thread": False},
     )
-    event.listen(engine, "connect", _set_pragmas)
+    event.listen(engine, "connect", partial(_set_pragmas, durable=durable))
     event.listen(engine, "begin", _begin_immediate)
     try:
         with engine.begin() as connection:
@@ -151,13 +154,13 @@ def open_database(path: Path) -> Engine:
     return engine
 
 
-def _set_pragmas(connection: sqlite3.Connection, _record: Any) -> None:
+def _set_pragmas(connection: sqlite3.Connection, _record: Any, *, durable: bool) -> None:
     # Python's own transaction handling would begin too late; _begin_immediate does it.
     connection.isolation_level = None
     for pragma in (
         "journal_mode = WAL",
         # FULL: a commit is on the disk when it returns. An order's intent must survive the next instant's power cut.
-        "synchronous = FULL",
+        f"synchronous = {'FULL' if durable else 'OFF'}",
         "foreign_keys = ON",
         "busy_timeout = 250",
         "trusted_schema = OFF",

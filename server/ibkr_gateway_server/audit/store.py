@@ -2,7 +2,7 @@
 
 SQLite commits take a fraction of a millisecond and at times 200; they run on a thread of their own so that the event
 loop never waits for the disk. A transaction is a function of a `Transaction`; what it wrote is durable when
-`transact` returns.
+`transact` returns. In virtual time there are no threads to wait for: an inline store works where it is called.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import logging
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
@@ -48,29 +49,35 @@ MARK_NAME_LENGTH, MARK_SEAL_LENGTH = 12, 8
 
 
 class AuditStore:
-    """The record at one path. An async context manager: opened on entry, checkpointed and closed on exit."""
+    """The record at one path. An async context manager: opened on entry, checkpointed and closed on exit.
 
-    def __init__(self, path: Path) -> None:
+    `inline`: transactions run at once on the loop's own thread, as virtual time needs it. Not `durable`: a commit does
+    not wait for the disk, so a power cut may lose it; for records that are thrown away.
+    """
+
+    def __init__(self, path: Path, *, inline: bool = False, durable: bool = True) -> None:
         self.path = path
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="audit")
+        self._thread = None if inline else ThreadPoolExecutor(1, thread_name_prefix="audit")
+        self._is_durable = durable
         self._engine: Engine | None = None
         self._key = b""
         self._boot_id = uuid.uuid4().hex
         self._last_mac = GENESIS
 
     async def __aenter__(self) -> Self:
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._open)
+        await self._run(self._open)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._close)
-        self._thread.shutdown()
+        await self._run(self._close)
+        if self._thread is not None:
+            self._thread.shutdown()
 
     async def transact(self, work: Callable[[Transaction], T]) -> T:
         """Run `work` in one transaction; durable when this returns. Raises AuditUnavailable, with nothing written."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._transact, work)
+        return await self._run(partial(self._transact, work))
 
     def order_ref(self, client_order_id: str, role: LegRole = LegRole.ENTRY) -> str:
         """The mark an order carries at IBKR: the same for every attempt of one leg of one intent, not to be forged."""
@@ -113,10 +120,15 @@ class AuditStore:
         """Check every hash from the first event to the last."""
         return await self.transact(lambda tx: tx.verify())
 
+    async def _run(self, work: Callable[[], T]) -> T:
+        if self._thread is None:
+            return work()
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
     # --- on the thread -------------------------------------------------------------------------------------------
 
     def _open(self) -> None:
-        self._engine = schema.open_database(self.path)
+        self._engine = schema.open_database(self.path, durable=self._is_durable)
         self._key = load_key(self.path.with_suffix(".key"))
         with self._engine.begin() as connection:
             last = connection.execute(select(schema.events.c.mac).order_by(schema.events.c.sequence.desc()).limit(1))

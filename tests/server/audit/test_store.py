@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import AsyncIterator
 from contextlib import closing
 from dataclasses import replace
@@ -190,6 +191,15 @@ async def test_an_order_ref_is_short_stable_and_not_to_be_guessed(tmp_path: Path
 async def test_only_the_owner_reads_the_record_and_its_key(store: AuditStore) -> None:
     for path in (store.path, store.path.with_suffix(".key")):
         assert path.stat().st_mode & 0o777 == 0o600
+
+
+async def test_an_inline_record_works_on_the_thread_that_calls_it(tmp_path: Path) -> None:
+    async with AuditStore(tmp_path / "audit.db", inline=True, durable=False) as inline:
+        thread = await inline.transact(lambda tx: (tx.append("test", {}), threading.get_ident())[1])
+        assert thread == threading.get_ident()
+        assert (await inline.verify()).checked_count == 1
+    async with AuditStore(tmp_path / "audit.db") as opened:
+        assert (await opened.verify()).checked_count == 1
 
 
 async def test_a_record_of_another_version_is_refused_not_remade(tmp_path: Path) -> None:
