@@ -174,7 +174,7 @@ class Follower:
             life = await self._world.life()
             try:
                 await life.call(lambda _desk: self._read(life), deadline_s=self._chance.choice((3.0, 60.0, 1e6)))  # noqa: B023
-            except Gone:
+            except (Gone, DomainError):
                 await asyncio.sleep(self._chance.choice((0.0, 0.01, 5.0)))
 
     async def _read(self, life: Life) -> None:

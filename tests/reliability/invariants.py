@@ -35,6 +35,12 @@ UNSENT = "an error means unsent"
 CHAIN = "the record's chain holds"
 WHOLE = "the program has no fault of its own"
 
+READY = "an order leaves only through a ready session"
+INVARIANTS = (ONCE, LOST, TRUE, EXPLAINED, FILLS, EVENTS, UNSENT, READY, CHAIN, WHOLE)
+
+# An order may be late by 90 s; the gateway waits for longer before it presumes that one has never arrived.
+QUARANTINE_S = 115.0
+
 # What an order's state may be when the broker has nothing of it.
 _ABSENT = frozenset(
     {
@@ -74,10 +80,14 @@ class Watch:
             (state is OrderState.FILLED and not any(order.status == "Filled" for order in orders))
             or (state in (OrderState.CANCELLED, OrderState.REJECTED, OrderState.CLOSED_UNCONFIRMED) and alive)
             or (state is OrderState.REJECTED and any(order.filled for order in orders))
-            or (state is OrderState.PRESUMED_NOT_PLACED and any(order.status != "Inactive" for order in orders))
+            or (state is OrderState.PRESUMED_NOT_PLACED and any(map(self._is_overlooked, orders)))
             or (state is OrderState.NOT_SENT and orders)
         ):
             self._tell(TRUE, status, orders)
+
+    def _is_overlooked(self, order: Order) -> bool:
+        """One that works or has worked, and was not taken too late for anyone to wait for it."""
+        return order.status != "Inactive" and not self._world.is_late(order, QUARANTINE_S)
 
     def _tell(self, invariant: str, status: OrderStatus, orders: Sequence[Order]) -> None:
         shown = ", ".join(f"{order.status} {order.filled:g}/{order.terms.quantity:g}" for order in orders)

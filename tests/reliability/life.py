@@ -53,6 +53,7 @@ class MortalStore(AuditStore):
     def __init__(self, path: Path, life: Life) -> None:
         super().__init__(path)
         self._life = life
+        self._turn = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
         self._open()
@@ -62,13 +63,21 @@ class MortalStore(AuditStore):
         self._close()
 
     async def transact(self, work: Callable[[Transaction], T]) -> T:
-        """As the store's. Raises CancelledError in a life that has ended."""
-        self._life.pass_by("before_commit")
-        if self._life.record_is_locked:
-            raise AuditUnavailable
-        result = self._transact(work)
-        self._life.pass_by("after_commit")
-        return result
+        """As the store's: one after another, each takes its time, and goes on when nobody waits for it any more.
+
+        Raises CancelledError in a life that has ended.
+        """
+        return await asyncio.shield(asyncio.ensure_future(self._in_turn(work)))
+
+    async def _in_turn(self, work: Callable[[Transaction], T]) -> T:
+        async with self._turn:
+            await asyncio.sleep(self._life.disk_s())
+            self._life.pass_by("before_commit")
+            if self._life.record_is_locked:
+                raise AuditUnavailable
+            result = self._transact(work)
+            self._life.pass_by("after_commit")
+            return result
 
     def at_once(self, work: Callable[[Transaction], T]) -> T:
         """A transaction of the world itself."""
@@ -92,6 +101,8 @@ class Life:
         self.pipes: list[Any] = []
         self.is_dead = False
         self.record_is_locked = False
+        self.write_fails: bool | None = None
+        """Not None: the next order's write raises; True: though its bytes have left."""
         self.faults_of_program: list[BaseException] = []
         self.moment = ""
         """The kind of moment at which it dies, once `moments_left` of them have passed."""
@@ -170,6 +181,10 @@ class Life:
                 self._started.set()
 
     # --- dying ---------------------------------------------------------------------------------------------------
+
+    def disk_s(self) -> float:
+        """Seconds that the next commit takes: most are quick, some are not."""
+        return 0.0003 if self._chance.random() < 0.95 else self._chance.choice((0.02, 0.2, 1.0))
 
     def pass_by(self, moment: str) -> None:
         """The life's own code is at such a moment. Raises CancelledError when it is, or was, its last."""

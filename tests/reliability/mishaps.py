@@ -16,6 +16,7 @@ from ibkr_gateway_server.broker.pacing import Priority
 from ibkr_gateway_server.domain.errors import Exhausted
 from ibkr_gateway_server.simulator import Fault, Rule
 from ibkr_gateway_server.simulator.acceptance import OrderRefused
+from ibkr_gateway_server.simulator.faults import outage
 from ibkr_gateway_server.simulator.instruments import ContractQuery
 from ibkr_gateway_server.simulator.orders import Terms
 
@@ -24,6 +25,7 @@ from tests.reliability.world import World
 PLACE, CANCEL = 3, 4
 STATUS, OPEN, FILL, FEE, COMPLETED = 3, 5, 11, 59, 101
 OPEN_END, FILLS_END, COMPLETED_END = 53, 55, 102
+ALL_FILLS, ALL_OPEN, ALL_COMPLETED = 7, 16, 99
 _ABOUT_ORDERS = (STATUS, OPEN, FILL, FEE)
 
 # The moments at which a program dies: between any two of them nothing of an order's way is durable or leaves.
@@ -126,6 +128,24 @@ def _no_end(world: World, chance: random.Random) -> None:
     world.inject(Rule(Fault.LOSE_REPLY, message_id, times=chance.choice((1, 2)), duration_s=120.0))
     if chance.random() < 0.5:
         world.inject(Rule(Fault.DISCONNECT))
+
+
+def _not_asked(world: World, chance: random.Random) -> None:
+    """The gateway's questions about orders are read and forgotten, for longer than it would take to give up on one."""
+    message_id = chance.choice((ALL_OPEN, ALL_COMPLETED, ALL_FILLS))
+    world.inject(Rule(Fault.LOSE, message_id, times=None, duration_s=chance.choice((40.0, 300.0))))
+
+
+def _link_said_lost(world: World, chance: random.Random) -> None:
+    """1100, while words on orders still come, then 1102."""
+    world.simulator.notify(*outage.LOST)
+    world.loop.call_later(chance.choice((0.1, 4.0, 20.0)), world.simulator.notify, *outage.DATA_KEPT)
+    world.struck["C12 words while the link is lost"] += 1
+
+
+def _write_fails(world: World, chance: random.Random) -> None:
+    if (life := world.current) is not None:
+        life.write_fails = chance.random() < 0.6
 
 
 def _saturated(world: World, chance: random.Random) -> None:
@@ -261,6 +281,9 @@ MISHAPS = (
     Mishap("C04 bytes in one piece", _rule(Fault.MERGE, duration_s=20.0)),
     Mishap("C17 farm broken", _rule(Fault.FARM_BROKEN, duration_s=10.0, value="market"), 1),
     Mishap("C06 end marker lost", _no_end, 4),
+    Mishap("C06 question about orders forgotten", _not_asked, 3),
+    Mishap("C12 words while the link is lost", _link_said_lost, 3),
+    Mishap("O18 the write fails", _write_fails, 3),
     Mishap("O43 messages saturated", _saturated),
     Mishap("D12 clock jumps", _clock_jumps),
     Mishap("D01 disk full", _disk_full, 3),
@@ -279,3 +302,13 @@ def strike(world: World, chance: random.Random) -> None:
     world.note(f"mishap: {mishap.name}")
     with world.counting(mishap.name):
         mishap.act(world, chance)
+
+
+# Under which names things that went wrong are counted: those of the table, and what some of them turn into.
+CLASSES = (
+    *(mishap.name for mishap in MISHAPS if mishap.name not in ("killed", "by hand")),
+    *(f"O18 killed {moment.replace('_', ' ')}" for moment in MOMENTS),
+    "O18 killed at a time",
+    "O09 cancelled in TWS",
+    "O35 placed in TWS",
+)

@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ibkr_gateway_server.domain.errors import BrokerTimeout
 from ibkr_gateway_server.domain.orders import OrderKey
 from ibkr_gateway_server.trading.guard import TradingRules
 
@@ -57,7 +58,8 @@ def run(seed: int) -> Outcome:
     logger = logging.getLogger("ibkr_gateway_server")
     logger.addHandler(bugs)
     logger.propagate = False
-    logging.getLogger("ib_async").disabled = True
+    # What it says of lost connections is expected, and said of every one.
+    logging.getLogger("ib_async").setLevel(logging.CRITICAL + 1)
     try:
         with tempfile.TemporaryDirectory(dir=_FAST_FILES if _FAST_FILES.is_dir() else None) as folder:
             outcome = _explored(seed, Path(folder))
@@ -103,6 +105,9 @@ async def _lived(world: World, chance: random.Random, outcome: Outcome) -> None:
     callers = [
         Caller(world, tally, share, random.Random(world.seed * 7 + number)) for number, share in enumerate(shares)
     ]
+    if chance.random() < 0.9:
+        with suppress(BrokerTimeout):
+            await (await world.life()).session.wait_until_ready(20.0)
     striking = asyncio.create_task(_strike(world, random.Random(world.seed * 13), chance.choice((0, 2, 4, 6, 9))))
     await asyncio.gather(*(caller.run() for caller in callers))
     striking.cancel()
@@ -114,7 +119,7 @@ async def _lived(world: World, chance: random.Random, outcome: Outcome) -> None:
     await life.desk.recorder.settle()
     await _until_followed(life, follower)
     outcome.findings += broken(world, life, intents, follower)
-    outcome.findings += watch.found + tally.wrong
+    outcome.findings += watch.found + tally.wrong + world.found
     following.cancel()
     outcome.intents = len(intents)
     outcome.orders = len({frame.order_ref for frame in world.frames})

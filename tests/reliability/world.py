@@ -37,7 +37,7 @@ PORT = 4002
 PLACE, CANCEL = b"3", b"4"
 REF_PREFIX = b"g1."
 # What is told of a fault of the program itself, not of the broker's: an exception that nobody expected.
-EXPECTED_EXCEPTIONS = ("ConnectionError", "ConnectionResetError")
+EXPECTED_EXCEPTIONS = ("ConnectionError", "ConnectionResetError", "OSError")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +83,13 @@ class _Tap:
         is_order = fields[0] in (PLACE, CANCEL)
         if is_order:
             self._life.pass_by("before_write")
+        if fields[0] == PLACE and self._life.write_fails is not None:
+            has_left, self._life.write_fails = self._life.write_fails, None
+            self._world.write_failed(has_left=has_left)
+            if has_left:
+                self._world.saw_written(self._life, fields, bytes(data), is_lost=self._pipe.is_closing())
+                self._write(data)
+            raise OSError(105, "No buffer space available")
         self._world.saw_written(self._life, fields, bytes(data), is_lost=self._pipe.is_closing())
         self._write(data)
         if is_order:
@@ -125,6 +132,10 @@ class World:
         self.attempt_count = 0
         self.on_events: Callable[[Life, Sequence[OrderEvent]], None] = lambda _life, _events: None
         self.bugs: list[str] = []
+        self.found: list[tuple[str, str]] = []
+        self.taken_at: dict[int, float] = {}
+        """When the broker has taken an order, by permId, on the loop's clock."""
+        self._watch_orders()
         self.trace: list[tuple[float, str]] = []
         self.life_count = 0
         self.next_killing: tuple[str, int, bool] | None = None
@@ -157,10 +168,18 @@ class World:
         self._digest.update(f"{self.loop.time():.6f}".encode() + data)
         if fields[0] == PLACE:
             ref = next((field.decode() for field in fields if field.startswith(REF_PREFIX)), "")
+            state = life.session.status.state
             self.frames.append(SentOrder(self.loop.time(), life.number, ATTEMPT.get(), int(fields[1]), ref))
+            if not state.is_linked:
+                self.found.append(("an order leaves only through a ready session", f"{ref} was written while {state}"))
             self.note(f"life {life.number} writes order {fields[1].decode()} {ref}{' into nowhere' * is_lost}")
         elif fields[0] == CANCEL:
             self.note(f"life {life.number} writes the cancel of {fields[1].decode()}")
+
+    def write_failed(self, *, has_left: bool) -> None:
+        """The socket refuses an order, or says so though it has taken it."""
+        self.struck["O18 the write fails"] += 1
+        self.note(f"the write fails{', and has left' * has_left}")
 
     def heard_of(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """An exception that nobody took. Errors that a caller would have been told, had he waited, are none."""
@@ -216,7 +235,7 @@ class World:
     def _killed(self, moment: str) -> None:
         self.note(f"life {self.life_count} is killed: {moment}")
         if not self.is_ending:
-            self.struck[f"killed {moment.replace('_', ' ')}"] += 1
+            self.struck[f"O18 killed {moment.replace('_', ' ')}"] += 1
         self._died.set()
 
     async def life(self) -> Life:
@@ -275,6 +294,21 @@ class World:
         faults._struck = noted(struck)  # type: ignore[method-assign]  # to be told when it strikes
         faults.lasting = noted(lasting)  # type: ignore[method-assign]
 
+    def _watch_orders(self) -> None:
+        blotter = self.simulator.gateway._blotter
+        enter = blotter.enter
+
+        def noted(order: Order) -> None:
+            self.taken_at[order.perm_id] = self.loop.time()
+            enter(order)
+
+        blotter.enter = noted  # type: ignore[method-assign]
+
+    def is_late(self, order: Order, quarantine_s: float) -> bool:
+        """Whether the broker took an order so long after it was written that nobody could wait for it."""
+        written = [frame.time for frame in self.frames if frame.order_ref == _ref(order)]
+        return bool(written) and self.taken_at[order.perm_id] - written[0] > quarantine_s
+
     def price(self, symbol: str) -> float:
         """What a share trades at."""
         gateway = self.simulator.gateway
@@ -298,7 +332,7 @@ class World:
         self.clock_offset_s = 0.0
         self.next_killing = None
         if (life := self.current) is not None:
-            life.moment, life.record_is_locked = "", False
+            life.moment, life.record_is_locked, life.write_fails = "", False, None
             life.store.at_once(lambda tx: tx._connection.exec_driver_sql("PRAGMA max_page_count = 1073741823"))
         self.note("everything is well again")
 
