@@ -76,13 +76,13 @@ def _explore(arguments: argparse.Namespace) -> int:
             told_at = time.perf_counter()
             print(f"  {totals.seeds} of {len(seeds)} seeds, {len(failed)} failed", flush=True)
     totals.seconds = time.perf_counter() - began
-    print(totals.table())
+    print(totals.tables())
     print(json.dumps(totals.figures()))
     if failed:
         print(f"{len(failed)} seeds failed: {', '.join(map(str, sorted(failed)[:40]))}", file=sys.stderr)
         return 1
     if arguments.write:
-        write(PAGE, "explore", totals.command, totals.seconds, totals.table())
+        write(PAGE, "explore", totals.command, totals.seconds, totals.tables())
     return 0
 
 

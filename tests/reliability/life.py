@@ -12,6 +12,7 @@ import contextvars
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -71,6 +72,7 @@ class MortalStore(AuditStore):
 
     async def _in_turn(self, work: Callable[[Transaction], T]) -> T:
         async with self._turn:
+            self._life.pass_by("commit_begins")
             await asyncio.sleep(self._life.disk_s())
             self._life.pass_by("before_commit")
             if self._life.record_is_locked:
@@ -82,6 +84,15 @@ class MortalStore(AuditStore):
     def at_once(self, work: Callable[[Transaction], T]) -> T:
         """A transaction of the world itself."""
         return self._transact(work)
+
+
+@dataclass(slots=True)
+class _Plan:
+    """What happens at a moment, once so many of its kind have passed."""
+
+    moment: str
+    left: int
+    act: Callable[[], None]
 
 
 class Life:
@@ -104,9 +115,10 @@ class Life:
         self.write_fails: bool | None = None
         """Not None: the next order's write raises; True: though its bytes have left."""
         self.faults_of_program: list[BaseException] = []
-        self.moment = ""
-        """The kind of moment at which it dies, once `moments_left` of them have passed."""
-        self.moments_left = 0
+        self.cause = "at a time"
+        """What kills it, in the words that it is counted under."""
+        self.next_commit_s: float | None = None
+        self._plans: list[_Plan] = []
         self.on_killed: Callable[[str], None] = lambda _moment: None
         self.loses_what_it_wrote = False
         self.store: MortalStore
@@ -184,16 +196,37 @@ class Life:
 
     def disk_s(self) -> float:
         """Seconds that the next commit takes: most are quick, some are not."""
+        planned, self.next_commit_s = self.next_commit_s, None
+        if planned is not None:
+            return planned
         return 0.0003 if self._chance.random() < 0.95 else self._chance.choice((0.02, 0.2, 1.0))
+
+    def plan(self, moment: str, count: int, act: Callable[[], None]) -> None:
+        """At such a moment of the life's own code, after `count` others of its kind, let this happen."""
+        self._plans.append(_Plan(moment, count, act))
+
+    def forget_plans(self) -> None:
+        """Nothing that was planned happens any more."""
+        self._plans.clear()
 
     def pass_by(self, moment: str) -> None:
         """The life's own code is at such a moment. Raises CancelledError when it is, or was, its last."""
-        if not self.is_dead and self.moment == moment:
-            self.moments_left -= 1
-            if self.moments_left < 0:
-                self.kill()
+        for plan in [plan for plan in self._plans if plan.moment == moment and not self.is_dead]:
+            plan.left -= 1
+            if plan.left < 0:
+                self._plans.remove(plan)
+                plan.act()
         if self.is_dead:
             raise asyncio.CancelledError
+
+    def die_at(self, moment: str, count: int) -> None:
+        """Plan its end."""
+
+        def end() -> None:
+            self.cause = moment.replace("_", " ")
+            self.kill()
+
+        self.plan(moment, count, end)
 
     def kill(self) -> None:
         """End it, now: nothing it does from here on has an effect."""
@@ -203,7 +236,7 @@ class Life:
         self._killed.set()
         for pipe in self.pipes:
             pipe.die(loses_what_it_wrote=self.loses_what_it_wrote)
-        self.on_killed(self.moment or "at a time")
+        self.on_killed(self.cause)
 
     async def buried(self) -> None:
         """Returns when no task of a killed life is left; its record is closed then."""

@@ -148,6 +148,21 @@ def _write_fails(world: World, chance: random.Random) -> None:
         life.write_fails = chance.random() < 0.6
 
 
+def _lost_on_the_way(world: World, chance: random.Random) -> None:
+    """The connection or the link is lost while something is being written to the record, and an order waits for it."""
+    life = world.current
+    if life is None:
+        return
+    rule = chance.choice((Rule(Fault.DISCONNECT), Rule(Fault.LINK_LOST, duration_s=5.0)))
+
+    def lose() -> None:
+        life.next_commit_s = chance.choice((0.1, 2.0))
+        world.struck["O45 lost between record and write"] += 1
+        world.loop.call_soon(world.inject, rule)
+
+    life.plan("commit_begins", chance.randrange(5), lose)
+
+
 def _saturated(world: World, chance: random.Random) -> None:
     """Everybody asks for everything at once."""
     life = world.current
@@ -211,10 +226,11 @@ def _killed(world: World, chance: random.Random) -> None:
     if life is None:
         world.next_killing = (moment, count * 2, loses)
     elif chance.random() < 0.2:
-        life.moment, life.loses_what_it_wrote = "", loses
+        life.loses_what_it_wrote = loses
         life.kill()
     else:
-        life.moment, life.moments_left, life.loses_what_it_wrote = moment, count, loses
+        life.loses_what_it_wrote = loses
+        life.die_at(moment, count)
 
 
 def _by_hand(world: World, chance: random.Random) -> None:
@@ -283,6 +299,7 @@ MISHAPS = (
     Mishap("C06 end marker lost", _no_end, 4),
     Mishap("C06 question about orders forgotten", _not_asked, 3),
     Mishap("C12 words while the link is lost", _link_said_lost, 3),
+    Mishap("O45 lost between record and write", _lost_on_the_way, 4),
     Mishap("O18 the write fails", _write_fails, 3),
     Mishap("O43 messages saturated", _saturated),
     Mishap("D12 clock jumps", _clock_jumps),

@@ -1,4 +1,4 @@
-"""What was found, in figures: as a table for whoever runs it, as JSON, and as the measured parts of docs/reliability.md."""
+"""What was found, in figures: a table, JSON, and the measured parts of docs/reliability.md."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Totals:
             "struck": {name: self.struck[name] for name in CLASSES},
         }
 
-    def table(self) -> str:
+    def tables(self) -> str:
         """Everything, as Markdown."""
         rows = [(name, f"{count:,}") for name, count in [("seeds", self.seeds), *self.sums.items()]]
         broken = [(name, f"{self.broken[name]:,}") for name in INVARIANTS]
@@ -77,15 +77,16 @@ class Totals:
         states = [(name, f"{count:,}") for name, count in sorted(self.states.items())]
         return "\n\n".join(
             (
-                _table(("run", "number"), rows),
-                _table(("invariant", "times broken"), broken),
-                _table(("order's state in the end", "orders"), states),
-                _table(("what went wrong", "times it struck"), struck),
+                table(("run", "number"), rows),
+                table(("invariant", "times broken"), broken),
+                table(("order's state in the end", "orders"), states),
+                table(("what went wrong", "times it struck"), struck),
             )
         )
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    """Rows as Markdown; what is not the first column is a number."""
     lines = [head, ("---", *("---:" for _ in head[1:])), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -94,8 +95,8 @@ def machine() -> str:
     """Where and beside what it was measured."""
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     return (
-        f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, {platform.system()} {platform.machine()}, "
-        f"{os.cpu_count()} cores, load {load:.1f}"
+        f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, "
+        f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, load {load:.1f}"
     )
 
 

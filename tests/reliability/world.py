@@ -200,7 +200,7 @@ class World:
             finally:
                 self.is_ending = True
                 if self._life is not None:
-                    self._life.moment = "the end"
+                    self._life.cause = "the end"
                     self._life.kill()
                 await tending
 
@@ -223,7 +223,8 @@ class World:
         life.on_killed = self._killed
         life.on_events = lambda events: self.on_events(life, events)
         if self.next_killing is not None:
-            life.moment, life.moments_left, life.loses_what_it_wrote = self.next_killing
+            moment, count, life.loses_what_it_wrote = self.next_killing
+            life.die_at(moment, count)
             self.next_killing = None
         self._life = life
         await life.start()
@@ -232,10 +233,10 @@ class World:
             self._lived.set()
         return life
 
-    def _killed(self, moment: str) -> None:
-        self.note(f"life {self.life_count} is killed: {moment}")
+    def _killed(self, cause: str) -> None:
+        self.note(f"life {self.life_count} is killed: {cause}")
         if not self.is_ending:
-            self.struck[f"O18 killed {moment.replace('_', ' ')}"] += 1
+            self.struck[f"O18 killed {cause}"] += 1
         self._died.set()
 
     async def life(self) -> Life:
@@ -332,7 +333,8 @@ class World:
         self.clock_offset_s = 0.0
         self.next_killing = None
         if (life := self.current) is not None:
-            life.moment, life.record_is_locked, life.write_fails = "", False, None
+            life.forget_plans()
+            life.record_is_locked, life.write_fails = False, None
             life.store.at_once(lambda tx: tx._connection.exec_driver_sql("PRAGMA max_page_count = 1073741823"))
         self.note("everything is well again")
 
