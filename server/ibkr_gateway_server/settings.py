@@ -117,7 +117,7 @@ class Settings(BaseSettings):
     tls_client_ca_file: Path | None = None
     """Certificates, PEM, one of which must have signed a client's own; unset: clients need none."""
     tokens_file: Path | None = None
-    """Who may call and for what, as `ibkr-gateway token create` prints; chmod 600. Unset: this machine, for everything."""
+    """Who may call and for what, as `ibkr-gateway token create` prints; chmod 600. Unset: this machine, everything."""
     request_timeout: Seconds = 30.0
     """Seconds after which the server ends a request whose caller set no shorter deadline."""
     market_data_type: Literal["live", "delayed"] = "live"

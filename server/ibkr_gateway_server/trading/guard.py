@@ -28,7 +28,7 @@ from ibkr_gateway_server.domain.orders import Blocker, OrderSpec, TradingStatus
 # What a person does about each thing in the way of orders.
 _REMEDIES = {
     Reason.TRADING_DISABLED: "set ORDERS_ENABLED=true and restart, on a paper account first",
-    Reason.LIVE_NOT_AUTHORIZED: "after the safety checklist, touch the file LIVE_TRADING_OVERRIDE_FILE, and chmod 600 it",
+    Reason.LIVE_NOT_AUTHORIZED: "after the safety checklist, touch LIVE_TRADING_OVERRIDE_FILE's file, and chmod 600 it",
     Reason.ACCOUNT_MISMATCH: "log TWS in to the right account, or correct TRADING_MODE, its port or IBKR_ACCOUNT",
     Reason.BROKER_DISCONNECTED: "start TWS or IB Gateway; the gateway connects by itself",
     Reason.BROKER_LINK_DOWN: "wait until TWS has its link to IBKR back",
