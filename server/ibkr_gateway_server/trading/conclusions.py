@@ -92,8 +92,10 @@ def reported(
     sign = sign_of(seen.status, status.time_in_force, is_completed=is_completed)
     if isinstance(seen, OrderStatusSeen):
         status = _with_told(entry, replace(status, why_held=seen.why_held), seen.filled, seen.average_fill_price)
-    elif is_completed:
-        status = _with_told(entry, status, seen.filled_quantity or Decimal(0), None)
+    elif is_completed or sign is Sign.FILLED:
+        # openOrder does not say how much has filled; Filled means all of it.
+        filled = status.quantity if sign is Sign.FILLED else Decimal(0)
+        status = _with_told(entry, status, seen.filled_quantity or filled, None)
     elif entry.terms is None:
         status = replace(status, quantity=seen.quantity, limit_price=seen.limit_price, stop_price=seen.stop_price)
     if sign is Sign.WORKING and recovered:

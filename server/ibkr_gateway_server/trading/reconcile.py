@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Protocol
 
 from ibkr_gateway_server.broker.connection import Connection
@@ -58,7 +58,8 @@ class Reconciler:
         self._doubts = doubts
         self._timeout_s = evidence_timeout_s
         self._source: EvidenceSource | None = None
-        self._wanted = asyncio.Event()
+        self._stirred = asyncio.Event()
+        self._is_wanted = False
         self._sightings: list[dict[Entry, bool]] = []
         self._reconciled_hooks: list[Callable[[], None]] = []
         session.on_lost(self._lost)
@@ -72,11 +73,19 @@ class Reconciler:
 
     def hear(self, evidence: Evidence) -> None:
         """Take one piece of evidence: the ledger concludes, the recorder makes it durable and tells it."""
-        now, recovering = self._session.now(), bool(self._sightings)
-        self._recorder.put(self._ledger.apply(evidence, self._session.client_id, now, recovering=recovering))
-        if isinstance(evidence, OrderErrorSeen) and evidence.code in _RAISES_DOUBT:
-            self.request()
-        if recovering and (entry := self._ledger.entry_of(evidence, self._session.client_id)) is not None:
+        now, client_id, recovering = self._session.now(), self._session.client_id, bool(self._sightings)
+        known = self._ledger.entry_of(evidence, client_id)
+        was_unknown = known is not None and known.status.state is OrderState.UNKNOWN
+        self._recorder.put(self._ledger.apply(evidence, client_id, now, recovering=recovering))
+        entry = self._ledger.entry_of(evidence, client_id)
+        if entry is not None and entry.intent is not None:
+            is_refusal = isinstance(evidence, OrderErrorSeen) and evidence.code in _RAISES_DOUBT
+            if is_refusal or (entry.status.state is OrderState.UNKNOWN and not was_unknown):
+                self.request()
+            elif entry.told_filled:
+                # Its executions mostly follow in a moment; where they do not, they are asked for.
+                self._stirred.set()
+        if recovering and entry is not None:
             is_listed = isinstance(evidence, OpenOrderSeen) and not evidence.is_completed
             for sighted in self._sightings:
                 sighted[entry] = sighted.get(entry, False) or is_listed
@@ -87,27 +96,33 @@ class Reconciler:
 
     def request(self) -> None:
         """Have an evidence set gathered soon."""
-        self._wanted.set()
+        self._is_wanted = True
+        self._stirred.set()
 
     async def run(self) -> None:
         """Gather whenever it is wanted, again while something stays unknown, and now and then, until cancelled."""
-        attempt = 0
+        clock = asyncio.get_running_loop().time
+        attempt, due = 0, clock() + self._next_s(0)
         while True:
-            try:
-                async with asyncio.timeout(self._next_s(attempt)):
-                    await self._wanted.wait()
-                attempt = 0
-            except TimeoutError:
-                attempt += 1
-            self._wanted.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(due):
+                    await self._stirred.wait()
+            self._stirred.clear()
+            if not self._is_wanted and clock() < due:
+                attempt, due = 0, min(due, clock() + self._next_s(0))
+                continue
+            attempt = 0 if self._is_wanted else attempt + 1
+            self._is_wanted = False
             try:
                 await self._gather(self._session.linked())
             except DomainError as error:
                 log.info("the evidence is incomplete and proves nothing", extra={"reason": error.reason})
+            due = clock() + self._next_s(attempt)
 
     def _next_s(self, attempt: int) -> float:
         entries = self._ledger.open_entries()
-        if any(entry.status.state is OrderState.UNKNOWN or entry.change is not None for entry in entries):
+        is_unclear = any(entry.status.state is OrderState.UNKNOWN or entry.change is not None for entry in entries)
+        if is_unclear or self._ledger.owing():
             wait_s = RETRY_AFTER_S[min(attempt, len(RETRY_AFTER_S) - 1)]
             return min(wait_s, self._doubts.next_s(entries) or wait_s)
         return OPEN_EVERY_S if entries else IDLE_EVERY_S
