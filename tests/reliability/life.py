@@ -31,6 +31,8 @@ from ibkr_gateway_server.trading.desk import Desk
 from ibkr_gateway_server.trading.guard import TradingRules
 from ibkr_gateway_server.trading.session_record import SessionRecord
 
+from tests.reliability.intents import Word
+
 T = TypeVar("T")
 
 CLIENT_ID = 1
@@ -137,6 +139,11 @@ class Life:
         self._context = contextvars.copy_context()
         self._context.run(OWNER.set, self)
         self._root: asyncio.Task[None] | None = None
+
+    @property
+    def word(self) -> Word:
+        """What it says of orders."""
+        return Word(self.store.order_ref, self.desk.order)
 
     # --- living --------------------------------------------------------------------------------------------------
 
