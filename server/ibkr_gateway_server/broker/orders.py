@@ -28,8 +28,7 @@ from ibkr_gateway_server.domain.evidence import (
     OrderErrorSeen,
     OrderStatusSeen,
 )
-from ibkr_gateway_server.domain.instruments import Instrument
-from ibkr_gateway_server.domain.orders import OrderSpec, OrderType, Side, WhatIf
+from ibkr_gateway_server.domain.orders import LegTerms, OrderSpec, OrderType, Side, WhatIf
 
 log = logging.getLogger(__name__)
 
@@ -55,21 +54,31 @@ class OrderWire:
 
     # --- sending -------------------------------------------------------------------------------------------------
 
-    def place(self, connection: Connection, order_id: int, instrument: Instrument, spec: OrderSpec, ref: str) -> None:
+    def place(
+        self, connection: Connection, order_id: int, spec: OrderSpec, terms: LegTerms, ref: str, parent_id: int = 0
+    ) -> None:
         """Write one order, now. Raises TradingDisabled, LiveNotAuthorized with nothing written.
 
         Any other error leaves open whether a byte has left.
         """
         self._authorize()
-        connection.client.placeOrder(order_id, to_contract(instrument), _to_order(spec, connection.client_id, ref))
+        connection.client.placeOrder(
+            order_id, to_contract(spec.instrument), _to_order(spec, terms, connection.client_id, ref)
+        )
 
     def cancel(self, connection: Connection, order_id: int) -> None:
         """Write one cancel, now. Raises TradingDisabled, LiveNotAuthorized with nothing written."""
         self._authorize()
         connection.client.cancelOrder(order_id, "")
 
+    def cancel_all(self, connection: Connection) -> None:
+        """Write a cancel of every order of the login, now. Raises TradingDisabled, LiveNotAuthorized with nothing
+        written."""
+        self._authorize()
+        connection.client.reqGlobalCancel()
+
     async def what_if(
-        self, connection: Connection, order_id: int, instrument: Instrument, spec: OrderSpec, timeout_s: float
+        self, connection: Connection, order_id: int, spec: OrderSpec, terms: LegTerms, timeout_s: float
     ) -> WhatIf:
         """What the order would cost and need, computed by IBKR; nothing is placed.
 
@@ -77,13 +86,13 @@ class OrderWire:
         """
         await self._pacer.take(Priority.ORDER, timeout_s)
         self._authorize()
-        order = _to_order(spec, connection.client_id, "")
+        order = _to_order(spec, terms, connection.client_id, "")
         order.whatIf = True
         answer: asyncio.Future[WhatIf] = asyncio.get_running_loop().create_future()
         self._what_ifs[order_id] = answer
         closed = asyncio.ensure_future(connection.closed.wait())
         try:
-            connection.client.placeOrder(order_id, to_contract(instrument), order)
+            connection.client.placeOrder(order_id, to_contract(spec.instrument), order)
             async with asyncio.timeout(timeout_s):
                 await asyncio.wait((answer, closed), return_when=asyncio.FIRST_COMPLETED)
             if not answer.done():
@@ -226,21 +235,21 @@ def _what_if_refused(code: int, message: str) -> DomainError:
     return request_error(code, message, "the order", "what-if")
 
 
-def _to_order(spec: OrderSpec, client_id: int, ref: str) -> ib.Order:
+def _to_order(spec: OrderSpec, terms: LegTerms, client_id: int, ref: str) -> ib.Order:
     order = ib.Order(
         clientId=client_id,
-        action=spec.side.value,
+        action=terms.side.value,
         # Whole numbers go out without a decimal point, as TWS itself writes them.
-        totalQuantity=float(spec.quantity) if spec.quantity % 1 else int(spec.quantity),
-        orderType=BROKER_ORDER_TYPES[spec.order_type],
-        tif=spec.time_in_force.value,
+        totalQuantity=float(terms.quantity) if terms.quantity % 1 else int(terms.quantity),
+        orderType=BROKER_ORDER_TYPES[terms.order_type],
+        tif=terms.time_in_force.value,
         account=spec.account_id,
         orderRef=ref,
         outsideRth=spec.outside_regular_hours,
         transmit=True,
     )
-    if spec.limit_price is not None:
-        order.lmtPrice = float(plain_text(spec.limit_price))
+    if terms.limit_price is not None:
+        order.lmtPrice = float(plain_text(terms.limit_price))
     return order
 
 

@@ -35,6 +35,12 @@ class OpenOrderSeen:
     is_completed: bool = False
     filled_quantity: Decimal | None = None
     completed_status: str = ""
+    trailing_amount: Decimal | None = None
+    trailing_percent: Decimal | None = None
+    trail_stop_price: Decimal | None = None
+    limit_offset: Decimal | None = None
+    oca_group: str = ""
+    parent_id: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,6 +54,14 @@ class TimeInForce(StrEnum):
     OPG = "OPG"
 
 
+class OcaType(StrEnum):
+    """What becomes of the others of an OCA group when one fills, under the contract's names. IB: ocaType 1 to 3."""
+
+    CANCEL_WITH_BLOCK = "CANCEL_WITH_BLOCK"
+    REDUCE_WITH_BLOCK = "REDUCE_WITH_BLOCK"
+    REDUCE_WITHOUT_BLOCK = "REDUCE_WITHOUT_BLOCK"
+
+
 class OrderState(StrEnum):
     """Where an order stands, by IBKR's evidence alone; the contract's OrderState describes each."""
 
@@ -98,6 +106,40 @@ OPEN_STATES = frozenset(
 )
 
 
+class ModificationState(StrEnum):
+    """Where a change of an order stands."""
+
+    PENDING = "PENDING"
+    SENT = "SENT"
+    NOT_SENT = "NOT_SENT"
+    CONFIRMED = "CONFIRMED"
+    REFUSED = "REFUSED"
+    PRESUMED_NOT_APPLIED = "PRESUMED_NOT_APPLIED"
+    MOOT = "MOOT"
+
+    @property
+    def is_pending(self) -> bool:
+        """True while IBKR may still come to show the new terms."""
+        return self in (ModificationState.PENDING, ModificationState.SENT)
+
+
+class AlarmKind(StrEnum):
+    """What a person should know of at once, under the contract's names."""
+
+    RESURRECTED = "RESURRECTED"
+    CONFLICT = "CONFLICT"
+    FORGED_MARK = "FORGED_MARK"
+    ORPHAN = "ORPHAN"
+
+
+class Mark(StrEnum):
+    """What an orderRef says of who made the order: somebody else, this gateway, or one that pretends to be it."""
+
+    NONE = "NONE"
+    OWN = "OWN"
+    FORGED = "FORGED"
+
+
 class OrderOrigin(StrEnum):
     """Who placed an order."""
 
@@ -116,7 +158,10 @@ class LegRole(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class OrderSpec:
-    """The terms of an order. `account_id` empty: the login's only account."""
+    """The terms of an order, of a bracket all three legs' in one. `account_id` empty: the login's only account.
+
+    Which prices a type takes and needs is `PRICES_OF`; `trading.plan` makes the orders of it that IBKR gets.
+    """
 
     instrument: Instrument
     side: Side
@@ -129,6 +174,21 @@ class OrderSpec:
     outside_regular_hours: bool = False
     strategy_id: str = ""
     note: str = ""
+    trailing_amount: Decimal | None = None
+    trailing_percent: Decimal | None = None
+    trail_stop_price: Decimal | None = None
+    limit_offset: Decimal | None = None
+    take_profit_price: Decimal | None = None
+    stop_loss_price: Decimal | None = None
+    stop_loss_limit_price: Decimal | None = None
+    bracket_transmit: bool = True
+    oca_group: str = ""
+    oca_type: OcaType | None = None
+    good_till_time: datetime | None = None
+    good_after_time: datetime | None = None
+    all_or_none: bool = False
+    hidden: bool = False
+    display_size: int = 0
 
     def violations(self, found: Violations) -> None:
         """Note every term that is wrong by itself, without asking IBKR."""
@@ -145,16 +205,37 @@ class OrderSpec:
             found.add("note", f"has {len(self.note)} characters; 256 are allowed")
 
 
-def check_client_order_id(value: str, found: Violations) -> None:
-    """Note a client_order_id that is missing or not of the contract's form."""
+@dataclass(frozen=True, slots=True)
+class LegTerms:
+    """One order of a plan as IBKR gets it: what differs between the legs of a spec. Prices are per unit."""
+
+    role: LegRole
+    order_type: OrderType
+    side: Side
+    quantity: Decimal
+    time_in_force: TimeInForce
+    limit_price: Decimal | None = None
+    stop_price: Decimal | None = None
+    trailing_amount: Decimal | None = None
+    trailing_percent: Decimal | None = None
+    trail_stop_price: Decimal | None = None
+    limit_offset: Decimal | None = None
+    oca_group: str = ""
+    oca_type: OcaType | None = None
+    transmits: bool = True
+    """False: TWS keeps it until a later leg of the plan transmits all of them. IB: transmit."""
+
+
+def check_client_order_id(value: str, found: Violations, name: str = "client_order_id") -> None:
+    """Note a client_order_id, or another id of a command, that is missing or not of the contract's form."""
     if not value:
         found.add(
-            "client_order_id",
+            name,
             "is missing; make one of 16 to 64 characters A-Z a-z 0-9 _ - and keep it for retries",
             Reason.CLIENT_ORDER_ID_MISSING,
         )
     elif not CLIENT_ORDER_ID_PATTERN.fullmatch(value):
-        found.add("client_order_id", "must be 16 to 64 characters of A-Z a-z 0-9 _ -")
+        found.add(name, "must be 16 to 64 characters of A-Z a-z 0-9 _ -")
 
 
 def _check_quantity(quantity: Decimal, found: Violations) -> None:
@@ -184,11 +265,13 @@ def significant_digits(number: Decimal) -> int:
 
 @dataclass(frozen=True, slots=True)
 class OrderKey:
-    """Names one order by one of its ids; empty and 0 are not given."""
+    """Names one order by one of its ids; empty and 0 are not given. `leg_role` goes with a client_order_id: None means
+    the entry, or all legs where a command can mean several."""
 
     client_order_id: str = ""
     order_id: int = 0
     perm_id: int = 0
+    leg_role: LegRole | None = None
 
     def __str__(self) -> str:
         return self.client_order_id or (f"order_id {self.order_id}" if self.order_id else f"perm_id {self.perm_id}")
@@ -257,6 +340,12 @@ class OrderStatus:
     warnings: tuple[BrokerNotice, ...] = ()
     why_held: str = ""
     last_sequence: int = 0
+    leg_role: LegRole | None = None
+    parent_order_id: int = 0
+    trailing_amount: Decimal | None = None
+    trailing_percent: Decimal | None = None
+    pending_modify_id: str = ""
+    oca_group: str = ""
 
     @property
     def remaining_quantity(self) -> Decimal:
@@ -266,24 +355,20 @@ class OrderStatus:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """One order with its terms (None when placed elsewhere) and what has filled, oldest first."""
+    """One order with its terms (None when placed elsewhere), what has filled of all its legs, oldest first, and where
+    each leg stands, the entry first. `status` is the entry's, or that of the one leg that was asked for."""
 
     status: OrderStatus
     spec: OrderSpec | None = None
     executions: tuple[Execution, ...] = ()
+    legs: tuple[OrderStatus, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Leg:
-    """One order of a plan, with the price and value it is estimated at."""
+    """One order of a plan, with the price and value it is estimated at. None: there is no price to go by."""
 
-    role: LegRole
-    order_type: OrderType
-    side: Side
-    quantity: Decimal
-    time_in_force: TimeInForce
-    limit_price: Decimal | None = None
-    stop_price: Decimal | None = None
+    terms: LegTerms
     estimated_price: Decimal | None = None
     estimated_notional: Decimal | None = None
 
@@ -332,6 +417,8 @@ class Preview:
     quote: Quote | None = None
     warnings: tuple[str, ...] = ()
     blockers: tuple[Blocker, ...] = ()
+    token: str = ""
+    expire_time: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
