@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 from ibkr_gateway_server.audit.store import AuditStore
 from ibkr_gateway_server.audit.transaction import Transaction
@@ -54,16 +54,9 @@ class MortalStore(AuditStore):
     """
 
     def __init__(self, path: Path, life: Life) -> None:
-        super().__init__(path)
+        super().__init__(path, inline=True, durable=False)
         self._life = life
         self._turn = asyncio.Lock()
-
-    async def __aenter__(self) -> Self:
-        self._open()
-        return self
-
-    async def __aexit__(self, *_why: object) -> None:
-        self._close()
 
     async def transact(self, work: Callable[[Transaction], T]) -> T:
         """As the store's: one after another, each takes its time, and goes on when nobody waits for it any more.
