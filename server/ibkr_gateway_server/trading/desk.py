@@ -54,6 +54,7 @@ from ibkr_gateway_server.logs import correlation_id, principal
 from ibkr_gateway_server.trading.appraisal import Appraiser
 from ibkr_gateway_server.trading.guard import Guard, TradingRules
 from ibkr_gateway_server.trading.ledger import Entry, Ledger, new_entry
+from ibkr_gateway_server.trading.plan import legs_of
 from ibkr_gateway_server.trading.reconcile import Reconciler
 from ibkr_gateway_server.trading.recorder import Recorder
 
@@ -203,7 +204,8 @@ class Desk:
             raise
         assert entry.spec is not None
         try:
-            self._wire.place(connection, entry.status.order_id, entry.status.instrument, entry.spec, entry.order_ref)
+            terms = legs_of(entry.spec, entry.order_ref)[0]
+            self._wire.place(connection, entry.status.order_id, entry.spec, terms, entry.order_ref)
         except Exception:
             # Whether a byte has left is not known, so neither is the order's fate.
             log.exception("writing an order failed", extra={"client_order_id": entry.status.client_order_id})
@@ -288,7 +290,9 @@ class Desk:
     async def _ask_what_if(self, spec: OrderSpec) -> WhatIf:
         connection = self._session.linked()
         order_id = self._next_order_id(connection)
-        return await self._wire.what_if(connection, order_id, spec.instrument, spec, self.timings.what_if_timeout_s)
+        return await self._wire.what_if(
+            connection, order_id, spec, legs_of(spec, "")[0], self.timings.what_if_timeout_s
+        )
 
     # --- reading -------------------------------------------------------------------------------------------------
 
