@@ -30,10 +30,11 @@ from ibkr_gateway_server.domain.orders import MarginSource, OrderKey, OrderSpec,
 from ibkr_gateway_server.simulator.instruments import ContractQuery
 from ibkr_gateway_server.simulator.orders import Terms
 from ibkr_gateway_server.trading.desk import Desk, DeskTimings
+from ibkr_gateway_server.trading.plan import legs_of
 
 from tests.conftest import Gateway, MakeGateway, eventually
 
-PLACE, CANCEL = 3, 4
+PLACE, CANCEL, CANCEL_ALL = 3, 4, 58
 AAPL = Instrument(symbol="AAPL", security_type=SecurityType.STK)
 
 
@@ -115,10 +116,12 @@ async def test_the_send_itself_refuses_when_orders_are_disabled(make_gateway: Ma
     gateway = await make_gateway(orders_enabled=False)
     desk, connection = gateway.running.desk, gateway.running.session.connection()
     with pytest.raises(TradingDisabled):
-        desk._wire.place(connection, 1, AAPL, order(), "")
+        desk._wire.place(connection, 1, order(), legs_of(order(), "")[0], "")
     with pytest.raises(TradingDisabled):
         desk._wire.cancel(connection, 1)
-    assert gateway.simulator.frames_received(PLACE) + gateway.simulator.frames_received(CANCEL) == 0
+    with pytest.raises(TradingDisabled):
+        desk._wire.cancel_all(connection)
+    assert all(gateway.simulator.frames_received(kind) == 0 for kind in (PLACE, CANCEL, CANCEL_ALL))
 
 
 @pytest.mark.parametrize(
