@@ -21,6 +21,7 @@ from google.protobuf import message_factory
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import Message
 
+from ibkr_gateway_server.audit.transaction import Cause
 from ibkr_gateway_server.domain.errors import BrokerTimeout, DomainError, NotImplementedYet, ShuttingDown
 from ibkr_gateway_server.domain.scopes import Caller, Scope
 from ibkr_gateway_server.logs import correlation_id
@@ -52,6 +53,11 @@ class Call:
     deadline: float
     """On the event loop's clock, in seconds."""
     caller: Caller
+
+    @property
+    def cause(self) -> Cause:
+        """Who and what, for the record."""
+        return Cause(self.caller.name, self.correlation_id)
 
     def has_scope(self, scope: Scope) -> bool:
         """Whether the caller may do this as well as what the RPC needs anyway."""

@@ -33,6 +33,7 @@ from ibkr_gateway_server.domain.errors import (
     ClientOrderIdConflict,
     DomainError,
     NotCancellable,
+    NotImplementedYet,
     OrderIdsExhausted,
     OrderNotFound,
     ScopeMissing,
@@ -274,6 +275,23 @@ class Desk:
             self._move(entry, OrderState.CANCEL_PENDING)
         self._expect_word(entry)
         log.info("cancel sent", extra=_ids(entry.status))
+
+    async def cancel_open(self, *, reason: str) -> int:
+        """Cancel every open order of this gateway. Returns how many cancels were sent; what could not be is logged."""
+        entries = list(self._ledger.open_entries())
+        log.warning("cancelling every open order", extra={"open_orders": len(entries), "reason": reason})
+        sent = 0
+        for entry in entries:
+            try:
+                await self._command(self._cancel(entry))
+                sent += 1
+            except DomainError as error:
+                log.error("an open order could not be cancelled", extra={**_ids(entry.status), "reason": error.reason})
+        return sent
+
+    async def cancel_global(self) -> int:
+        """Cancel every order of the login, also those placed elsewhere. Not served yet: raises NotImplementedYet."""
+        raise NotImplementedYet("GLOBAL_CANCEL")
 
     # --- previewing ----------------------------------------------------------------------------------------------
 
