@@ -39,7 +39,7 @@ COVERED = (
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class Place:
     """A place in the chain: an event's sequence and its MAC. 0: before the first event."""
 
     sequence: int = 0
@@ -67,23 +67,26 @@ def load_key(path: Path, *, may_make: bool) -> bytes:
     return key
 
 
-def write_mark(path: Path, mark: Mark, key: bytes, *, durable: bool) -> None:
-    """Keep a mark at `path`, sealed with the key. Raises OSError.
+def write_mark(path: Path, place: Place, key: bytes, *, durable: bool) -> None:
+    """Have a mark at `path` name a place, sealed with the key. Raises OSError.
 
     The folder is not synced: after a power cut an older mark may be back, which says less and nothing wrong.
     """
-    text = json.dumps({"sequence": mark.sequence, "mac": mark.mac.hex(), "seal": _seal(path, mark, key)})
+    text = json.dumps({"sequence": place.sequence, "mac": place.mac.hex(), "seal": _seal(path, place, key)})
     replace(path, f"{text}\n".encode(), durable=durable)
 
 
-def read_mark(path: Path, key: bytes) -> Mark | None:
-    """The mark at `path`; None: there is none. Raises RecordUnusable when it was not written with this key; OSError."""
+def read_mark(path: Path, key: bytes) -> Place | None:
+    """The place that the mark at `path` names; None: there is none.
+
+    Raises RecordUnusable when it was not written with this key; OSError.
+    """
     if not path.exists():
         return None
     try:
         fields = json.loads(path.read_bytes())
-        mark = Mark(int(fields["sequence"]), bytes.fromhex(fields["mac"]))
-        is_sealed = hmac.compare_digest(str(fields["seal"]).encode(), _seal(path, mark, key).encode())
+        place = Place(int(fields["sequence"]), bytes.fromhex(fields["mac"]))
+        is_sealed = hmac.compare_digest(str(fields["seal"]).encode(), _seal(path, place, key).encode())
     except (ValueError, TypeError, KeyError):
         is_sealed = False
     if not is_sealed:
@@ -91,10 +94,10 @@ def read_mark(path: Path, key: bytes) -> Mark | None:
             f"{path} was changed, or written with another key",
             "put it back from where it went, or remove it and have the record checked with `ibkr-gateway audit verify`",
         )
-    return mark
+    return place
 
 
-def _seal(path: Path, mark: Mark, key: bytes) -> str:
+def _seal(path: Path, place: Place, key: bytes) -> str:
     """What only the key can make of a mark; the file's kind is in it, so that one mark is not taken for another."""
-    sealed = f"{path.suffix}|{mark.sequence}|{mark.mac.hex()}"
+    sealed = f"{path.suffix}|{place.sequence}|{place.mac.hex()}"
     return hmac.digest(key, sealed.encode(), hashlib.sha256).hex()

@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import DatabaseError
 
 from ibkr_gateway_server.audit import schema
-from ibkr_gateway_server.audit.chain import Mark, load_key, read_mark, write_mark
+from ibkr_gateway_server.audit.chain import Place, load_key, read_mark, write_mark
 from ibkr_gateway_server.audit.faults import Fault, fault_of
 from ibkr_gateway_server.audit.files import RecordFiles, RecordUnusable, make
 from ibkr_gateway_server.audit.migrations import migrate
@@ -49,9 +49,9 @@ class OpenedRecord:
 
     engine: Engine
     key: bytes
-    head: Mark
-    anchor: Mark
-    watermark: Mark
+    head: Place
+    anchor: Place
+    watermark: Place
     rollback: Rollback | None
     checked_count: int
 
@@ -82,20 +82,20 @@ def open_record(files: RecordFiles, *, durable: bool) -> OpenedRecord:
 def _checked(files: RecordFiles, engine: Engine, *, durable: bool) -> OpenedRecord:
     with engine.begin() as connection:
         migrate(connection)
-        # Its end is kept from now on; a record without the mark is from before that.
+        # Its end is kept from now on; a record without one is from before that.
         keeps_watermark = connection.exec_driver_sql("PRAGMA application_id").scalar_one() == schema.APPLICATION_ID
         connection.exec_driver_sql(f"PRAGMA application_id = {schema.APPLICATION_ID}")
     _check_pages(files, engine)
     with schema.reading(engine).begin() as connection:
-        tx = Transaction(connection, b"", Mark())
-        head = tx.head_mark()
+        tx = Transaction(connection, b"", Place())
+        head = tx.head_place()
         key = load_key(files.key, may_make=head.sequence == 0)
         tx = Transaction(connection, key, head)
-        known = read_mark(files.anchor, key) or Mark()
+        known = read_mark(files.anchor, key) or Place()
         # An anchor beyond the end says no more than the watermark does below.
-        start = known if known.sequence <= head.sequence else Mark()
+        start = known if known.sequence <= head.sequence else Place()
         _check_chain(files, tx, start)
-        anchor = tx.mark_at(max(head.sequence - ANCHOR_LAG, start.sequence)) or start
+        anchor = tx.place_at(max(head.sequence - ANCHOR_LAG, start.sequence)) or start
         watermark = read_mark(files.watermark, key)
         rollback = _rollback(tx, head, watermark) if watermark or keeps_watermark else None
     if rollback is not None and rollback.is_new and rollback.watermark_sequence and files.opened.exists():
@@ -110,7 +110,7 @@ def _checked(files: RecordFiles, engine: Engine, *, durable: bool) -> OpenedReco
         write_mark(files.watermark, head, key, durable=durable)
     if anchor != known:
         write_mark(files.anchor, anchor, key, durable=durable)
-    return OpenedRecord(engine, key, head, anchor, watermark or Mark(), rollback, head.sequence - start.sequence)
+    return OpenedRecord(engine, key, head, anchor, watermark or Place(), rollback, head.sequence - start.sequence)
 
 
 def _check_pages(files: RecordFiles, engine: Engine) -> None:
@@ -124,21 +124,21 @@ def _check_pages(files: RecordFiles, engine: Engine) -> None:
                 raise RecordUnusable(f"{files.database} is damaged ({found})", _RESTORE)
 
 
-def _check_chain(files: RecordFiles, tx: Transaction, anchor: Mark) -> None:
+def _check_chain(files: RecordFiles, tx: Transaction, anchor: Place) -> None:
     """Raises RecordUnusable when an event from the anchor on is not what was written."""
-    if anchor.sequence and tx.mark_at(anchor.sequence) != anchor:
+    if anchor.sequence and tx.place_at(anchor.sequence) != anchor:
         raise RecordUnusable(f"event {anchor.sequence} of {files.database} was changed or removed", _RESTORE)
     _, first_bad = tx.verify_after(anchor)
     if first_bad:
         raise RecordUnusable(f"event {first_bad} of {files.database} was changed or removed", _RESTORE)
 
 
-def _rollback(tx: Transaction, head: Mark, watermark: Mark | None) -> Rollback | None:
+def _rollback(tx: Transaction, head: Place, watermark: Place | None) -> Rollback | None:
     """Whether the record is behind what it once was. Events that came after that was first seen do not hide it."""
     if watermark is None:
         found = Rollback(head.sequence, 0) if head.sequence else None
     else:
-        found = None if tx.mark_at(watermark.sequence) == watermark else Rollback(head.sequence, watermark.sequence)
+        found = None if tx.place_at(watermark.sequence) == watermark else Rollback(head.sequence, watermark.sequence)
     if found is None:
         return None
     seen, accepted = (tx.events(AuditFilter(kind=kind), PageRequest(1)).items for kind in (DETECTED, ACCEPTED))

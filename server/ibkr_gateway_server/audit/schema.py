@@ -27,7 +27,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.pool import StaticPool
 
-VERSION = 1
+VERSION = 2
 
 metadata = MetaData()
 
@@ -52,10 +52,12 @@ events = Table(
     Index("events_by_correlation", "correlation_id", "sequence"),
 )
 
+# One row for each leg of an intent; a plain order is one.
 orders = Table(
     "orders",
     metadata,
     Column("client_order_id", String, primary_key=True),
+    Column("leg_role", String, primary_key=True),
     Column("intent_sequence", Integer, nullable=False, index=True),
     Column("payload_hash", String, nullable=False),
     Column("order_ref", String, nullable=False, unique=True),
@@ -64,10 +66,24 @@ orders = Table(
     Column("perm_id", Integer, nullable=False, index=True),
     Column("was_written", Integer, nullable=False),
     Column("state", String, nullable=False, index=True),
+    Column("account_id", String, nullable=False),
     Column("symbol", String, nullable=False),
     Column("create_time", String, nullable=False),
     Column("spec_json", Text, nullable=False),
+    Column("terms_json", Text, nullable=False),
     Column("status_json", Text, nullable=False),
+)
+
+# Changes of orders, each under its own id, so that none is sent twice.
+modifications = Table(
+    "modifications",
+    metadata,
+    Column("modify_id", String, primary_key=True),
+    Column("client_order_id", String, nullable=False, index=True),
+    Column("payload_hash", String, nullable=False),
+    Column("state", String, nullable=False),
+    Column("spec_json", Text, nullable=False),
+    Column("targets_json", Text, nullable=False),
 )
 
 executions = Table(

@@ -24,7 +24,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from ibkr_gateway_server.audit.chain import Mark
+from ibkr_gateway_server.audit.chain import Place
 from ibkr_gateway_server.audit.files import RecordFiles
 from ibkr_gateway_server.audit.transaction import Cause, Transaction
 from ibkr_gateway_server.audit.writer import Writer
@@ -39,14 +39,15 @@ from ibkr_gateway_server.domain.audit import (
 )
 from ibkr_gateway_server.domain.clock import utc_now
 from ibkr_gateway_server.domain.errors import AuditRolledBack, AuditUnavailable, FieldsInvalid, FieldViolation
-from ibkr_gateway_server.domain.orders import Execution, OrderStatus
+from ibkr_gateway_server.domain.orders import Execution, LegRole, Mark, OrderStatus
 from ibkr_gateway_server.domain.tallies import Tallies
 
 T = TypeVar("T")
 
-# orderRef marks an order as ours and names its intent: this prefix, then 20 characters that only the key can make.
+# orderRef marks an order as ours and names its intent: this prefix, then 20 characters that only the key can make. The
+# first 12 (60 bits) name a leg of an intent, the other 8 (40 bits) seal that name.
 ORDER_REF_PREFIX = "g1."
-ORDER_REF_LENGTH = 20
+MARK_NAME_LENGTH, MARK_SEAL_LENGTH = 12, 8
 
 # How soon the watermark follows what is no command, and how often a record that fails is tried again.
 TEND_AFTER_S = 1.0
@@ -149,10 +150,20 @@ class AuditStore:
             raise FieldsInvalid((FieldViolation("head_sequence", wrong),))
         return await self._run(partial(self._writer.accept_rollback, comment, cause))
 
-    def order_ref(self, client_order_id: str) -> str:
-        """The mark an order carries at IBKR; the same for every attempt of one intent, not to be forged."""
-        digest = hmac.digest(self._writer.key, b"orderRef|" + client_order_id.encode(), hashlib.sha256)
-        return ORDER_REF_PREFIX + base64.b32encode(digest).decode().lower()[:ORDER_REF_LENGTH]
+    def order_ref(self, client_order_id: str, role: LegRole = LegRole.ENTRY) -> str:
+        """The mark an order carries at IBKR: the same for every attempt of one leg of one intent, not to be forged."""
+        name = _base32(hmac.digest(self._writer.key, f"orderRef|{client_order_id}|{role}".encode(), hashlib.sha256))
+        return ORDER_REF_PREFIX + name[:MARK_NAME_LENGTH] + self._seal(name[:MARK_NAME_LENGTH])
+
+    def mark_of(self, order_ref: str) -> Mark:
+        """Whether this gateway has made a mark: that can be told without knowing the order."""
+        if not order_ref.startswith(ORDER_REF_PREFIX):
+            return Mark.NONE
+        name, seal = (text := order_ref.removeprefix(ORDER_REF_PREFIX))[:MARK_NAME_LENGTH], text[MARK_NAME_LENGTH:]
+        return Mark.OWN if hmac.compare_digest(seal.encode(), self._seal(name).encode()) else Mark.FORGED
+
+    def _seal(self, name: str) -> str:
+        return _base32(hmac.digest(self._writer.key, b"seal|" + name.encode(), hashlib.sha256))[:MARK_SEAL_LENGTH]
 
     # --- reading -------------------------------------------------------------------------------------------------
 
@@ -186,14 +197,14 @@ class AuditStore:
 
     async def verify(self) -> ChainCheck:
         """Check every hash from the first event to the last, in pieces, so that what is to be written gets its turn."""
-        mark, watermark = Mark(), self._writer.watermark.sequence
+        place, watermark = Place(), self._writer.watermark.sequence
         while True:
-            before = mark
-            mark, first_bad = await self.read(partial(Transaction.verify_after, mark=before, limit=VERIFY_PAGE))
+            before = place
+            place, first_bad = await self.read(partial(Transaction.verify_after, place=before, limit=VERIFY_PAGE))
             if first_bad:
                 return ChainCheck(first_bad, first_bad, watermark)
-            if mark == before:
-                return ChainCheck(mark.sequence, watermark_sequence=watermark)
+            if place == before:
+                return ChainCheck(place.sequence, watermark_sequence=watermark)
 
     # --- keeping it up -------------------------------------------------------------------------------------------
 
@@ -212,3 +223,7 @@ class AuditStore:
         if self._thread is None:
             return work()
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+
+def _base32(digest: bytes) -> str:
+    return base64.b32encode(digest).decode().lower()

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Row, Select, func, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from ibkr_gateway_server.audit import schema
-from ibkr_gateway_server.audit.chain import COVERED, Mark, link
+from ibkr_gateway_server.audit.chain import COVERED, Place, link
 from ibkr_gateway_server.domain.audit import (
     AuditFilter,
     AuditRecord,
@@ -25,7 +25,14 @@ from ibkr_gateway_server.domain.audit import (
     PageRequest,
 )
 from ibkr_gateway_server.domain.clock import utc_now
-from ibkr_gateway_server.domain.orders import Execution, OrderSpec, OrderStatus
+from ibkr_gateway_server.domain.orders import (
+    Execution,
+    LegRole,
+    LegTerms,
+    ModificationState,
+    OrderSpec,
+    OrderStatus,
+)
 
 T = TypeVar("T")
 
@@ -33,6 +40,8 @@ T = TypeVar("T")
 COMMANDS = frozenset({"order.intent", "order.send", "order.cancel", "order.modify"})
 
 _SPEC = TypeAdapter(OrderSpec)
+_TERMS = TypeAdapter(LegTerms)
+_TARGETS = TypeAdapter(dict[LegRole, LegTerms])
 _STATUS = TypeAdapter(OrderStatus)
 _EXECUTION = TypeAdapter(Execution)
 
@@ -47,9 +56,10 @@ class Cause:
 
 @dataclass(frozen=True, slots=True)
 class StoredOrder:
-    """One order as the record holds it. `was_written`: a byte of it may have reached IBKR."""
+    """One leg of an intent as the record holds it. `was_written`: a byte of it may have reached IBKR."""
 
     spec: OrderSpec
+    terms: LegTerms
     status: OrderStatus
     payload_hash: str
     order_ref: str
@@ -64,6 +74,18 @@ class OrderIds:
     client_order_id: str = ""
     order_id: int = 0
     perm_id: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StoredModification:
+    """One change of an intent: `targets` are the terms that IBKR has not shown yet, by leg."""
+
+    modify_id: str
+    client_order_id: str
+    payload_hash: str
+    state: ModificationState
+    spec: OrderSpec
+    targets: dict[LegRole, LegTerms]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +106,7 @@ class Transaction:
         self,
         connection: Connection,
         key: bytes,
-        head: Mark,
+        head: Place,
         boot_id: str = "",
         now: Callable[[], datetime] = utc_now,
     ) -> None:
@@ -125,7 +147,7 @@ class Transaction:
         }
         mac = link(self._key, self.head.mac, [row[name] for name in COVERED])
         self._connection.execute(insert(schema.events).values(**row, previous_mac=self.head.mac, mac=mac))
-        self.head = Mark(self.head.sequence + 1, mac)
+        self.head = Place(self.head.sequence + 1, mac)
         self.is_urgent = self.is_urgent or kind in COMMANDS
         return Appended(self.head.sequence, now)
 
@@ -140,15 +162,28 @@ class Transaction:
             "perm_id": status.perm_id,
             "was_written": int(order.was_written),
             "state": status.state.value,
+            "account_id": status.account_id,
             "symbol": status.instrument.symbol,
             "create_time": status.create_time.isoformat(timespec="microseconds"),
             "spec_json": _SPEC.dump_json(order.spec).decode(),
+            "terms_json": _TERMS.dump_json(order.terms).decode(),
             "status_json": _STATUS.dump_json(status).decode(),
         }
-        statement = upsert(schema.orders).values(
-            client_order_id=status.client_order_id, intent_sequence=sequence, **values
-        )
-        self._connection.execute(statement.on_conflict_do_update(index_elements=["client_order_id"], set_=values))
+        key = {"client_order_id": status.client_order_id, "leg_role": order.terms.role.value}
+        statement = upsert(schema.orders).values(**key, intent_sequence=sequence, **values)
+        self._connection.execute(statement.on_conflict_do_update(index_elements=list(key), set_=values))
+
+    def save_modification(self, change: StoredModification) -> None:
+        """Keep a change as it is now."""
+        values = {
+            "client_order_id": change.client_order_id,
+            "payload_hash": change.payload_hash,
+            "state": change.state.value,
+            "spec_json": _SPEC.dump_json(change.spec).decode(),
+            "targets_json": _TARGETS.dump_json(change.targets).decode(),
+        }
+        statement = upsert(schema.modifications).values(modify_id=change.modify_id, **values)
+        self._connection.execute(statement.on_conflict_do_update(index_elements=["modify_id"], set_=values))
 
     def save_execution(self, execution: Execution, sequence: int) -> None:
         """Keep an execution, or the commission that came for it; a correction supersedes those of the same stem."""
@@ -192,6 +227,10 @@ class Transaction:
         """Every order of the record, oldest first."""
         rows = self._connection.execute(select(schema.orders).order_by(schema.orders.c.intent_sequence))
         return [_stored_order(row) for row in rows]
+
+    def all_modifications(self) -> list[StoredModification]:
+        """Every change of the record."""
+        return [_stored_modification(row) for row in self._connection.execute(select(schema.modifications))]
 
     def all_executions(self) -> list[Execution]:
         """Every execution that no correction has superseded, oldest first."""
@@ -253,33 +292,37 @@ class Transaction:
         """Sequence of the newest event; 0: none."""
         return self._connection.execute(select(func.max(schema.events.c.sequence))).scalar_one() or 0
 
-    def head_mark(self) -> Mark:
+    def head_place(self) -> Place:
         """The newest event's place in the chain."""
-        return self.mark_at(self.last_sequence()) or Mark()
+        return self.place_at(self.last_sequence()) or Place()
 
-    def mark_at(self, sequence: int) -> Mark | None:
+    def place_at(self, sequence: int) -> Place | None:
         """The place of the event with this sequence; None when there is no such event. 0: before the first."""
         if sequence == 0:
-            return Mark()
+            return Place()
         table = schema.events
         mac = self._connection.execute(select(table.c.mac).where(table.c.sequence == sequence)).scalar_one_or_none()
-        return None if mac is None else Mark(sequence, mac)
+        return None if mac is None else Place(sequence, mac)
 
-    def verify_after(self, mark: Mark, limit: int | None = None) -> tuple[Mark, int]:
-        """Check the hashes of at most `limit` events after a mark.
+    def verify_after(self, place: Place, limit: int | None = None) -> tuple[Place, int]:
+        """Check the hashes of at most `limit` events after a place.
 
         Returns the last event that fits, and the sequence of the first that does not; 0: they all fit.
         """
         table = schema.events
         columns = [*(table.c[name] for name in COVERED), table.c.previous_mac, table.c.mac]
-        query = select(*columns).where(table.c.sequence > mark.sequence).order_by(table.c.sequence).limit(limit)
+        query = select(*columns).where(table.c.sequence > place.sequence).order_by(table.c.sequence).limit(limit)
         for row in self._connection.execute(query).yield_per(1000):
             *values, previous_mac, mac = row
-            expected = link(self._key, mark.mac, values)
-            if row.sequence != mark.sequence + 1 or previous_mac != mark.mac or not hmac.compare_digest(mac, expected):
-                return mark, mark.sequence + 1
-            mark = Mark(row.sequence, mac)
-        return mark, 0
+            expected = link(self._key, place.mac, values)
+            if (
+                row.sequence != place.sequence + 1
+                or previous_mac != place.mac
+                or not hmac.compare_digest(mac, expected)
+            ):
+                return place, place.sequence + 1
+            place = Place(row.sequence, mac)
+        return place, 0
 
     def _page(self, query: Select[Any], sequence: Any, page: PageRequest, read: Callable[[Row[Any]], T]) -> Page[T]:
         if page.before:
@@ -327,9 +370,21 @@ def _record(row: Row[Any]) -> AuditRecord:
 def _stored_order(row: Row[Any]) -> StoredOrder:
     return StoredOrder(
         spec=_SPEC.validate_json(row.spec_json),
+        terms=_TERMS.validate_json(row.terms_json),
         status=_STATUS.validate_json(row.status_json),
         payload_hash=row.payload_hash,
         order_ref=row.order_ref,
         client_id=row.client_id,
         was_written=bool(row.was_written),
+    )
+
+
+def _stored_modification(row: Row[Any]) -> StoredModification:
+    return StoredModification(
+        modify_id=row.modify_id,
+        client_order_id=row.client_order_id,
+        payload_hash=row.payload_hash,
+        state=ModificationState(row.state),
+        spec=_SPEC.validate_json(row.spec_json),
+        targets=_TARGETS.validate_json(row.targets_json),
     )

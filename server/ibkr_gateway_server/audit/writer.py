@@ -21,7 +21,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import DatabaseError
 
 from ibkr_gateway_server.audit import schema
-from ibkr_gateway_server.audit.chain import Mark, write_mark
+from ibkr_gateway_server.audit.chain import Place, write_mark
 from ibkr_gateway_server.audit.emergency import EmergencyJournal, Line
 from ibkr_gateway_server.audit.faults import Fault, fault_of
 from ibkr_gateway_server.audit.files import RecordFiles, sync_folder
@@ -56,7 +56,7 @@ class Writer:
         observe_commit: Callable[[float], None],
     ) -> None:
         self.key = b""
-        self.watermark = Mark()
+        self.watermark = Place()
         self.rollback: Rollback | None = None
         self.fault: Fault | None = None
         self.mark_fault: Fault | None = None
@@ -68,8 +68,8 @@ class Writer:
         self._observe_commit = observe_commit
         self._boot_id = uuid.uuid4().hex
         self._engine: Engine | None = None
-        self._head = Mark()
-        self._anchor = Mark()
+        self._head = Place()
+        self._anchor = Place()
         self._journal: EmergencyJournal | None = None
 
     @property
@@ -267,7 +267,7 @@ class Writer:
         write_mark(self._files.watermark, self._head, self.key, durable=self._is_durable)
         self.watermark = self._head
         if self._head.sequence - self._anchor.sequence >= 2 * ANCHOR_LAG:
-            mark = self.read(lambda tx: tx.mark_at(self._head.sequence - ANCHOR_LAG))
-            assert mark is not None
-            write_mark(self._files.anchor, mark, self.key, durable=self._is_durable)
-            self._anchor = mark
+            place = self.read(lambda tx: tx.place_at(self._head.sequence - ANCHOR_LAG))
+            assert place is not None
+            write_mark(self._files.anchor, place, self.key, durable=self._is_durable)
+            self._anchor = place

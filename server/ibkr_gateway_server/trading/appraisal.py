@@ -16,6 +16,7 @@ from ibkr_gateway_server.domain.orders import (
     Blocker,
     Leg,
     LegRole,
+    LegTerms,
     MarginSource,
     OrderSpec,
     Preview,
@@ -69,7 +70,9 @@ class Appraiser:
             quote = None if spec.limit_price is not None else await self._quote(spec)
             self._guard.check_notional(spec, notional(spec, reference_price(spec, quote)))
 
-    async def preview(self, spec: OrderSpec, ask_what_if: Callable[[OrderSpec], Awaitable[WhatIf]]) -> Preview:
+    async def preview(
+        self, spec: OrderSpec, ask_what_if: Callable[[OrderSpec, LegTerms], Awaitable[WhatIf]]
+    ) -> Preview:
         """What a resolved order would do: by IBKR's what-if where orders may be sent, else by estimate."""
         quote = await self._quote(spec)
         price = reference_price(spec, quote)
@@ -79,7 +82,7 @@ class Appraiser:
         what_if = None
         if self._guard.status((spec.account_id,)).can_send_orders:
             try:
-                what_if = await ask_what_if(spec)
+                what_if = await ask_what_if(spec, _entry_leg(spec, price, value).terms)
                 # IBKR states margins in the account's base currency and does not name it.
                 what_if = replace(what_if, currency=(await self._accounts.summary(spec.account_id)).currency)
                 warnings += [what_if.warning] if what_if.warning else []
@@ -169,7 +172,7 @@ def notional(spec: OrderSpec, price: Decimal | None) -> Decimal | None:
 
 
 def _entry_leg(spec: OrderSpec, price: Decimal | None, value: Decimal | None) -> Leg:
-    return Leg(
+    terms = LegTerms(
         role=LegRole.ENTRY,
         order_type=spec.order_type,
         side=spec.side,
@@ -177,6 +180,5 @@ def _entry_leg(spec: OrderSpec, price: Decimal | None, value: Decimal | None) ->
         time_in_force=spec.time_in_force,
         limit_price=spec.limit_price,
         stop_price=spec.stop_price,
-        estimated_price=price,
-        estimated_notional=value,
     )
+    return Leg(terms, price, value)

@@ -36,8 +36,10 @@ async def store(tmp_path: Path) -> AsyncIterator[AuditStore]:
 
 
 def stored(key: str = KEY, state: OrderState = OrderState.SENT) -> StoredOrder:
-    status = replace(entry(state).status, client_order_id=key)
-    return StoredOrder(market_order(), status, "hash", f"g1.{key}", 1, was_written=True)
+    made = entry(state)
+    assert made.terms is not None
+    status = replace(made.status, client_order_id=key)
+    return StoredOrder(market_order(), made.terms, status, "hash", f"g1.{key}", 1, was_written=True)
 
 
 async def append(store: AuditStore, count: int) -> None:
@@ -62,7 +64,7 @@ async def test_an_order_comes_back_as_it_was_saved(store: AuditStore) -> None:
     ],
 )
 async def test_every_order_event_comes_back_as_it_was_told(store: AuditStore, happening: OrderHappening) -> None:
-    kind, body = encode(happening, "DU1", recovered=True)
+    kind, body = encode(happening, entry().status, recovered=True)
     await store.transact(lambda tx: tx.append(kind, body, order=entry().status))
     (record,) = await store.events_after(0, 10)
     event = decode(record)
