@@ -40,6 +40,7 @@ from ibkr_gateway_server.domain.errors import (
     Violations,
 )
 from ibkr_gateway_server.domain.orders import (
+    LegTerms,
     Order,
     OrderKey,
     OrderSpec,
@@ -287,12 +288,10 @@ class Desk:
         found.raise_if_any()
         return await self._appraiser.preview(await self._appraiser.resolve(spec), self._ask_what_if)
 
-    async def _ask_what_if(self, spec: OrderSpec) -> WhatIf:
+    async def _ask_what_if(self, spec: OrderSpec, terms: LegTerms) -> WhatIf:
         connection = self._session.linked()
         order_id = self._next_order_id(connection)
-        return await self._wire.what_if(
-            connection, order_id, spec, legs_of(spec, "")[0], self.timings.what_if_timeout_s
-        )
+        return await self._wire.what_if(connection, order_id, spec, terms, self.timings.what_if_timeout_s)
 
     # --- reading -------------------------------------------------------------------------------------------------
 
