@@ -6,8 +6,9 @@ import sys
 from typing import Annotated
 
 import typer
+from ibkr_gateway import Tls
 
-from ibkr_gateway_cli import account, contracts, demo, market, orders, servers
+from ibkr_gateway_cli import account, contracts, demo, halts, market, orders, servers, tokens
 from ibkr_gateway_cli.session import EXIT_CODES, INTERRUPTED, USAGE, Options
 
 EPILOG = "Exit codes: " + "; ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items()) + "."
@@ -29,11 +30,24 @@ def options(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, for programs.")] = False,
     paper: Annotated[bool, typer.Option("--paper", help="Refuse to talk to a server that trades live.")] = False,
     live: Annotated[bool, typer.Option("--live", help="Refuse to talk to a server that does not trade live.")] = False,
+    token_file: Annotated[
+        str, typer.Option(envvar="IBKR_GATEWAY_TOKEN_FILE", help="File (chmod 600) with the token to show.")
+    ] = "",
+    tls_ca: Annotated[
+        str, typer.Option(envvar="IBKR_GATEWAY_TLS_CA", help="Speak TLS; this file signs the server's certificate.")
+    ] = "",
+    tls_cert: Annotated[str, typer.Option(envvar="IBKR_GATEWAY_TLS_CERT", help="Own certificate, with --tls-ca.")] = "",
+    tls_key: Annotated[str, typer.Option(envvar="IBKR_GATEWAY_TLS_KEY", help="Its key, with --tls-cert.")] = "",
 ) -> None:
     if paper and live:
         typer.echo("--paper and --live exclude each other", err=True)
         raise typer.Exit(USAGE)
-    context.obj = Options(host, port, as_json, "paper" if paper else "live" if live else "")
+    if (tls_cert or tls_key) and not tls_ca:
+        typer.echo("--tls-cert and --tls-key need --tls-ca", err=True)
+        raise typer.Exit(USAGE)
+    tls = Tls(tls_ca, tls_cert or None, tls_key or None) if tls_ca else None
+    mode = "paper" if paper else "live" if live else ""
+    context.obj = Options(host, port, as_json, mode, token_file or None, tls)
 
 
 app.command(context_settings=servers.PASS_ON)(servers.serve)
@@ -49,6 +63,9 @@ app.command()(contracts.chain)
 app.command()(account.account)
 app.command()(account.positions)
 app.add_typer(orders.orders, name="order")
+app.command()(halts.halt)
+app.command()(halts.resume)
+app.add_typer(tokens.tokens, name="token")
 
 
 def main() -> None:

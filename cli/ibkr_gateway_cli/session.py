@@ -22,6 +22,7 @@ from ibkr_gateway import (
     Refused,
     SyncGateway,
     TimedOut,
+    Tls,
     Unauthenticated,
     Unavailable,
     connect_sync,
@@ -61,6 +62,8 @@ _NEXT = {
     "BROKER_DISCONNECTED": "start TWS or IB Gateway, or use the simulator: ibkr-gateway serve --mode simulation",
     "MARKET_DATA_NOT_SUBSCRIBED": "start the server with MARKET_DATA_TYPE=delayed",
     "CONTRACT_AMBIGUOUS": "name one by its contract id, the number in front",
+    "TOKEN_MISSING": "name the file with your token: --token-file, or IBKR_GATEWAY_TOKEN_FILE",
+    "TRADING_HALTED": "find out why; then, with the scope admin: ibkr-gateway resume --yes",
     "NOT_IMPLEMENTED": "use a newer server",
 }
 
@@ -73,6 +76,8 @@ class Options:
     port: int = 50051
     as_json: bool = False
     mode: str = ""
+    token_file: str | None = None
+    tls: Tls | None = None
 
     @property
     def target(self) -> str:
@@ -92,7 +97,11 @@ def console(*, to_stderr: bool = False) -> Console:
 @contextmanager
 def gateway(options: Options) -> Iterator[SyncGateway]:
     """A connection to the server; with --paper or --live only to one that is in that mode."""
-    with connect_sync(options.target) as connected:
+    try:
+        made = connect_sync(options.target, token_file=options.token_file, tls=options.tls or False)
+    except OSError as error:
+        raise ValueError(f"{error.filename} cannot be read: {error.strerror}") from None
+    with made as connected:
         if options.mode:
             _check_mode(connected, options.mode)
         yield connected

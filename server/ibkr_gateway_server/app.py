@@ -23,6 +23,7 @@ from ibkr_gateway.v1 import (
 from prometheus_client import start_http_server
 
 from ibkr_gateway_server import __version__
+from ibkr_gateway_server.audit.denials import Denials
 from ibkr_gateway_server.audit.store import AuditStore
 from ibkr_gateway_server.broker.accounts import Accounts
 from ibkr_gateway_server.broker.connection import BrokerAddress
@@ -45,6 +46,7 @@ from ibkr_gateway_server.metrics import Metrics
 from ibkr_gateway_server.rpc.account import AccountServicer
 from ibkr_gateway_server.rpc.audit import AuditServicer
 from ibkr_gateway_server.rpc.calls import CallWrapper
+from ibkr_gateway_server.rpc.gate import Gate
 from ibkr_gateway_server.rpc.gateway import About, GatewayServicer
 from ibkr_gateway_server.rpc.market_data import MarketDataServicer
 from ibkr_gateway_server.rpc.orders import OrdersServicer
@@ -52,6 +54,7 @@ from ibkr_gateway_server.rpc.reference_data import ReferenceDataServicer
 from ibkr_gateway_server.rpc.server import GatewayServer
 from ibkr_gateway_server.rpc.simulation import SimulationServicer
 from ibkr_gateway_server.settings import Settings
+from ibkr_gateway_server.settings_watch import SettingsWatch
 from ibkr_gateway_server.simulator import Simulator
 from ibkr_gateway_server.streams.accounts import AccountHub
 from ibkr_gateway_server.streams.bars import BarHub
@@ -159,7 +162,9 @@ async def running(
         desk.on_reconciled(events.recovered)
 
         source = "SIMULATOR" if settings.is_simulation else "IBKR"
-        wrapper = CallWrapper(metrics, settings.request_timeout, is_simulation=settings.is_simulation)
+        denials = Denials(store)
+        gate = Gate(settings.tokens, denials.put)
+        wrapper = CallWrapper(metrics, settings.request_timeout, is_simulation=settings.is_simulation, gate=gate)
         server = GatewayServer(wrapper)
         about = About(settings, __version__, datetime.now(UTC), lambda: wrapper.unimplemented)
         trading = TradingWatch(desk.trading_status, session)
@@ -199,11 +204,12 @@ async def running(
                 part.drain(deadline)
 
         try:
-            port = server.bind(settings.grpc_host, settings.grpc_port)
+            port = server.bind(settings.grpc_host, settings.grpc_port, settings.tls)
         except OSError:
             raise PortTaken("GRPC_PORT", f"{settings.grpc_host}:{settings.grpc_port}") from None
         await stack.enter_async_context(desk.running())
-        await stack.enter_async_context(_background(record.run()))
+        watch = SettingsWatch(settings.files, metrics.settings_changed.set)
+        await stack.enter_async_context(_background(record.run(), denials.run(), watch.run()))
         await stack.enter_async_context(
             _background(session.run(), market_data.run(), feeds.run(), live_bars.run(), depth.run())
         )
@@ -256,6 +262,7 @@ def _rules(settings: Settings) -> TradingRules:
         mode=Mode(settings.mode),
         orders_enabled=settings.sends_orders,
         override_file=settings.live_trading_override_file,
+        override_max_age_h=settings.live_override_max_age,
         max_notional=settings.max_notional,
         max_size_per_symbol=settings.max_size_per_symbol,
     )

@@ -27,7 +27,9 @@ principal: ContextVar[str] = ContextVar("principal", default="")
 # IBKR's account numbers: U1234567, DU1234567, DUP123456, F7654321, I1234567.
 _ACCOUNT = re.compile(r"\b(D?[UFI]P?)(\d{3,7})(\d{3})\b")
 
-_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "correlation_id"}
+# Of the call that a line belongs to; left out outside one.
+_OF_CALL = ("correlation_id", "principal")
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", *_OF_CALL}
 
 
 def redact(text: str) -> str:
@@ -64,7 +66,7 @@ def configure_logs(level: str = "INFO", form: str = "json") -> Callable[[], None
 
 
 class _HandOver(QueueHandler):
-    """Gives each record to the thread that writes, with the id of the call that it belongs to."""
+    """Gives each record to the thread that writes, with the id and the caller of the call that it belongs to."""
 
     def __init__(self, waiting: queue.Queue[logging.LogRecord]) -> None:
         super().__init__(waiting)
@@ -72,6 +74,7 @@ class _HandOver(QueueHandler):
 
     def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
         record.correlation_id = correlation_id.get()
+        record.principal = principal.get()
         if record.exc_info:
             # An exception holds on to everything that its frames know.
             record.exc_text, record.exc_info = logging.Formatter().formatException(record.exc_info), None
@@ -98,18 +101,19 @@ def _redact_fields(record: logging.LogRecord) -> bool:
 
 def _json_formatter() -> logging.Formatter:
     return _JsonLines(
-        "%(asctime)s %(levelname)s %(name)s %(message)s %(correlation_id)s",
+        "%(asctime)s %(levelname)s %(name)s %(message)s %(correlation_id)s %(principal)s",
         rename_fields={"asctime": "time", "levelname": "level", "name": "logger"},
         datefmt="%Y-%m-%dT%H:%M:%S%z",
     )
 
 
 class _JsonLines(JsonFormatter):
-    """JSON lines without a correlation id outside a call."""
+    """JSON lines without what belongs to a call outside one."""
 
     def process_log_record(self, log_data: dict[str, Any]) -> dict[str, Any]:
-        if not log_data.get("correlation_id"):
-            log_data.pop("correlation_id", None)
+        for name in _OF_CALL:
+            if not log_data.get(name):
+                log_data.pop(name, None)
         return log_data
 
 
@@ -119,8 +123,7 @@ class _TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         line = super().format(record)
         extra = {name: value for name, value in vars(record).items() if name not in _STANDARD}
-        if getattr(record, "correlation_id", ""):
-            extra["correlation_id"] = vars(record)["correlation_id"]
+        extra |= {name: value for name in _OF_CALL if (value := getattr(record, name, ""))}
         return " ".join([line, *(f"{name}={value}" for name, value in extra.items())])
 
 

@@ -6,20 +6,45 @@ that is not safe, stop the start before any socket opens.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+import time
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
+from difflib import get_close_matches
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, DotEnvSettingsSource, SettingsConfigDict
 
+from ibkr_gateway_server.credentials.files import exposure, override_problem
+from ibkr_gateway_server.credentials.tls import ServerTls, TlsUnfit, load_tls
+from ibkr_gateway_server.credentials.tokens import Tokens, TokensInvalid, load_tokens
 from ibkr_gateway_server.domain.quotes import MarketDataType
 from ibkr_gateway_server.domain.restarts import RestartWindows
 
 PAPER_PORTS = frozenset({4002, 7497, 4004})
 LIVE_PORTS = frozenset({4001, 7496, 4003})
+
+# A variable that begins so is meant for us; one that is no setting is a mistake, perhaps in a safety switch.
+OUR_PREFIXES = (
+    "IBKR_",
+    "TRADING_MODE",
+    "ORDERS_ENABLED",
+    "LIVE_TRADING_",
+    "LIVE_OVERRIDE_",
+    "MAX_NOTIONAL",
+    "MAX_SIZE_PER_",
+    "AUDIT_DB_",
+    "TOKENS_FILE",
+)
+# These are the clients', which may run in the same environment.
+CLIENT_VARIABLES = frozenset(
+    {"IBKR_GATEWAY_TOKEN_FILE", "IBKR_GATEWAY_TLS_CA", "IBKR_GATEWAY_TLS_CERT", "IBKR_GATEWAY_TLS_KEY"}
+)
+# In .env, which is ours alone, a name this like a setting's is one that was misspelt. 0: nothing alike, 1: equal.
+MISSPELT = 0.85
 
 
 class SettingsInvalid(ValueError):
@@ -43,6 +68,7 @@ Flag = Annotated[bool, BeforeValidator(_strict_flag)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Limit = Annotated[Decimal, Field(gt=0, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
+Hours = Annotated[float, Field(gt=0, le=8760, allow_inf_nan=False)]
 
 
 class Settings(BaseSettings):
@@ -67,7 +93,9 @@ class Settings(BaseSettings):
     orders_enabled: Flag | None = None
     """Whether orders are sent; unset: false, and true in simulation."""
     live_trading_override_file: Path | None = None
-    """Live orders need this file to exist; removing it stops them at once."""
+    """Live orders need this file: its owner's alone (chmod 600), and no link. Removing it stops them at once."""
+    live_override_max_age: Hours | None = None
+    """Hours after the override file was last touched from which on it no longer counts; unset: it always does."""
     max_notional: Limit | None = None
     """Largest value of one order, in the contract's currency. Live trading needs it."""
     max_size_per_symbol: Limit | None = None
@@ -79,9 +107,17 @@ class Settings(BaseSettings):
     log_format: Literal["json", "text"] = "json"
     """json: one object a line; text: for people."""
     grpc_host: str = "127.0.0.1"
-    """Address to listen on. Anything but this machine needs TLS and tokens, which this version does not have yet."""
+    """Address to listen on. Anything but this machine needs TLS and tokens."""
     grpc_port: Port = 50051
     """Port to listen on; 0: a free one."""
+    tls_cert_file: Path | None = None
+    """The server's certificate and those that signed it, PEM; clients then speak TLS. Needs TLS_KEY_FILE."""
+    tls_key_file: Path | None = None
+    """Its key, PEM without a passphrase; its owner's alone (chmod 600)."""
+    tls_client_ca_file: Path | None = None
+    """Certificates, PEM, one of which must have signed a client's own; unset: clients need none."""
+    tokens_file: Path | None = None
+    """Who may call and for what, as `ibkr-gateway token create` prints; chmod 600. Unset: this machine, everything."""
     request_timeout: Seconds = 30.0
     """Seconds after which the server ends a request whose caller set no shorter deadline."""
     market_data_type: Literal["live", "delayed"] = "live"
@@ -94,6 +130,32 @@ class Settings(BaseSettings):
     """Decides all prices of the simulator."""
     allow_port_mismatch: Flag = False
     """true: accept a port that is usually the other mode's."""
+
+    _env_file: Path | None = PrivateAttr(None)
+    _tokens: Tokens | None = PrivateAttr(None)
+    _tls: ServerTls | None = PrivateAttr(None)
+
+    @property
+    def tokens(self) -> Tokens | None:
+        """TOKENS_FILE as it was at the start; None: there are no tokens, and every caller may do everything."""
+        return self._tokens
+
+    @property
+    def tls(self) -> ServerTls | None:
+        """The files of TLS as they were at the start; None: callers speak without it."""
+        return self._tls
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """The files that were read for these settings, by the setting that names each; `.env` by its own name."""
+        named = {
+            "TOKENS_FILE": self.tokens_file,
+            "TLS_CERT_FILE": self.tls_cert_file,
+            "TLS_KEY_FILE": self.tls_key_file,
+            "TLS_CLIENT_CA_FILE": self.tls_client_ca_file,
+            ".env": self._env_file,
+        }
+        return {name: path for name, path in named.items() if path is not None}
 
     @property
     def is_simulation(self) -> bool:
@@ -152,9 +214,8 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _combinations_are_safe(self) -> Self:
-        problems = [*self._mode_problems(), *self._live_problems()]
-        if not _is_this_machine(self.grpc_host):
-            problems.append("GRPC_HOST: only addresses of this machine are served, until TLS and tokens are there")
+        problems = [*self._mode_problems(), *self._live_problems(), *self._record_problems()]
+        problems += [*self._tls_problems(), *self._tokens_problems(), *self._address_problems()]
         if problems:
             raise ValueError("\n".join(problems))
         return self
@@ -175,26 +236,86 @@ class Settings(BaseSettings):
         if self.mode != "live" or not self.sends_orders:
             return []
         problems = []
-        if self.live_trading_override_file is None or not self.live_trading_override_file.is_file():
-            problems.append("LIVE_TRADING_OVERRIDE_FILE: live orders need it to name an existing file")
+        if self.live_trading_override_file is None:
+            problems.append("LIVE_TRADING_OVERRIDE_FILE: live orders need it to name a file that is there")
+        elif found := override_problem(self.live_trading_override_file, self.live_override_max_age, time.time()):
+            problems.append(f"LIVE_TRADING_OVERRIDE_FILE: {found}")
         if self.max_notional is None:
             problems.append("MAX_NOTIONAL: live orders need a limit")
         if self.max_size_per_symbol is None:
             problems.append("MAX_SIZE_PER_SYMBOL: live orders need a limit")
         return problems
 
+    def _record_problems(self) -> Iterator[str]:
+        for path in (self.record_path, self.record_path.with_suffix(".key")):
+            # What is not there yet is made readable by its owner alone.
+            if (path.exists() or path.is_symlink()) and (found := exposure(path)):
+                yield f"AUDIT_DB_PATH: the record's {path.suffix or 'file'} {found}"
+
+    def _tls_problems(self) -> Iterator[str]:
+        if self.tls_cert_file is None and self.tls_key_file is None:
+            if self.tls_client_ca_file is not None:
+                yield "TLS_CLIENT_CA_FILE: needs TLS_CERT_FILE and TLS_KEY_FILE as well"
+            return
+        if self.tls_cert_file is None or self.tls_key_file is None:
+            yield f"{'TLS_CERT_FILE' if self.tls_cert_file is None else 'TLS_KEY_FILE'}: TLS needs both files"
+            return
+        if found := exposure(self.tls_key_file):
+            yield f"TLS_KEY_FILE: {found}"
+            return
+        try:
+            self._tls = load_tls(self.tls_cert_file, self.tls_key_file, self.tls_client_ca_file)
+        except TlsUnfit as unfit:
+            yield str(unfit)
+
+    def _tokens_problems(self) -> Iterator[str]:
+        if self.tokens_file is None:
+            return
+        if found := exposure(self.tokens_file):
+            yield f"TOKENS_FILE: {found}"
+            return
+        try:
+            self._tokens = load_tokens(self.tokens_file)
+        except TokensInvalid as invalid:
+            yield from (f"TOKENS_FILE: {problem}" for problem in invalid.problems)
+        except OSError:
+            yield "TOKENS_FILE: must name a file that can be read"
+
+    def _address_problems(self) -> Iterator[str]:
+        needed = {"TLS_CERT_FILE and TLS_KEY_FILE": self.tls_cert_file, "TOKENS_FILE": self.tokens_file}
+        missing = [name for name, path in needed.items() if path is None]
+        if missing and not _is_this_machine(self.grpc_host):
+            yield f"GRPC_HOST: other machines are served only with {' and '.join(missing)}; or listen on 127.0.0.1"
+
 
 def load_settings(overrides: Mapping[str, Any] | None = None, *, env_file: str | None = ".env") -> Settings:
     """The settings, with what the command line overrides. Raises SettingsInvalid naming every wrong key, no values."""
+    strangers = list(_strangers(env_file))
     try:
-        return Settings(_env_file=env_file, **(overrides or {}))  # type: ignore[call-arg]  # pydantic-settings' own
+        settings = Settings(_env_file=env_file, **(overrides or {}))  # type: ignore[call-arg]  # pydantic-settings' own
     except ValidationError as error:
         problems = []
         for problem in error.errors(include_url=False, include_input=False):
             text = problem["msg"].removeprefix("Value error, ")
             key = ".".join(str(part) for part in problem["loc"][:1]).upper()
             problems += [f"{key}: {text}"] if key else text.split("\n")
-        raise SettingsInvalid(problems) from None
+        raise SettingsInvalid([*strangers, *problems]) from None
+    if strangers:
+        raise SettingsInvalid(strangers)
+    settings._env_file = None if env_file is None else Path(env_file).absolute()
+    return settings
+
+
+def _strangers(env_file: str | None) -> Iterator[str]:
+    """Variables that look like settings and are none: a typo must not leave a switch where it was."""
+    known = {name.upper() for name in Settings.model_fields}
+    in_file = DotEnvSettingsSource(Settings, env_file=env_file).env_vars if env_file is not None else {}
+    named_in_file = {name.upper() for name in in_file} - known - CLIENT_VARIABLES
+    named = {name.upper() for name in os.environ} - known - CLIENT_VARIABLES
+    for name in sorted(named | named_in_file):
+        meant = get_close_matches(name, known, n=1, cutoff=MISSPELT)
+        if name.startswith(OUR_PREFIXES) or (meant and name in named_in_file):
+            yield f"{name}: is not a setting" + (f"; is {meant[0]} meant?" if meant else "; see .env.example")
 
 
 def _is_this_machine(host: str) -> bool:

@@ -139,7 +139,7 @@ async def test_C27_an_account_of_the_other_world(tmp_path: Path, mode: str) -> N
     Orders are refused with ACCOUNT_MISMATCH and nothing is sent; reads work; the record tells it.
     """
     allowed = tmp_path / "live"
-    allowed.touch()
+    allowed.touch(0o600)
     settings = {"trading_mode": mode, "live_trading_override_file": allowed, "max_notional": "100000"}
     settings |= {"max_size_per_symbol": "1000"}
     async with at(tmp_path, ("U1234567" if mode == "paper" else OURS,), **settings) as gateway:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 from ibkr_gateway_server import logs
-from ibkr_gateway_server.logs import configure_logs, correlation_id, redact
+from ibkr_gateway_server.logs import configure_logs, correlation_id, principal, redact
 from ibkr_gateway_server.metrics import Metrics, percentile
 
 
@@ -33,23 +33,25 @@ def test_account_numbers_are_cut(text: str, shown: str) -> None:
     assert redact(text) == shown
 
 
-def test_a_line_is_one_json_object_with_its_fields_and_correlation_id(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_line_is_one_json_object_with_its_fields_its_call_and_caller(capsys: pytest.CaptureFixture[str]) -> None:
     stop = configure_logs()
-    token = correlation_id.set("call-7")
+    token, caller = correlation_id.set("call-7"), principal.set("strategy-a")
     logging.getLogger("x").info("order sent for %s", "DU1234567", extra={"order_id": 17, "account": "DU1234567"})
     correlation_id.reset(token)
+    principal.reset(caller)
     stop()
     line = json.loads(capsys.readouterr().err)
     assert line["message"] == "order sent for DU***567"
     assert line["account"] == "DU***567"
     assert (line["order_id"], line["correlation_id"], line["level"]) == (17, "call-7", "INFO")
+    assert line["principal"] == "strategy-a"
 
 
 def test_outside_a_call_a_line_has_no_correlation_id(capsys: pytest.CaptureFixture[str]) -> None:
     stop = configure_logs()
     logging.getLogger("x").warning("quiet")
     stop()
-    assert "correlation_id" not in json.loads(capsys.readouterr().err)
+    assert not {"correlation_id", "principal"} & json.loads(capsys.readouterr().err).keys()
 
 
 def test_text_lines_are_for_people(capsys: pytest.CaptureFixture[str]) -> None:

@@ -79,7 +79,7 @@ def test_a_value_is_never_repeated_in_the_message(monkeypatch: pytest.MonkeyPatc
 def test_live_orders_need_the_override_file_and_both_limits(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, missing: str
 ) -> None:
-    (tmp_path / "live").touch()
+    (tmp_path / "live").touch(0o600)
     complete = {**LIVE, "LIVE_TRADING_OVERRIDE_FILE": str(tmp_path / "live")}
     assert load(monkeypatch, **complete).sends_orders
     monkeypatch.delenv(missing)

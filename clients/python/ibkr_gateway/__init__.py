@@ -7,6 +7,7 @@
 """
 
 from ibkr_gateway.connection import AsyncGateway, SyncGateway, connect, connect_sync
+from ibkr_gateway.credentials import Tls
 from ibkr_gateway.errors import (
     Conflict,
     Exhausted,
@@ -45,6 +46,7 @@ __all__ = [
     "Refused",
     "SyncGateway",
     "TimedOut",
+    "Tls",
     "Unauthenticated",
     "Unavailable",
     "bar_size",

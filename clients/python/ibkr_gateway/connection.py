@@ -6,6 +6,7 @@ A typed stub per service, with deadlines, correlation ids and typed errors on ev
 from __future__ import annotations
 
 import json
+import os
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
 from types import TracebackType
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 import grpc
 
+from ibkr_gateway.credentials import Tls, check_token, read_token, stays_on_this_machine
 from ibkr_gateway.errors import from_rpc_error
 from ibkr_gateway.v1.account_service_pb2_grpc import AccountServiceStub
 from ibkr_gateway.v1.audit_service_pb2_grpc import AuditServiceStub
@@ -75,21 +77,74 @@ OPTIONS: tuple[tuple[str, Any], ...] = (
 )
 
 
+# A proxy of the environment would be shown what is meant for this machine alone.
+_DIRECT = (("grpc.enable_http_proxy", 0),)
+
+
 def connect(
-    target: str = DEFAULT_TARGET, *, timeout_s: float = DEFAULT_TIMEOUT_S, token: str | None = None
+    target: str = DEFAULT_TARGET,
+    *,
+    timeout_s: float = DEFAULT_TIMEOUT_S,
+    token: str | None = None,
+    token_file: str | os.PathLike[str] | None = None,
+    tls: Tls | bool = False,
 ) -> AsyncGateway:
     """A connection for asyncio; use it by `async with`. Nothing is sent until the first call.
 
-    `timeout_s` bounds every unary call that is given no timeout of its own; streams are not bounded.
+    `timeout_s` bounds every unary call that is given no timeout of its own; streams are not bounded. `token`, or the
+    one in `token_file`, goes with every call. `tls` True: the server's certificate is signed by one that gRPC knows.
+
+    Raises ValueError when a token would leave this machine in plain text, is none, or is in a file that others can
+    read; OSError when a file cannot be read.
     """
-    return AsyncGateway(grpc.aio.insecure_channel(target, options=OPTIONS), timeout_s, token)
+    shown = _token(target, token, token_file, tls)
+    if tls:
+        made = _tls(tls)
+        channel = grpc.aio.secure_channel(target, made.credentials(), options=(*OPTIONS, *_name(made)))
+    else:
+        channel = grpc.aio.insecure_channel(target, options=(*OPTIONS, *(_DIRECT if shown else ())))
+    return AsyncGateway(channel, timeout_s, shown)
 
 
 def connect_sync(
-    target: str = DEFAULT_TARGET, *, timeout_s: float = DEFAULT_TIMEOUT_S, token: str | None = None
+    target: str = DEFAULT_TARGET,
+    *,
+    timeout_s: float = DEFAULT_TIMEOUT_S,
+    token: str | None = None,
+    token_file: str | os.PathLike[str] | None = None,
+    tls: Tls | bool = False,
 ) -> SyncGateway:
-    """A connection for ordinary code; use it by `with`. Nothing is sent until the first call."""
-    return SyncGateway(grpc.insecure_channel(target, options=OPTIONS), timeout_s, token)
+    """A connection for ordinary code; use it by `with`. Otherwise as `connect`."""
+    shown = _token(target, token, token_file, tls)
+    if tls:
+        made = _tls(tls)
+        channel = grpc.secure_channel(target, made.credentials(), options=(*OPTIONS, *_name(made)))
+    else:
+        channel = grpc.insecure_channel(target, options=(*OPTIONS, *(_DIRECT if shown else ())))
+    return SyncGateway(channel, timeout_s, shown)
+
+
+def _token(target: str, token: str | None, token_file: str | os.PathLike[str] | None, tls: Tls | bool) -> str | None:
+    """The token to show, if any, when it may go there."""
+    if token is not None and token_file is not None:
+        raise ValueError("give a token or the file that it is in, not both")
+    if token is None and token_file is None:
+        return None
+    if not tls and not stays_on_this_machine(target):
+        raise ValueError(f"a token is not sent to {target} in plain text: use TLS")
+    if token_file is not None:
+        return read_token(token_file)
+    assert token is not None
+    check_token(token)
+    return token
+
+
+def _tls(tls: Tls | bool) -> Tls:
+    return tls if isinstance(tls, Tls) else Tls()
+
+
+def _name(tls: Tls) -> tuple[tuple[str, Any], ...]:
+    return (("grpc.ssl_target_name_override", tls.server_name),) if tls.server_name else ()
 
 
 class AsyncGateway:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.pool import StaticPool
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 metadata = MetaData()
 
@@ -52,10 +53,12 @@ events = Table(
     Index("events_by_correlation", "correlation_id", "sequence"),
 )
 
+# One row for each leg of an intent; a plain order is one.
 orders = Table(
     "orders",
     metadata,
     Column("client_order_id", String, primary_key=True),
+    Column("leg_role", String, primary_key=True),
     Column("intent_sequence", Integer, nullable=False, index=True),
     Column("payload_hash", String, nullable=False),
     Column("order_ref", String, nullable=False, unique=True),
@@ -64,10 +67,24 @@ orders = Table(
     Column("perm_id", Integer, nullable=False, index=True),
     Column("was_written", Integer, nullable=False),
     Column("state", String, nullable=False, index=True),
+    Column("account_id", String, nullable=False),
     Column("symbol", String, nullable=False),
     Column("create_time", String, nullable=False),
     Column("spec_json", Text, nullable=False),
+    Column("terms_json", Text, nullable=False),
     Column("status_json", Text, nullable=False),
+)
+
+# Changes of orders, each under its own id, so that none is sent twice.
+modifications = Table(
+    "modifications",
+    metadata,
+    Column("modify_id", String, primary_key=True),
+    Column("client_order_id", String, nullable=False, index=True),
+    Column("payload_hash", String, nullable=False),
+    Column("state", String, nullable=False),
+    Column("spec_json", Text, nullable=False),
+    Column("targets_json", Text, nullable=False),
 )
 
 executions = Table(
@@ -103,8 +120,10 @@ class WrongSchema(RuntimeError):
     """The database was written by another version of the gateway."""
 
 
-def open_database(path: Path) -> Engine:
+def open_database(path: Path, *, durable: bool = True) -> Engine:
     """The database at `path`, made if it is not there; readable by its owner alone.
+
+    Not `durable`: commits do not wait for the disk.
 
     Raises WrongSchema, OSError, sqlalchemy.exc.DatabaseError.
     """
@@ -118,7 +137,7 @@ def open_database(path: Path) -> Engine:
         poolclass=StaticPool,
         connect_args={"check_same_thread": False},
     )
-    event.listen(engine, "connect", _set_pragmas)
+    event.listen(engine, "connect", partial(_set_pragmas, durable=durable))
     event.listen(engine, "begin", _begin_immediate)
     try:
         with engine.begin() as connection:
@@ -135,13 +154,13 @@ def open_database(path: Path) -> Engine:
     return engine
 
 
-def _set_pragmas(connection: sqlite3.Connection, _record: Any) -> None:
+def _set_pragmas(connection: sqlite3.Connection, _record: Any, *, durable: bool) -> None:
     # Python's own transaction handling would begin too late; _begin_immediate does it.
     connection.isolation_level = None
     for pragma in (
         "journal_mode = WAL",
         # FULL: a commit is on the disk when it returns. An order's intent must survive the next instant's power cut.
-        "synchronous = FULL",
+        f"synchronous = {'FULL' if durable else 'OFF'}",
         "foreign_keys = ON",
         "busy_timeout = 250",
         "trusted_schema = OFF",

@@ -25,11 +25,20 @@ from ibkr_gateway_server.domain.audit import (
     Page,
     PageRequest,
 )
-from ibkr_gateway_server.domain.orders import Execution, OrderSpec, OrderStatus
+from ibkr_gateway_server.domain.orders import (
+    Execution,
+    LegRole,
+    LegTerms,
+    ModificationState,
+    OrderSpec,
+    OrderStatus,
+)
 
 T = TypeVar("T")
 
 _SPEC = TypeAdapter(OrderSpec)
+_TERMS = TypeAdapter(LegTerms)
+_TARGETS = TypeAdapter(dict[LegRole, LegTerms])
 _STATUS = TypeAdapter(OrderStatus)
 _EXECUTION = TypeAdapter(Execution)
 
@@ -44,14 +53,27 @@ class Cause:
 
 @dataclass(frozen=True, slots=True)
 class StoredOrder:
-    """One order as the record holds it. `was_written`: a byte of it may have reached IBKR."""
+    """One leg of an intent as the record holds it. `was_written`: a byte of it may have reached IBKR."""
 
     spec: OrderSpec
+    terms: LegTerms
     status: OrderStatus
     payload_hash: str
     order_ref: str
     client_id: int
     was_written: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StoredModification:
+    """One change of an intent: `targets` are the terms that IBKR has not shown yet, by leg."""
+
+    modify_id: str
+    client_order_id: str
+    payload_hash: str
+    state: ModificationState
+    spec: OrderSpec
+    targets: dict[LegRole, LegTerms]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,15 +138,28 @@ class Transaction:
             "perm_id": status.perm_id,
             "was_written": int(order.was_written),
             "state": status.state.value,
+            "account_id": status.account_id,
             "symbol": status.instrument.symbol,
             "create_time": status.create_time.isoformat(timespec="microseconds"),
             "spec_json": _SPEC.dump_json(order.spec).decode(),
+            "terms_json": _TERMS.dump_json(order.terms).decode(),
             "status_json": _STATUS.dump_json(status).decode(),
         }
-        statement = upsert(schema.orders).values(
-            client_order_id=status.client_order_id, intent_sequence=sequence, **values
-        )
-        self._connection.execute(statement.on_conflict_do_update(index_elements=["client_order_id"], set_=values))
+        key = {"client_order_id": status.client_order_id, "leg_role": order.terms.role.value}
+        statement = upsert(schema.orders).values(**key, intent_sequence=sequence, **values)
+        self._connection.execute(statement.on_conflict_do_update(index_elements=list(key), set_=values))
+
+    def save_modification(self, change: StoredModification) -> None:
+        """Keep a change as it is now."""
+        values = {
+            "client_order_id": change.client_order_id,
+            "payload_hash": change.payload_hash,
+            "state": change.state.value,
+            "spec_json": _SPEC.dump_json(change.spec).decode(),
+            "targets_json": _TARGETS.dump_json(change.targets).decode(),
+        }
+        statement = upsert(schema.modifications).values(modify_id=change.modify_id, **values)
+        self._connection.execute(statement.on_conflict_do_update(index_elements=["modify_id"], set_=values))
 
     def save_execution(self, execution: Execution, sequence: int) -> None:
         """Keep an execution, or the commission that came for it; a correction supersedes those of the same stem."""
@@ -168,6 +203,10 @@ class Transaction:
         """Every order of the record, oldest first."""
         rows = self._connection.execute(select(schema.orders).order_by(schema.orders.c.intent_sequence))
         return [_stored_order(row) for row in rows]
+
+    def all_modifications(self) -> list[StoredModification]:
+        """Every change of the record."""
+        return [_stored_modification(row) for row in self._connection.execute(select(schema.modifications))]
 
     def all_executions(self) -> list[Execution]:
         """Every execution that no correction has superseded, oldest first."""
@@ -271,9 +310,21 @@ def _record(row: Row[Any]) -> AuditRecord:
 def _stored_order(row: Row[Any]) -> StoredOrder:
     return StoredOrder(
         spec=_SPEC.validate_json(row.spec_json),
+        terms=_TERMS.validate_json(row.terms_json),
         status=_STATUS.validate_json(row.status_json),
         payload_hash=row.payload_hash,
         order_ref=row.order_ref,
         client_id=row.client_id,
         was_written=bool(row.was_written),
+    )
+
+
+def _stored_modification(row: Row[Any]) -> StoredModification:
+    return StoredModification(
+        modify_id=row.modify_id,
+        client_order_id=row.client_order_id,
+        payload_hash=row.payload_hash,
+        state=ModificationState(row.state),
+        spec=_SPEC.validate_json(row.spec_json),
+        targets=_TARGETS.validate_json(row.targets_json),
     )

@@ -375,7 +375,7 @@ class LiveNotAuthorized(Refused):
 
     missing: str
     reason: ClassVar[Reason] = Reason.LIVE_NOT_AUTHORIZED
-    text: ClassVar[str] = "live trading is not authorized: {missing} is missing"
+    text: ClassVar[str] = "live trading is not authorized: {missing}"
 
 
 @dataclass(eq=False)
@@ -480,8 +480,11 @@ class TradingHalted(Refused):
     """Somebody has stopped trading."""
 
     level: str
+    since: str
     reason: ClassVar[Reason] = Reason.TRADING_HALTED
-    text: ClassVar[str] = "trading is halted ({level}); cancels go on, and someone with admin scope resumes the rest"
+    text: ClassVar[str] = (
+        "trading is halted ({level}) since {since}; cancels go on, and someone with admin scope resumes the rest"
+    )
 
 
 @dataclass(eq=False)
@@ -516,7 +519,7 @@ class AuditRolledBack(Refused):
     watermark_sequence: int
     reason: ClassVar[Reason] = Reason.AUDIT_ROLLED_BACK
     text: ClassVar[str] = (
-        "the record ends at {head_sequence} and once had {watermark_sequence} events; reconcile with IBKR, then accept it"
+        "the record ends at {head_sequence} and once had {watermark_sequence} events; reconcile it, then accept that"
     )
 
 

@@ -71,6 +71,40 @@ OPEN_STATES = frozenset(
 )
 
 
+class ModificationState(StrEnum):
+    """Where a change of an order stands."""
+
+    PENDING = "PENDING"
+    SENT = "SENT"
+    NOT_SENT = "NOT_SENT"
+    CONFIRMED = "CONFIRMED"
+    REFUSED = "REFUSED"
+    PRESUMED_NOT_APPLIED = "PRESUMED_NOT_APPLIED"
+    MOOT = "MOOT"
+
+    @property
+    def is_pending(self) -> bool:
+        """True while IBKR may still come to show the new terms."""
+        return self in (ModificationState.PENDING, ModificationState.SENT)
+
+
+class AlarmKind(StrEnum):
+    """What a person should know of at once, under the contract's names."""
+
+    RESURRECTED = "RESURRECTED"
+    CONFLICT = "CONFLICT"
+    FORGED_MARK = "FORGED_MARK"
+    ORPHAN = "ORPHAN"
+
+
+class Mark(StrEnum):
+    """What an orderRef says of who made the order: somebody else, this gateway, or one that pretends to be it."""
+
+    NONE = "NONE"
+    OWN = "OWN"
+    FORGED = "FORGED"
+
+
 class OrderOrigin(StrEnum):
     """Who placed an order."""
 
@@ -79,16 +113,16 @@ class OrderOrigin(StrEnum):
     EXTERNAL_OWN = "EXTERNAL_OWN"
 
 
-def check_client_order_id(value: str, found: Violations) -> None:
-    """Note a client_order_id that is missing or not of the contract's form."""
+def check_client_order_id(value: str, found: Violations, name: str = "client_order_id") -> None:
+    """Note a client_order_id, or another id of a command, that is missing or not of the contract's form."""
     if not value:
         found.add(
-            "client_order_id",
+            name,
             "is missing; make one of 16 to 64 characters A-Z a-z 0-9 _ - and keep it for retries",
             Reason.CLIENT_ORDER_ID_MISSING,
         )
     elif not CLIENT_ORDER_ID_PATTERN.fullmatch(value):
-        found.add("client_order_id", "must be 16 to 64 characters of A-Z a-z 0-9 _ -")
+        found.add(name, "must be 16 to 64 characters of A-Z a-z 0-9 _ -")
 
 
 @dataclass(frozen=True, slots=True)

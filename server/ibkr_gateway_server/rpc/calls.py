@@ -1,8 +1,8 @@
 """One wrapper around every RPC, built when it is registered.
 
-It gives each call its correlation id, its deadline, its error mapping, its log line and its metrics in one function,
-where a chain of interceptors would cost four. Servicers below are plain classes: a method for each RPC they serve,
-taking the request and a `Call`, raising domain errors. An RPC without a method answers NOT_IMPLEMENTED.
+It gives each call its caller, its correlation id, its deadline, its error mapping, its log line and its metrics in one
+function, where a chain of interceptors would cost five. Servicers below are plain classes: a method for each RPC they
+serve, taking the request and a `Call`, raising domain errors. An RPC without a method answers NOT_IMPLEMENTED.
 """
 
 from __future__ import annotations
@@ -22,8 +22,11 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import Message
 
 from ibkr_gateway_server.domain.errors import BrokerTimeout, DomainError, NotImplementedYet, ShuttingDown
+from ibkr_gateway_server.domain.scopes import Caller, Scope
 from ibkr_gateway_server.logs import correlation_id
 from ibkr_gateway_server.metrics import Metrics
+from ibkr_gateway_server.rpc.gate import Gate, Metadata
+from ibkr_gateway_server.rpc.scopes import SCOPES
 from ibkr_gateway_server.rpc.status import CODES, bug, rpc_error
 
 log = logging.getLogger("ibkr_gateway_server.rpc")
@@ -48,6 +51,15 @@ class Call:
     correlation_id: str
     deadline: float
     """On the event loop's clock, in seconds."""
+    caller: Caller
+
+    def has_scope(self, scope: Scope) -> bool:
+        """Whether the caller may do this as well as what the RPC needs anyway."""
+        return scope in self.caller.scopes
+
+    def require(self, scope: Scope) -> None:
+        """Raises ScopeMissing."""
+        self.caller.require(scope)
 
     @property
     def remaining_s(self) -> float:
@@ -58,8 +70,9 @@ class Call:
 class CallWrapper:
     """Registers servicers and serves their calls. `longest_s` bounds a unary call without a shorter deadline."""
 
-    def __init__(self, metrics: Metrics, longest_s: float, *, is_simulation: bool) -> None:
+    def __init__(self, metrics: Metrics, longest_s: float, *, is_simulation: bool, gate: Gate | None = None) -> None:
         self.unimplemented: list[str] = []
+        self.gate = gate or Gate()
         self._metrics = metrics
         self._longest_s = longest_s
         self._simulation = (("x-simulation", "true"),) if is_simulation else ()
@@ -86,6 +99,7 @@ class CallWrapper:
 
     def _handler(self, method: MethodDescriptor, servicer: object) -> grpc.RpcMethodHandler[Any, Any]:
         endpoint = f"/{method.containing_service.full_name}/{method.name}"
+        scope = SCOPES[endpoint]
         serve = getattr(servicer, method.name, None)
         if serve is None:
             self.unimplemented.append(endpoint)
@@ -96,29 +110,32 @@ class CallWrapper:
                 if method.client_streaming
                 else grpc.unary_stream_rpc_method_handler
             )
-            behaviour = self._stream(endpoint, serve)
+            behaviour = self._stream(endpoint, scope, serve)
         else:
-            make, behaviour = grpc.unary_unary_rpc_method_handler, self._unary(endpoint, serve)
+            make, behaviour = grpc.unary_unary_rpc_method_handler, self._unary(endpoint, scope, serve)
         return make(behaviour, request_deserializer=request.FromString, response_serializer=_serialized)
 
-    def _unary(self, endpoint: str, serve: Callable[..., Any] | None) -> Callable[..., Any]:
+    def _unary(self, endpoint: str, scope: Scope | None, serve: Callable[..., Any] | None) -> Callable[..., Any]:
         requests, duration = self._metrics.api_requests, self._metrics.api_request_duration.labels(endpoint)
         answered = requests.labels(endpoint, "OK")
         lines = LineRate(None if COMMANDS in endpoint else LINES_A_SECOND)
 
         async def handle(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-            call = self._call(context)
+            metadata = context.invocation_metadata() or ()
+            call_id = _callers_id(metadata)
+            correlation_id.set(call_id)
             # An answer's metadata of its own is a message of its own, which costs as much as the answer: the id goes
             # along with the end of the call. That it is simulated is said before anything else.
-            context.set_trailing_metadata(((_ID_KEYS[0], call.correlation_id),))
+            context.set_trailing_metadata(((_ID_KEYS[0], call_id),))
             if self._simulation:
                 await context.send_initial_metadata(self._simulation)
             began = perf_counter()
             self._enter()
             code = "OK"
             try:
-                self._admit(endpoint, serve)
+                caller = self._admit(endpoint, scope, serve, metadata)
                 assert serve is not None
+                call = Call(call_id, self._deadline(context), caller)
                 try:
                     async with asyncio.timeout_at(call.deadline):
                         return await serve(request, call)
@@ -127,7 +144,7 @@ class CallWrapper:
             except Exception as error:
                 known = _known(error)
                 code = CODES[known.reason].name
-                await context.abort_with_status(rpc_error(known, call.correlation_id))
+                await context.abort_with_status(rpc_error(known, call_id))
             except asyncio.CancelledError:
                 code = "CANCELLED"
                 raise
@@ -142,25 +159,28 @@ class CallWrapper:
 
         return handle
 
-    def _stream(self, endpoint: str, serve: Callable[..., Any] | None) -> Callable[..., Any]:
+    def _stream(self, endpoint: str, scope: Scope | None, serve: Callable[..., Any] | None) -> Callable[..., Any]:
         requests, open_streams = self._metrics.api_requests, self._metrics.open_streams.labels(endpoint)
 
         async def handle(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
-            call = self._call(context)
-            await context.send_initial_metadata(((_ID_KEYS[0], call.correlation_id), *self._simulation))
+            metadata = context.invocation_metadata() or ()
+            call_id = _callers_id(metadata)
+            correlation_id.set(call_id)
+            await context.send_initial_metadata(((_ID_KEYS[0], call_id), *self._simulation))
             began = perf_counter()
             self._enter()
             open_streams.inc()
             code = "OK"
             try:
-                self._admit(endpoint, serve)
+                caller = self._admit(endpoint, scope, serve, metadata)
                 assert serve is not None
+                call = Call(call_id, self._deadline(context), caller)
                 async for response in serve(request, call):
                     yield response
             except Exception as error:
                 known = _known(error)
                 code = CODES[known.reason].name
-                await context.abort_with_status(rpc_error(known, call.correlation_id))
+                await context.abort_with_status(rpc_error(known, call_id))
             except (asyncio.CancelledError, GeneratorExit):
                 # A caller that goes away cancels the handler; a deadline closes the generator where it stands.
                 code = "CANCELLED"
@@ -176,18 +196,22 @@ class CallWrapper:
 
     # --- every call ----------------------------------------------------------------------------------------------
 
-    def _call(self, context: grpc.aio.ServicerContext[Any, Any]) -> Call:
-        given = _callers_id(context)
-        correlation_id.set(given)
-        remaining = context.time_remaining()
-        longest_s = self._longest_s if remaining is None else min(remaining, self._longest_s)
-        return Call(given, asyncio.get_running_loop().time() + longest_s)
-
-    def _admit(self, endpoint: str, serve: Callable[..., Any] | None) -> None:
+    def _admit(
+        self, endpoint: str, scope: Scope | None, serve: Callable[..., Any] | None, metadata: Metadata
+    ) -> Caller:
+        """Who calls, when he may and there is an answer. Raises why not."""
         if self._is_draining:
             raise ShuttingDown
+        caller = self.gate.admit(metadata, endpoint, scope)
         if serve is None:
             raise NotImplementedYet(endpoint)
+        return caller
+
+    def _deadline(self, context: grpc.aio.ServicerContext[Any, Any]) -> float:
+        """The caller's deadline or ours, whichever is sooner, on the event loop's clock."""
+        remaining = context.time_remaining()
+        longest_s = self._longest_s if remaining is None else min(remaining, self._longest_s)
+        return asyncio.get_running_loop().time() + longest_s
 
     def _enter(self) -> None:
         self._running += 1
@@ -213,8 +237,8 @@ def _known(error: Exception) -> DomainError:
     return known
 
 
-def _callers_id(context: grpc.aio.ServicerContext[Any, Any]) -> str:
-    given = {key: value for key, value in context.invocation_metadata() or () if key in _ID_KEYS}
+def _callers_id(metadata: Metadata) -> str:
+    given = {key: value for key, value in metadata if key in _ID_KEYS}
     for key in _ID_KEYS:
         value = given.get(key, "")
         if isinstance(value, str) and _CALLERS_ID.fullmatch(value):

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
+from ibkr_gateway_server.credentials.tls import ServerTls
+from ibkr_gateway_server.domain.errors import DomainError
 from ibkr_gateway_server.domain.orders import TradingStatus
 from ibkr_gateway_server.domain.sessions import SessionState, SessionStatus
 from ibkr_gateway_server.rpc.calls import CallWrapper
+from ibkr_gateway_server.rpc.status import rpc_error
 
 # Clients may ping every 10 s without a call; the library's default of 5 minutes ends their connections with GOAWAY.
 OPTIONS = (
@@ -52,11 +56,14 @@ class GatewayServer:
         self._wrapper.register(self._server, service, servicer)
         self._names.append(service.full_name)
 
-    def bind(self, host: str, port: int) -> int:
+    def bind(self, host: str, port: int, tls: ServerTls | None = None) -> int:
         """Take the port; nothing is served yet. Returns it. Raises OSError when it is taken."""
         self._add_reflection()
+        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         try:
-            return self._server.add_insecure_port(f"{host}:{port}")
+            if tls is None:
+                return self._server.add_insecure_port(address)
+            return self._server.add_secure_port(address, _credentials(tls))
         except RuntimeError as error:
             raise OSError(str(error)) from error
 
@@ -96,17 +103,35 @@ class GatewayServer:
                 await self._wrapper.idle()
 
     def _add_reflection(self) -> None:
-        """Reflection in both versions. v1 is served but not listed: clients ask for the descriptor of what is listed,
-        and the library has none for v1."""
-        servicer = reflection.aio.ReflectionServicer([*self._names, health.SERVICE_NAME, reflection.SERVICE_NAME])
+        """Reflection in both versions, for whoever has a token where there are tokens. v1 is served but not listed:
+        clients ask for the descriptor of what is listed, and the library has none for v1."""
+        # Its annotation says a coroutine; it is an asynchronous generator.
+        servicer: Any = reflection.aio.ReflectionServicer([*self._names, health.SERVICE_NAME, reflection.SERVICE_NAME])
+
+        async def reflect(requests: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+            try:
+                self._wrapper.gate.known(context.invocation_metadata() or (), f"/{REFLECTION_V1}")
+            except DomainError as refusal:
+                await context.abort_with_status(rpc_error(refusal, ""))
+            async for response in servicer.ServerReflectionInfo(requests, context):
+                yield response
+
         handler = grpc.stream_stream_rpc_method_handler(
-            servicer.ServerReflectionInfo,
+            reflect,
             request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
             response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
         )
         for name in (REFLECTION_V1, reflection.SERVICE_NAME):
             handlers = grpc.method_handlers_generic_handler(name, {"ServerReflectionInfo": handler})
             self._server.add_generic_rpc_handlers((handlers,))
+
+
+def _credentials(tls: ServerTls) -> grpc.ServerCredentials:
+    return grpc.ssl_server_credentials(
+        [(tls.key, tls.certificate)],
+        root_certificates=tls.client_ca,
+        require_client_auth=tls.client_ca is not None,
+    )
 
 
 def is_serving(name: str, status: SessionStatus) -> bool:

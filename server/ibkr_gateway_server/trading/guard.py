@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
 
+from ibkr_gateway_server.credentials.files import override_problem
 from ibkr_gateway_server.domain.accounts import is_paper_account
 from ibkr_gateway_server.domain.errors import (
     AccountMismatch,
@@ -26,7 +28,7 @@ from ibkr_gateway_server.domain.orders import Blocker, OrderSpec, TradingStatus
 # What a person does about each thing in the way of orders.
 _REMEDIES = {
     Reason.TRADING_DISABLED: "set ORDERS_ENABLED=true and restart, on a paper account first",
-    Reason.LIVE_NOT_AUTHORIZED: "create the file that LIVE_TRADING_OVERRIDE_FILE names, after the safety checklist",
+    Reason.LIVE_NOT_AUTHORIZED: "after the safety checklist, touch LIVE_TRADING_OVERRIDE_FILE's file, and chmod 600 it",
     Reason.ACCOUNT_MISMATCH: "log TWS in to the right account, or correct TRADING_MODE, its port or IBKR_ACCOUNT",
     Reason.BROKER_DISCONNECTED: "start TWS or IB Gateway; the gateway connects by itself",
     Reason.BROKER_LINK_DOWN: "wait until TWS has its link to IBKR back",
@@ -53,13 +55,26 @@ class TradingRules:
     mode: Mode = Mode.PAPER
     orders_enabled: bool = False
     override_file: Path | None = None
+    override_max_age_h: float | None = None
     max_notional: Decimal | None = None
     max_size_per_symbol: Decimal | None = None
+    max_open_orders: int | None = 20
+    """Open orders of one contract, side and account; IBKR refuses more. Source: TWS API, order limitations."""
+    duplicate_window_s: float = 0.0
+    """The same terms under another client_order_id within so many seconds are refused; 0: they are another order."""
+
+    @property
+    def live_problem(self) -> str | None:
+        """What live orders lack; None: nothing. Looked at each time, so that removing the file stops them at once."""
+        if self.override_file is None:
+            return "LIVE_TRADING_OVERRIDE_FILE is not set"
+        found = override_problem(self.override_file, self.override_max_age_h, time.time())
+        return f"LIVE_TRADING_OVERRIDE_FILE {found}" if found else None
 
     @property
     def has_live_override(self) -> bool:
-        """True when the override file is set and there; looked at each time, so removing it stops live orders."""
-        return self.override_file is not None and self.override_file.is_file()
+        """True when the override file is there, its owner's alone, and not too old."""
+        return self.live_problem is None
 
 
 class Guard:
@@ -82,8 +97,8 @@ class Guard:
         """Whether any order may be written at all. Raises TradingDisabled, LiveNotAuthorized."""
         if not self.rules.orders_enabled:
             raise TradingDisabled
-        if self.rules.mode is Mode.LIVE and not self.rules.has_live_override:
-            raise LiveNotAuthorized("LIVE_TRADING_OVERRIDE_FILE")
+        if self.rules.mode is Mode.LIVE and (missing := self.rules.live_problem):
+            raise LiveNotAuthorized(missing)
 
     def check_account(self, account_id: str) -> None:
         """A paper gateway sends nothing to a live account, nor the reverse. Raises AccountMismatch."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import AsyncIterator
 from contextlib import closing
 from dataclasses import replace
@@ -34,8 +35,10 @@ async def store(tmp_path: Path) -> AsyncIterator[AuditStore]:
 
 
 def stored(key: str = KEY, state: OrderState = OrderState.SENT) -> StoredOrder:
-    status = replace(entry(state).status, client_order_id=key)
-    return StoredOrder(market_order(), status, "hash", f"g1.{key}", 1, was_written=True)
+    made = entry(state)
+    assert made.terms is not None
+    status = replace(made.status, client_order_id=key)
+    return StoredOrder(market_order(), made.terms, status, "hash", f"g1.{key}", 1, was_written=True)
 
 
 async def append(store: AuditStore, count: int) -> None:
@@ -60,7 +63,7 @@ async def test_an_order_comes_back_as_it_was_saved(store: AuditStore) -> None:
     ],
 )
 async def test_every_order_event_comes_back_as_it_was_told(store: AuditStore, happening: OrderHappening) -> None:
-    kind, body = encode(happening, "DU1", recovered=True)
+    kind, body = encode(happening, entry().status, recovered=True)
     await store.transact(lambda tx: tx.append(kind, body, order=entry().status))
     (record,) = await store.events_after(0, 10)
     event = decode(record)
@@ -188,6 +191,15 @@ async def test_an_order_ref_is_short_stable_and_not_to_be_guessed(tmp_path: Path
 async def test_only_the_owner_reads_the_record_and_its_key(store: AuditStore) -> None:
     for path in (store.path, store.path.with_suffix(".key")):
         assert path.stat().st_mode & 0o777 == 0o600
+
+
+async def test_an_inline_record_works_on_the_thread_that_calls_it(tmp_path: Path) -> None:
+    async with AuditStore(tmp_path / "audit.db", inline=True, durable=False) as inline:
+        thread = await inline.transact(lambda tx: (tx.append("test", {}), threading.get_ident())[1])
+        assert thread == threading.get_ident()
+        assert (await inline.verify()).checked_count == 1
+    async with AuditStore(tmp_path / "audit.db") as opened:
+        assert (await opened.verify()).checked_count == 1
 
 
 async def test_a_record_of_another_version_is_refused_not_remade(tmp_path: Path) -> None:

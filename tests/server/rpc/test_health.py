@@ -142,7 +142,7 @@ async def test_the_override_file_is_looked_at(gateway: Gateway, tmp_path: Path) 
     async for change in gateway.client.gateway.WatchTradingStatus(pb.WatchTradingStatusRequest()):
         reasons.append({blocker.reason for blocker in change.status.blockers})
         if "LIVE_NOT_AUTHORIZED" in reasons[-1]:
-            override.touch()
+            override.touch(0o600)
         elif change.status.has_live_override:
             break
     # A simulated account is none that a live gateway sends to; that stays.

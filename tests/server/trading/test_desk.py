@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import uuid
 from decimal import Decimal
 from pathlib import Path
@@ -79,9 +80,8 @@ async def test_a_key_is_remembered_over_a_restart(make_gateway: MakeGateway, tmp
     first = await make_gateway(audit_db_path=tmp_path / "first.db", ibkr_client_id=5)
     await first.running.desk.place(key, far_limit())
     await first.running.desk.recorder.settle()
-    (tmp_path / "second.db").write_bytes((tmp_path / "first.db").read_bytes())
-    (tmp_path / "second.db-wal").write_bytes((tmp_path / "first.db-wal").read_bytes())
-    (tmp_path / "second.key").write_bytes((tmp_path / "first.key").read_bytes())
+    for kind in ("db", "db-wal", "key"):
+        shutil.copy(tmp_path / f"first.{kind}", tmp_path / f"second.{kind}")
     second = await make_gateway(audit_db_path=tmp_path / "second.db", ibkr_client_id=5, simulation_seed=8)
     again = await second.running.desk.place(key, far_limit())
     assert second.simulator.frames_received(PLACE) == 0

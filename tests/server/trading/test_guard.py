@@ -41,7 +41,7 @@ def test_live_orders_need_the_override_file_at_the_moment_of_each(tmp_path: Path
     live = guard(TradingRules(Mode.LIVE, orders_enabled=True, override_file=file))
     with pytest.raises(LiveNotAuthorized):
         live.authorize()
-    file.touch()
+    file.touch(0o600)
     live.authorize()
     file.unlink()
     with pytest.raises(LiveNotAuthorized):

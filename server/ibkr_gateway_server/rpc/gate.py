@@ -1,0 +1,76 @@
+"""The gate that every call passes: who calls, and whether he may."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+
+from ibkr_gateway_server.audit.denials import Denial
+from ibkr_gateway_server.credentials.tokens import Tokens, digest_of
+from ibkr_gateway_server.domain.errors import DomainError, ScopeMissing, TokenExpired, TokenInvalid, TokenMissing
+from ibkr_gateway_server.domain.scopes import LOCAL, Caller, Scope
+from ibkr_gateway_server.logs import correlation_id, principal
+
+log = logging.getLogger(__name__)
+
+Metadata = Iterable[tuple[str, str | bytes]]
+
+KEY = "authorization"
+# Of the hash of what was shown: enough to see that two denials had the same token, nothing to find the token by.
+PREFIX_DIGITS = 8
+
+NOBODY = Caller("", frozenset())
+"""Who calls what anybody may call: nothing else is his to do."""
+
+
+class Gate:
+    """Lets callers in by their tokens. Without tokens every caller is a program of this machine and may do everything.
+
+    `tell` gets every denial, for the record.
+    """
+
+    def __init__(self, tokens: Tokens | None = None, tell: Callable[[Denial], None] = lambda _denial: None) -> None:
+        self._tokens = tokens
+        self._tell = tell
+
+    def admit(self, metadata: Metadata, endpoint: str, scope: Scope | None) -> Caller:
+        """Who calls. `scope` None: anybody may. Raises TokenMissing, TokenInvalid, TokenExpired, ScopeMissing."""
+        if self._tokens is None:
+            return LOCAL
+        if scope is None:
+            return NOBODY
+        caller = self.known(metadata, endpoint)
+        try:
+            caller.require(scope)
+        except ScopeMissing as refusal:
+            self._deny(refusal, endpoint, caller=caller)
+            raise
+        return caller
+
+    def known(self, metadata: Metadata, endpoint: str) -> Caller:
+        """Whose token was shown, whatever it is for. Raises TokenMissing, TokenInvalid, TokenExpired."""
+        if self._tokens is None:
+            return LOCAL
+        shown = _bearer(metadata)
+        try:
+            caller = self._tokens.caller(shown)
+        except (TokenMissing, TokenInvalid, TokenExpired) as refusal:
+            self._deny(refusal, endpoint, shown=shown)
+            raise
+        principal.set(caller.name)
+        return caller
+
+    def _deny(self, refusal: DomainError, endpoint: str, *, caller: Caller = NOBODY, shown: str = "") -> None:
+        prefix = digest_of(shown).hex()[:PREFIX_DIGITS] if shown else ""
+        log.warning("denied", extra={"endpoint": endpoint, "reason": refusal.reason, "token_hash": prefix})
+        self._tell(Denial(refusal.reason, endpoint, caller.name, correlation_id.get(), prefix))
+
+
+def _bearer(metadata: Metadata) -> str:
+    """The token that was shown; empty: none. One that was shown beside another is none of ours."""
+    shown = [value for key, value in metadata if key == KEY]
+    if not shown:
+        return ""
+    first = shown[0]
+    scheme, _, token = (first if isinstance(first, str) else first.decode("latin-1")).partition(" ")
+    return token if len(shown) == 1 and scheme.lower() == "bearer" and token else "unreadable"
