@@ -1,7 +1,7 @@
 """One caller who places so many orders, each after the answer to the one before: through the gateway, or by ib_async.
 
-Prints when each was given to the library, on the clock that all processes of the machine share, and how long until IBKR's
-first word was there.
+Prints when each was given to the library, on the clock that all processes of the machine share, and how long until
+IBKR's first word was there.
 """
 
 from __future__ import annotations
@@ -63,7 +63,8 @@ async def _direct(port: int) -> Callable[[], Awaitable[None]]:
 
     ib = ib_async.IB()
     await ib.connectAsync("127.0.0.1", port, clientId=7, fetchFields=ib_async.StartupFetch(0))
-    (contract,) = await ib.qualifyContractsAsync(ib_async.Stock("AAPL", "SMART", "USD"))
+    contract = ib_async.Stock("AAPL", "SMART", "USD")
+    await ib.qualifyContractsAsync(contract)
 
     async def place() -> None:
         trade = ib.placeOrder(contract, ib_async.LimitOrder("BUY", 1, 1.0))

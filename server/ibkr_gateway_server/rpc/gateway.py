@@ -15,7 +15,9 @@ from ibkr_gateway.v1 import gateway_service_pb2 as pb
 
 from ibkr_gateway_server.broker.ib import LIBRARY
 from ibkr_gateway_server.broker.session import Session
+from ibkr_gateway_server.domain.halts import Halt, HaltLevel
 from ibkr_gateway_server.domain.orders import TradingStatus
+from ibkr_gateway_server.domain.scopes import Scope
 from ibkr_gateway_server.domain.sessions import SessionState
 from ibkr_gateway_server.domain.streams import Draining, Heartbeat
 from ibkr_gateway_server.domain.usage import Usage
@@ -24,6 +26,7 @@ from ibkr_gateway_server.rpc import parse, present
 from ibkr_gateway_server.rpc.calls import Call
 from ibkr_gateway_server.rpc.words import heartbeat, word
 from ibkr_gateway_server.settings import Settings
+from ibkr_gateway_server.trading.halt import HaltSwitch
 from ibkr_gateway_server.trading.watch import TradingWatch
 
 
@@ -50,12 +53,14 @@ class GatewayServicer:
         about: About,
         session: Session,
         trading: TradingWatch,
+        halt: HaltSwitch,
         metrics: Metrics,
         usage: Callable[[], Sequence[Usage]],
     ) -> None:
         self._about = about
         self._session = session
         self._trading = trading
+        self._halt = halt
         self._metrics = metrics
         self._usage = usage
         self._draining: Draining | None = None
@@ -129,6 +134,18 @@ class GatewayServicer:
                 wait.cancel()
         yield pb.WatchTradingStatusResponse(sequence=sequence + 1, **word(self._draining))
 
+    async def HaltTrading(self, request: pb.HaltTradingRequest, call: Call) -> pb.HaltTradingResponse:
+        level, comment = parse.halt(request)
+        if level is HaltLevel.GLOBAL_CANCEL:
+            call.require(Scope.ADMIN)
+        count = await self._halt.engage(level, comment, call.cause)
+        status = self._trading_status(self._trading.now())
+        return pb.HaltTradingResponse(cancel_requested_count=count, status=status)
+
+    async def ResumeTrading(self, request: pb.ResumeTradingRequest, call: Call) -> pb.ResumeTradingResponse:
+        await self._halt.release(parse.halt_comment(request), call.cause)
+        return pb.ResumeTradingResponse(status=self._trading_status(self._trading.now()))
+
     def _trading_status(self, status: TradingStatus) -> pb.TradingStatus:
         return pb.TradingStatus(
             trading_mode=self._about.trading_mode,
@@ -146,6 +163,7 @@ class GatewayServicer:
             ],
             max_notional=present.decimal(status.max_notional),
             max_size_per_symbol=present.decimal(status.max_size_per_symbol),
+            **_halt(status.halt),
         )
 
     async def WatchSession(
@@ -195,6 +213,14 @@ class GatewayServicer:
                 for reason in reasons
             ]
         )
+
+
+def _halt(halt: Halt | None) -> dict[str, Any]:
+    """The fields of a trading status that tell of a halt; none without one."""
+    if halt is None:
+        return {}
+    level = pb.HaltLevel.Value(f"HALT_LEVEL_{halt.level}")
+    return {"halt_level": level, "halt_comment": halt.comment, "halt_time": present.time(halt.since_time)}
 
 
 def _value(value: Value) -> dict[str, Any]:

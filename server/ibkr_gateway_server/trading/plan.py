@@ -7,6 +7,7 @@ group. Source: TWS API, bracket orders.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 
 from ibkr_gateway_server.domain.evidence import OpenOrderSeen
@@ -18,6 +19,7 @@ from ibkr_gateway_server.domain.order_terms import (
     OrderSpec,
     OrderType,
     Side,
+    TimeInForce,
 )
 
 # A take-profit that has filled in part must not take the protection of the rest away with it: the exits reduce each
@@ -26,6 +28,7 @@ EXITS_OCA_TYPE = OcaType.REDUCE_WITH_BLOCK
 
 # As IBKR spells a type elsewhere than in the TWS API's table.
 _OTHER_SPELLINGS = {"LIMIT": "LMT", "MARKET": "MKT"}
+_TYPES = {code: kind for kind, code in BROKER_ORDER_TYPES.items()}
 
 
 def legs_of(spec: OrderSpec, group: str) -> tuple[LegTerms, ...]:
@@ -91,28 +94,42 @@ def _bracket(spec: OrderSpec, group: str) -> tuple[LegTerms, ...]:
 
 
 def same_terms(seen: OpenOrderSeen, terms: LegTerms) -> bool:
-    """Whether what IBKR shows of an order are these terms: all of what a change, ours or one made in TWS, may touch.
+    """Whether what IBKR shows of an order are these terms."""
+    return terms_shown(terms, seen) == terms
 
-    What IBKR chooses or moves by itself is not compared: a trailing order's limit price, a relative order's offset that
-    was not given. Its stop has only ever moved with the market from where it was put, else somebody has put it back.
+
+def terms_shown(terms: LegTerms, seen: OpenOrderSeen) -> LegTerms:
+    """These terms as IBKR shows them: all of what a change, ours or one made in TWS, may touch.
+
+    What IBKR chooses or moves by itself is left out: a trailing order's limit price, a relative order's offset that was
+    not given. Its stop has only ever moved with the market from where it was put, else somebody has put it back.
     """
-    kind = _OTHER_SPELLINGS.get(seen.broker_order_type, seen.broker_order_type)
-    if (kind, seen.side, seen.time_in_force) != (BROKER_ORDER_TYPES[terms.order_type], terms.side, terms.time_in_force):
-        return False
-    # A completed order that has filled is shown with nothing left to do.
-    quantity = seen.quantity or seen.filled_quantity or Decimal(0)
-    if quantity != terms.quantity:
-        return False
-    shown = [
-        (seen.stop_price, terms.stop_price),
-        (seen.trailing_amount, terms.trailing_amount),
-        (seen.trailing_percent, terms.trailing_percent),
-    ]
-    if terms.order_type is not OrderType.TRAIL_LIMIT:
-        shown.append((seen.limit_price, terms.limit_price))
-    if terms.limit_offset is not None:
-        shown.append((seen.limit_offset, terms.limit_offset))
-    return all(ours == theirs for theirs, ours in shown) and _has_trailed(seen, terms)
+    kind = _TYPES.get(_OTHER_SPELLINGS.get(seen.broker_order_type, seen.broker_order_type))
+    is_another = kind is not None and kind is not terms.order_type
+
+    def of(known: Decimal | None, shown: Decimal | None) -> Decimal | None:
+        if is_another:
+            return shown
+        return known if known is None or shown is None else shown
+
+    trailing = (seen.trailing_amount, seen.trailing_percent)
+    if trailing == (None, None):
+        trailing = (terms.trailing_amount, terms.trailing_percent)
+    shown = replace(
+        terms,
+        order_type=kind if kind is not None and is_another else terms.order_type,
+        side=seen.side,
+        # A completed order that has filled is shown with nothing left to do.
+        quantity=seen.quantity or seen.filled_quantity or terms.quantity,
+        limit_price=of(terms.limit_price, seen.limit_price),
+        stop_price=of(terms.stop_price, seen.stop_price),
+        trailing_amount=trailing[0],
+        trailing_percent=trailing[1],
+        limit_offset=of(terms.limit_offset, seen.limit_offset),
+    )
+    if seen.time_in_force in TimeInForce.__members__:
+        shown = replace(shown, time_in_force=TimeInForce(seen.time_in_force))
+    return shown if _has_trailed(seen, terms) else replace(shown, trail_stop_price=seen.trail_stop_price)
 
 
 def _has_trailed(seen: OpenOrderSeen, terms: LegTerms) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ibkr_gateway_server.domain.errors import (
@@ -46,6 +48,24 @@ def test_live_orders_need_the_override_file_at_the_moment_of_each(tmp_path: Path
     file.unlink()
     with pytest.raises(LiveNotAuthorized):
         live.authorize()
+
+
+def test_what_live_orders_lack_is_said_exactly(tmp_path: Path) -> None:
+    file = tmp_path / "live"
+    file.touch(0o600)
+
+    def lacks(**rules: Any) -> str:
+        with pytest.raises(LiveNotAuthorized) as refused:
+            guard(TradingRules(Mode.LIVE, orders_enabled=True, **rules)).authorize()
+        return refused.value.missing
+
+    assert lacks() == "LIVE_TRADING_OVERRIDE_FILE is not set"
+    assert lacks(override_file=tmp_path / "x") == "LIVE_TRADING_OVERRIDE_FILE must name a file that is there"
+    os.utime(file, (0, 0))
+    assert "older than LIVE_OVERRIDE_MAX_AGE of 24 h" in lacks(override_file=file, override_max_age_h=24.0)
+    file.touch()
+    file.chmod(0o644)
+    assert lacks(override_file=file) == "LIVE_TRADING_OVERRIDE_FILE must be its owner's alone: chmod 600"
 
 
 @pytest.mark.parametrize(
