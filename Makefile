@@ -23,7 +23,7 @@ PIP = $(BIN)/python -m pip install -q --disable-pip-version-check --no-compile -
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: demo test lint explore-simulator failures proto bench ib-insync compat help
+.PHONY: demo test lint explore-simulator explore mutants crash failures proto bench ib-insync compat help
 
 demo: $(VENV)/.run-$(STAMP)  ## show everything once, on the simulator
 	$(BIN)/ibkr-gateway demo
@@ -43,6 +43,15 @@ lint: $(VENV)/.dev-$(STAMP)  ## check style, types, imports and the contract
 
 explore-simulator: $(VENV)/.dev-$(STAMP)  ## random orders and faults on the simulator, replayed to the byte: ORDERS=10000 SEED=1
 	$(BIN)/python -m tests.server.simulator.exploration --orders $(or $(ORDERS),10000) --seed $(or $(SEED),1)
+
+explore: $(VENV)/.dev-$(STAMP)  ## orders under every failure, against the broker's truth: SEEDS=1000 JOBS=2 WRITE=1; SEED=7 alone: its trace
+	$(BIN)/python -m tests.reliability.explorer --seed $(or $(SEED),1) --seeds $(or $(SEEDS),$(if $(SEED),1,1000)) --jobs $(or $(JOBS),2) $(if $(MUTANT),--mutant "$(MUTANT)") $(if $(WRITE),--write)
+
+mutants: $(VENV)/.dev-$(STAMP)  ## faults put into the order core, each of which seeds must find: ONLY="dedupe" MOST=1000 WRITE=1
+	$(BIN)/python -m tests.reliability.mutants --most $(or $(MOST),1000) --jobs $(or $(JOBS),2) $(if $(ONLY),--only "$(ONLY)") $(if $(WRITE),--write)
+
+crash: $(VENV)/.dev-$(STAMP)  ## the server killed at random while orders are placed, and started again: KILLS=300 SEED=1 WRITE=1
+	$(BIN)/python -m tests.reliability.crash --kills $(or $(KILLS),300) --seed $(or $(SEED),1) $(if $(WRITE),--write)
 
 failures: $(VENV)/.dev-$(STAMP)  ## run the tests of tests/failures and write docs/failures.md
 	$(BIN)/python -m tools.failures_table

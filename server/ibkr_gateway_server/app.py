@@ -113,14 +113,16 @@ async def running(
 ) -> AsyncIterator[Running]:
     """A gateway that serves until the context ends; then calls end, the record is closed and TWS left, in that order.
 
-    Raises PortTaken; OSError, ValueError and sqlalchemy's DatabaseError when the record cannot be opened.
+    Raises PortTaken; RecordUnusable and OSError when the record cannot be opened.
     """
     async with AsyncExitStack() as stack:
         tallies = Tallies()
         metrics = Metrics(tallies)
         if settings.metrics_port:
             _serve_metrics(settings, metrics, stack)
-        store = await stack.enter_async_context(AuditStore(settings.record_path))
+        store = await stack.enter_async_context(
+            AuditStore(settings.record_path, tallies=tallies, observe_commit=metrics.audit_commit.observe)
+        )
         address, simulator = await _broker(settings, stack)
         loop = asyncio.get_running_loop()
         pacer = Pacer(loop.time)

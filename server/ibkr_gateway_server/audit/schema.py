@@ -1,4 +1,4 @@
-"""The tables of the record, and how the database is opened.
+"""The tables of the record, and how the database is connected to.
 
 `events` is the record itself, appended and never changed; the other tables are what it amounts to now, written in the
 same transaction, so that no reader need replay it.
@@ -6,13 +6,14 @@ same transaction, so that no reader need replay it.
 
 from __future__ import annotations
 
-import os
 import sqlite3
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import (
     Column,
+    Connection,
     Engine,
     Index,
     Integer,
@@ -23,11 +24,10 @@ from sqlalchemy import (
     Text,
     create_engine,
     event,
-    text,
 )
 from sqlalchemy.pool import StaticPool
 
-SCHEMA_VERSION = 1
+VERSION = 2
 
 metadata = MetaData()
 
@@ -52,10 +52,12 @@ events = Table(
     Index("events_by_correlation", "correlation_id", "sequence"),
 )
 
+# One row for each leg of an intent; a plain order is one.
 orders = Table(
     "orders",
     metadata,
     Column("client_order_id", String, primary_key=True),
+    Column("leg_role", String, primary_key=True),
     Column("intent_sequence", Integer, nullable=False, index=True),
     Column("payload_hash", String, nullable=False),
     Column("order_ref", String, nullable=False, unique=True),
@@ -64,10 +66,24 @@ orders = Table(
     Column("perm_id", Integer, nullable=False, index=True),
     Column("was_written", Integer, nullable=False),
     Column("state", String, nullable=False, index=True),
+    Column("account_id", String, nullable=False),
     Column("symbol", String, nullable=False),
     Column("create_time", String, nullable=False),
     Column("spec_json", Text, nullable=False),
+    Column("terms_json", Text, nullable=False),
     Column("status_json", Text, nullable=False),
+)
+
+# Changes of orders, each under its own id, so that none is sent twice.
+modifications = Table(
+    "modifications",
+    metadata,
+    Column("modify_id", String, primary_key=True),
+    Column("client_order_id", String, nullable=False, index=True),
+    Column("payload_hash", String, nullable=False),
+    Column("state", String, nullable=False),
+    Column("spec_json", Text, nullable=False),
+    Column("targets_json", Text, nullable=False),
 )
 
 executions = Table(
@@ -107,18 +123,19 @@ _IMMUTABLE_EVENTS = (
 )
 
 
-class WrongSchema(RuntimeError):
-    """The database was written by another version of the gateway."""
+# Marks the database as one whose end is kept in a watermark, for programs that look at the file and for ourselves.
+APPLICATION_ID = 0x49424757
 
 
-def open_database(path: Path) -> Engine:
-    """The database at `path`, made if it is not there; readable by its owner alone.
+def create(connection: Connection) -> None:
+    """Everything that a new database holds."""
+    metadata.create_all(connection)
+    for trigger in _IMMUTABLE_EVENTS:
+        connection.exec_driver_sql(trigger)
 
-    Raises WrongSchema, OSError, sqlalchemy.exc.DatabaseError.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-    path.chmod(0o600)
+
+def connect(path: Path, *, durable: bool) -> Engine:
+    """The database at `path`, a new file if there is none; not opened yet. Not `durable`: commits do not wait."""
     engine = create_engine(
         f"sqlite+pysqlite:///{path}",
         # One connection for everything: two writers of one WAL file could meet SQLite's WAL-reset defect (before
@@ -126,37 +143,31 @@ def open_database(path: Path) -> Engine:
         poolclass=StaticPool,
         connect_args={"check_same_thread": False},
     )
-    event.listen(engine, "connect", _set_pragmas)
-    event.listen(engine, "begin", _begin_immediate)
-    try:
-        with engine.begin() as connection:
-            version = connection.execute(text("PRAGMA user_version")).scalar_one()
-            if version not in (0, SCHEMA_VERSION):
-                raise WrongSchema(f"{path} has schema version {version}, this gateway writes version {SCHEMA_VERSION}")
-            metadata.create_all(connection)
-            for trigger in _IMMUTABLE_EVENTS:
-                connection.execute(text(trigger))
-            connection.execute(text(f"PRAGMA user_version = {SCHEMA_VERSION}"))
-    except BaseException:
-        engine.dispose()
-        raise
+    event.listen(engine, "connect", partial(_set_pragmas, durable=durable))
+    event.listen(engine, "begin", _begin)
     return engine
 
 
-def _set_pragmas(connection: sqlite3.Connection, _record: Any) -> None:
-    # Python's own transaction handling would begin too late; _begin_immediate does it.
+def reading(engine: Engine) -> Engine:
+    """The same database for transactions that only read: they need no lock, so another's does not stop them."""
+    return engine.execution_options(reads_only=True)
+
+
+def _set_pragmas(connection: sqlite3.Connection, _record: Any, *, durable: bool) -> None:
+    # Python's own transaction handling would begin too late; _begin does it.
     connection.isolation_level = None
     for pragma in (
+        "busy_timeout = 250",
         "journal_mode = WAL",
         # FULL: a commit is on the disk when it returns. An order's intent must survive the next instant's power cut.
-        "synchronous = FULL",
+        f"synchronous = {'FULL' if durable else 'OFF'}",
         "foreign_keys = ON",
-        "busy_timeout = 250",
         "trusted_schema = OFF",
         "cell_size_check = ON",
     ):
         connection.execute(f"PRAGMA {pragma}")
 
 
-def _begin_immediate(connection: Any) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+def _begin(connection: Connection) -> None:
+    reads_only = connection.get_execution_options().get("reads_only")
+    connection.exec_driver_sql("BEGIN" if reads_only else "BEGIN IMMEDIATE")

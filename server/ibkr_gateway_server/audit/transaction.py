@@ -15,21 +15,33 @@ from sqlalchemy import Connection, Row, Select, delete, func, insert, select, up
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from ibkr_gateway_server.audit import schema
-from ibkr_gateway_server.audit.chain import GENESIS, link
+from ibkr_gateway_server.audit.chain import COVERED, Place, link
 from ibkr_gateway_server.domain.audit import (
     AuditFilter,
     AuditRecord,
-    ChainCheck,
     ExecutionFilter,
     OrderFilter,
     Page,
     PageRequest,
 )
-from ibkr_gateway_server.domain.orders import Execution, OrderSpec, OrderStatus
+from ibkr_gateway_server.domain.clock import utc_now
+from ibkr_gateway_server.domain.orders import (
+    Execution,
+    LegRole,
+    LegTerms,
+    ModificationState,
+    OrderSpec,
+    OrderStatus,
+)
 
 T = TypeVar("T")
 
+# What is about to leave for IBKR: the watermark follows such an event at once, and any other within a second.
+COMMANDS = frozenset({"order.intent", "order.send", "order.cancel", "order.modify"})
+
 _SPEC = TypeAdapter(OrderSpec)
+_TERMS = TypeAdapter(LegTerms)
+_TARGETS = TypeAdapter(dict[LegRole, LegTerms])
 _STATUS = TypeAdapter(OrderStatus)
 _EXECUTION = TypeAdapter(Execution)
 
@@ -44,14 +56,36 @@ class Cause:
 
 @dataclass(frozen=True, slots=True)
 class StoredOrder:
-    """One order as the record holds it. `was_written`: a byte of it may have reached IBKR."""
+    """One leg of an intent as the record holds it. `was_written`: a byte of it may have reached IBKR."""
 
     spec: OrderSpec
+    terms: LegTerms
     status: OrderStatus
     payload_hash: str
     order_ref: str
     client_id: int
     was_written: bool
+
+
+@dataclass(frozen=True, slots=True)
+class OrderIds:
+    """An order by its ids alone, where no more is known of it."""
+
+    client_order_id: str = ""
+    order_id: int = 0
+    perm_id: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StoredModification:
+    """One change of an intent: `targets` are the terms that IBKR has not shown yet, by leg."""
+
+    modify_id: str
+    client_order_id: str
+    payload_hash: str
+    state: ModificationState
+    spec: OrderSpec
+    targets: dict[LegRole, LegTerms]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +97,25 @@ class Appended:
 
 
 class Transaction:
-    """What can be done within one transaction, on the store's thread."""
+    """What can be done within one transaction, on the store's thread.
 
-    def __init__(self, connection: Connection, key: bytes, last_mac: bytes, boot_id: str) -> None:
-        self.last_mac = last_mac
+    `head` is the newest event, with those appended here; `is_urgent`: one of them is a command to IBKR.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        key: bytes,
+        head: Place,
+        boot_id: str = "",
+        now: Callable[[], datetime] = utc_now,
+    ) -> None:
+        self.head = head
+        self.is_urgent = False
         self._connection = connection
         self._key = key
         self._boot_id = boot_id
+        self._now = now
 
     # --- writing -------------------------------------------------------------------------------------------------
 
@@ -78,16 +124,15 @@ class Transaction:
         kind: str,
         body: Mapping[str, Any],
         *,
-        order: OrderStatus | None = None,
+        order: OrderStatus | OrderIds | None = None,
         cause: Cause | None = None,
         epoch: int = 0,
     ) -> Appended:
         """Add one event to the record. Returns where and when it stands there."""
-        highest = self._connection.execute(select(func.max(schema.events.c.sequence))).scalar_one()
         cause = cause or Cause()
-        now = datetime.now(UTC)
-        row = {
-            "sequence": (highest or 0) + 1,
+        now = self._now()
+        row: dict[str, Any] = {
+            "sequence": self.head.sequence + 1,
             "record_time": now.isoformat(timespec="microseconds"),
             "monotonic_ns": time.monotonic_ns(),
             "boot_id": self._boot_id,
@@ -100,10 +145,11 @@ class Transaction:
             "epoch": epoch,
             "body_json": json.dumps(body, separators=(",", ":"), default=str),
         }
-        mac = link(self._key, self.last_mac, row)
-        self._connection.execute(insert(schema.events).values(**row, previous_mac=self.last_mac, mac=mac))
-        self.last_mac = mac
-        return Appended((highest or 0) + 1, now)
+        mac = link(self._key, self.head.mac, [row[name] for name in COVERED])
+        self._connection.execute(insert(schema.events).values(**row, previous_mac=self.head.mac, mac=mac))
+        self.head = Place(self.head.sequence + 1, mac)
+        self.is_urgent = self.is_urgent or kind in COMMANDS
+        return Appended(self.head.sequence, now)
 
     def save_order(self, order: StoredOrder, sequence: int) -> None:
         """Keep an order as it is now. `sequence` is that of its intent when it is new."""
@@ -116,15 +162,28 @@ class Transaction:
             "perm_id": status.perm_id,
             "was_written": int(order.was_written),
             "state": status.state.value,
+            "account_id": status.account_id,
             "symbol": status.instrument.symbol,
             "create_time": status.create_time.isoformat(timespec="microseconds"),
             "spec_json": _SPEC.dump_json(order.spec).decode(),
+            "terms_json": _TERMS.dump_json(order.terms).decode(),
             "status_json": _STATUS.dump_json(status).decode(),
         }
-        statement = upsert(schema.orders).values(
-            client_order_id=status.client_order_id, intent_sequence=sequence, **values
-        )
-        self._connection.execute(statement.on_conflict_do_update(index_elements=["client_order_id"], set_=values))
+        key = {"client_order_id": status.client_order_id, "leg_role": order.terms.role.value}
+        statement = upsert(schema.orders).values(**key, intent_sequence=sequence, **values)
+        self._connection.execute(statement.on_conflict_do_update(index_elements=list(key), set_=values))
+
+    def save_modification(self, change: StoredModification) -> None:
+        """Keep a change as it is now."""
+        values = {
+            "client_order_id": change.client_order_id,
+            "payload_hash": change.payload_hash,
+            "state": change.state.value,
+            "spec_json": _SPEC.dump_json(change.spec).decode(),
+            "targets_json": _TARGETS.dump_json(change.targets).decode(),
+        }
+        statement = upsert(schema.modifications).values(modify_id=change.modify_id, **values)
+        self._connection.execute(statement.on_conflict_do_update(index_elements=["modify_id"], set_=values))
 
     def save_execution(self, execution: Execution, sequence: int) -> None:
         """Keep an execution, or the commission that came for it; a correction supersedes those of the same stem."""
@@ -185,6 +244,10 @@ class Transaction:
         rows = self._connection.execute(select(schema.orders).order_by(schema.orders.c.intent_sequence))
         return [_stored_order(row) for row in rows]
 
+    def all_modifications(self) -> list[StoredModification]:
+        """Every change of the record."""
+        return [_stored_modification(row) for row in self._connection.execute(select(schema.modifications))]
+
     def all_executions(self) -> list[Execution]:
         """Every execution that no correction has superseded, oldest first."""
         table = schema.executions
@@ -195,14 +258,8 @@ class Transaction:
 
     def orders(self, wanted: OrderFilter, page: PageRequest) -> Page[OrderStatus]:
         """Orders, newest first."""
-        table = schema.orders
-        query: Any = select(table.c.intent_sequence, table.c.status_json)
-        if wanted.symbol:
-            query = query.where(table.c.symbol == wanted.symbol)
-        if wanted.states:
-            query = query.where(table.c.state.in_([state.value for state in wanted.states]))
-        query = _between(query, table.c.create_time, wanted.start_time, wanted.end_time)
-        return self._page(query, table.c.intent_sequence, page, lambda row: _STATUS.validate_json(row.status_json))
+        sequence = schema.orders.c.intent_sequence
+        return self._page(_orders(wanted), sequence, page, lambda row: _STATUS.validate_json(row.status_json))
 
     def executions(self, wanted: ExecutionFilter, page: PageRequest) -> Page[Execution]:
         """Executions, newest first; corrected ones are left out."""
@@ -218,6 +275,13 @@ class Transaction:
         query = _between(query, table.c.execution_time, wanted.start_time, wanted.end_time)
         return self._page(query, table.c.sequence, page, lambda row: _EXECUTION.validate_json(row.body_json))
 
+    def orders_after(self, sequence: int, wanted: OrderFilter, limit: int) -> list[tuple[int, OrderStatus]]:
+        """At most `limit` orders whose intents come after a sequence, with those, oldest first."""
+        table = schema.orders
+        query = _orders(wanted).where(table.c.intent_sequence > sequence).order_by(table.c.intent_sequence).limit(limit)
+        rows = self._connection.execute(query)
+        return [(row.intent_sequence, _STATUS.validate_json(row.status_json)) for row in rows]
+
     def events(self, wanted: AuditFilter, page: PageRequest) -> Page[AuditRecord]:
         """Events, newest first."""
         table = schema.events
@@ -229,6 +293,8 @@ class Transaction:
         ):
             if value:
                 query = query.where(column == value)
+        if wanted.after_sequence:
+            query = query.where(table.c.sequence > wanted.after_sequence)
         query = _between(query, table.c.record_time, wanted.start_time, wanted.end_time)
         return self._page(query, table.c.sequence, page, _record)
 
@@ -242,16 +308,37 @@ class Transaction:
         """Sequence of the newest event; 0: none."""
         return self._connection.execute(select(func.max(schema.events.c.sequence))).scalar_one() or 0
 
-    def verify(self) -> ChainCheck:
-        """Check every hash from the first event to the last."""
-        previous, expected = GENESIS, 1
-        rows = self._connection.execute(select(schema.events).order_by(schema.events.c.sequence))
-        for row in rows.yield_per(1000):
-            mac = link(self._key, previous, row._asdict())
-            if row.sequence != expected or row.previous_mac != previous or not hmac.compare_digest(row.mac, mac):
-                return ChainCheck(expected, expected)
-            previous, expected = mac, expected + 1
-        return ChainCheck(expected - 1)
+    def head_place(self) -> Place:
+        """The newest event's place in the chain."""
+        return self.place_at(self.last_sequence()) or Place()
+
+    def place_at(self, sequence: int) -> Place | None:
+        """The place of the event with this sequence; None when there is no such event. 0: before the first."""
+        if sequence == 0:
+            return Place()
+        table = schema.events
+        mac = self._connection.execute(select(table.c.mac).where(table.c.sequence == sequence)).scalar_one_or_none()
+        return None if mac is None else Place(sequence, mac)
+
+    def verify_after(self, place: Place, limit: int | None = None) -> tuple[Place, int]:
+        """Check the hashes of at most `limit` events after a place.
+
+        Returns the last event that fits, and the sequence of the first that does not; 0: they all fit.
+        """
+        table = schema.events
+        columns = [*(table.c[name] for name in COVERED), table.c.previous_mac, table.c.mac]
+        query = select(*columns).where(table.c.sequence > place.sequence).order_by(table.c.sequence).limit(limit)
+        for row in self._connection.execute(query).yield_per(1000):
+            *values, previous_mac, mac = row
+            expected = link(self._key, place.mac, values)
+            if (
+                row.sequence != place.sequence + 1
+                or previous_mac != place.mac
+                or not hmac.compare_digest(mac, expected)
+            ):
+                return place, place.sequence + 1
+            place = Place(row.sequence, mac)
+        return place, 0
 
     def _page(self, query: Select[Any], sequence: Any, page: PageRequest, read: Callable[[Row[Any]], T]) -> Page[T]:
         if page.before:
@@ -260,6 +347,16 @@ class Transaction:
         shown = rows[: page.size]
         more = len(rows) > page.size
         return Page(tuple(read(row) for row in shown), shown[-1]._mapping[sequence.name] if more else 0)
+
+
+def _orders(wanted: OrderFilter) -> Select[Any]:
+    table = schema.orders
+    query: Any = select(table.c.intent_sequence, table.c.status_json)
+    if wanted.symbol:
+        query = query.where(table.c.symbol == wanted.symbol)
+    if wanted.states:
+        query = query.where(table.c.state.in_([state.value for state in wanted.states]))
+    return _between(query, table.c.create_time, wanted.start_time, wanted.end_time)
 
 
 def _between(query: Select[Any], column: Any, start: datetime | None, end: datetime | None) -> Select[Any]:
@@ -281,15 +378,29 @@ def _record(row: Row[Any]) -> AuditRecord:
         order_id=row.order_id,
         perm_id=row.perm_id,
         body_json=row.body_json,
+        principal=row.principal,
+        epoch=row.epoch,
     )
 
 
 def _stored_order(row: Row[Any]) -> StoredOrder:
     return StoredOrder(
         spec=_SPEC.validate_json(row.spec_json),
+        terms=_TERMS.validate_json(row.terms_json),
         status=_STATUS.validate_json(row.status_json),
         payload_hash=row.payload_hash,
         order_ref=row.order_ref,
         client_id=row.client_id,
         was_written=bool(row.was_written),
+    )
+
+
+def _stored_modification(row: Row[Any]) -> StoredModification:
+    return StoredModification(
+        modify_id=row.modify_id,
+        client_order_id=row.client_order_id,
+        payload_hash=row.payload_hash,
+        state=ModificationState(row.state),
+        spec=_SPEC.validate_json(row.spec_json),
+        targets=_TARGETS.validate_json(row.targets_json),
     )

@@ -44,17 +44,17 @@ class Pacer:
         self._waiting: list[int] = [0] * len(Priority)
         self._held_until = 0.0
 
-    async def take(self, priority: Priority, timeout_s: float) -> None:
-        """Wait for room for one message. Raises OrderRate or RateLimited when there will be none in time."""
+    async def take(self, priority: Priority, timeout_s: float, *, count: int = 1) -> None:
+        """Wait for room for `count` messages. Raises OrderRate or RateLimited when there will be none in time."""
         deadline = self._clock() + timeout_s
         self._waiting[priority] += 1
         try:
-            while (wait_s := self._wait_s(priority)) > 0:
+            while (wait_s := self._wait_s(priority, count)) > 0:
                 if self._clock() + wait_s > deadline:
                     refused = OrderRate if priority <= Priority.ORDER else RateLimited
                     raise refused(retry_after_s=round(wait_s, 3))
                 await asyncio.sleep(wait_s)
-            self._sent.append(self._clock())
+            self._sent.extend([self._clock()] * count)
         finally:
             self._waiting[priority] -= 1
 
@@ -72,14 +72,14 @@ class Pacer:
         """Messages of the last second, and how many there may be."""
         return Usage("messages", self.used_count, MESSAGES_PER_SECOND, window_s=1.0)
 
-    def _wait_s(self, priority: Priority) -> float:
-        """Seconds until this priority may send; 0: now."""
+    def _wait_s(self, priority: Priority, count: int) -> float:
+        """Seconds until this priority may send so many; 0: now."""
         now = self._clock()
         if now < self._held_until:
             return self._held_until - now + 0.001
         self._forget(now)
         allowed = MESSAGES_PER_SECOND - _LEAVES.get(priority, _LEAVES_OTHERS) - sum(self._waiting[:priority])
-        excess = len(self._sent) - max(allowed, 1) + 1
+        excess = len(self._sent) - max(allowed, count) + count
         if excess <= 0:
             return 0.0
         # Room comes when the oldest of those in excess leaves the second; a little later, since clocks are coarse.

@@ -519,7 +519,7 @@ class AuditRolledBack(Refused):
     watermark_sequence: int
     reason: ClassVar[Reason] = Reason.AUDIT_ROLLED_BACK
     text: ClassVar[str] = (
-        "the record ends at {head_sequence} and once had {watermark_sequence} events; reconcile with IBKR, then accept it"
+        "the record ends at {head_sequence} and once had {watermark_sequence} events; reconcile it, then accept that"
     )
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from ibkr_gateway_server.domain.orders import BrokerNotice, Execution, OrderStatus
+from ibkr_gateway_server.domain.orders import AlarmKind, BrokerNotice, Execution, LegRole, OrderStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,31 @@ class NoticeReceived:
     notice: BrokerNotice
 
 
-OrderHappening = StatusChanged | Filled | CommissionReported | NoticeReceived
+@dataclass(frozen=True, slots=True)
+class ModifiedExternally:
+    """Somebody changed the order in TWS, or by another program."""
+
+    before: OrderStatus
+    after: OrderStatus
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmRaised:
+    """Something that a person should know of now."""
+
+    kind: AlarmKind
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """Something for the record alone, that no stream tells: what was looked for, sent again, or found."""
+
+    kind: str
+    body: dict[str, Any]
+
+
+OrderHappening = StatusChanged | Filled | CommissionReported | NoticeReceived | ModifiedExternally | AlarmRaised | Noted
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,3 +76,4 @@ class OrderEvent:
     account_id: str
     happening: OrderHappening
     recovered: bool = False
+    leg_role: LegRole | None = None

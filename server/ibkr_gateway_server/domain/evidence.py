@@ -16,7 +16,10 @@ from ibkr_gateway_server.domain.orders import Side
 
 @dataclass(frozen=True, slots=True)
 class OpenOrderSeen:
-    """openOrder, or completedOrder when `is_completed`: an order with its terms and IBKR's word for its state."""
+    """openOrder, or completedOrder when `is_completed`: an order with its terms and IBKR's word for its state.
+
+    Prices that the type does not have are None. A trailing order's limit and stop prices are where they are now.
+    """
 
     epoch: int
     order_id: int
@@ -35,6 +38,12 @@ class OpenOrderSeen:
     is_completed: bool = False
     filled_quantity: Decimal | None = None
     completed_status: str = ""
+    trailing_amount: Decimal | None = None
+    trailing_percent: Decimal | None = None
+    trail_stop_price: Decimal | None = None
+    limit_offset: Decimal | None = None
+    oca_group: str = ""
+    parent_id: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,7 @@
-"""Orders: the terms a caller asks for, and where each stands. Prices and quantities are Decimals, per unit."""
+"""Orders: where each stands, and what is told of it. Prices and quantities are Decimals, per unit.
+
+What an order's terms are is in `domain.order_terms`; its names are here as well: who speaks of orders needs both.
+"""
 
 from __future__ import annotations
 
@@ -10,49 +13,19 @@ from enum import StrEnum
 
 from ibkr_gateway_server.domain.errors import Reason, Violations
 from ibkr_gateway_server.domain.halts import Halt
-from ibkr_gateway_server.domain.instruments import Instrument, SecurityType
+from ibkr_gateway_server.domain.instruments import Instrument
+from ibkr_gateway_server.domain.order_terms import MAX_SIGNIFICANT_DIGITS as MAX_SIGNIFICANT_DIGITS
+from ibkr_gateway_server.domain.order_terms import LegRole as LegRole
+from ibkr_gateway_server.domain.order_terms import LegTerms as LegTerms
+from ibkr_gateway_server.domain.order_terms import OcaType as OcaType
+from ibkr_gateway_server.domain.order_terms import OrderSpec as OrderSpec
+from ibkr_gateway_server.domain.order_terms import OrderType as OrderType
+from ibkr_gateway_server.domain.order_terms import Side as Side
+from ibkr_gateway_server.domain.order_terms import TimeInForce as TimeInForce
+from ibkr_gateway_server.domain.order_terms import significant_digits as significant_digits
 from ibkr_gateway_server.domain.quotes import Quote
 
 CLIENT_ORDER_ID_PATTERN = re.compile(r"[A-Za-z0-9_-]{16,64}", re.ASCII)
-
-# TWS holds prices and quantities as doubles: 15 significant digits survive the journey, more may not.
-MAX_SIGNIFICANT_DIGITS = 15
-
-
-class Side(StrEnum):
-    """IBKR's codes of an order's direction."""
-
-    BUY = "BUY"
-    SELL = "SELL"
-
-
-class OrderType(StrEnum):
-    """Order types under the contract's names; `IBKR_CODES` has IBKR's where they differ."""
-
-    MKT = "MKT"
-    LMT = "LMT"
-    STP = "STP"
-    STP_LMT = "STP_LMT"
-    TRAIL = "TRAIL"
-    TRAIL_LIMIT = "TRAIL_LIMIT"
-    BRACKET = "BRACKET"
-    MOC = "MOC"
-    LOC = "LOC"
-    OPG = "OPG"
-    MIT = "MIT"
-    LIT = "LIT"
-    REL = "REL"
-
-
-class TimeInForce(StrEnum):
-    """IBKR's codes of how long an order lives."""
-
-    DAY = "DAY"
-    GTC = "GTC"
-    IOC = "IOC"
-    FOK = "FOK"
-    GTD = "GTD"
-    OPG = "OPG"
 
 
 class OrderState(StrEnum):
@@ -99,6 +72,40 @@ OPEN_STATES = frozenset(
 )
 
 
+class ModificationState(StrEnum):
+    """Where a change of an order stands."""
+
+    PENDING = "PENDING"
+    SENT = "SENT"
+    NOT_SENT = "NOT_SENT"
+    CONFIRMED = "CONFIRMED"
+    REFUSED = "REFUSED"
+    PRESUMED_NOT_APPLIED = "PRESUMED_NOT_APPLIED"
+    MOOT = "MOOT"
+
+    @property
+    def is_pending(self) -> bool:
+        """True while IBKR may still come to show the new terms."""
+        return self in (ModificationState.PENDING, ModificationState.SENT)
+
+
+class AlarmKind(StrEnum):
+    """What a person should know of at once, under the contract's names."""
+
+    RESURRECTED = "RESURRECTED"
+    CONFLICT = "CONFLICT"
+    FORGED_MARK = "FORGED_MARK"
+    ORPHAN = "ORPHAN"
+
+
+class Mark(StrEnum):
+    """What an orderRef says of who made the order: somebody else, this gateway, or one that pretends to be it."""
+
+    NONE = "NONE"
+    OWN = "OWN"
+    FORGED = "FORGED"
+
+
 class OrderOrigin(StrEnum):
     """Who placed an order."""
 
@@ -107,89 +114,27 @@ class OrderOrigin(StrEnum):
     EXTERNAL_OWN = "EXTERNAL_OWN"
 
 
-class LegRole(StrEnum):
-    """The part a leg plays."""
-
-    ENTRY = "ENTRY"
-    TAKE_PROFIT = "TAKE_PROFIT"
-    STOP_LOSS = "STOP_LOSS"
-
-
-@dataclass(frozen=True, slots=True)
-class OrderSpec:
-    """The terms of an order. `account_id` empty: the login's only account."""
-
-    instrument: Instrument
-    side: Side
-    quantity: Decimal
-    order_type: OrderType
-    limit_price: Decimal | None = None
-    stop_price: Decimal | None = None
-    time_in_force: TimeInForce = TimeInForce.DAY
-    account_id: str = ""
-    outside_regular_hours: bool = False
-    strategy_id: str = ""
-    note: str = ""
-
-    def violations(self, found: Violations) -> None:
-        """Note every term that is wrong by itself, without asking IBKR."""
-        if self.instrument.security_type is SecurityType.IND:
-            found.add("instrument.security_type", "an index cannot be traded; name a future, an option or a fund on it")
-        _check_quantity(self.quantity, found)
-        _check_price(
-            "limit_price", self.limit_price, found, taken=self.order_type is OrderType.LMT, kind=self.order_type
-        )
-        _check_price("stop_price", self.stop_price, found, taken=False, kind=self.order_type)
-        if len(self.strategy_id) > 64:
-            found.add("strategy_id", f"has {len(self.strategy_id)} characters; 64 are allowed")
-        if len(self.note) > 256:
-            found.add("note", f"has {len(self.note)} characters; 256 are allowed")
-
-
-def check_client_order_id(value: str, found: Violations) -> None:
-    """Note a client_order_id that is missing or not of the contract's form."""
+def check_client_order_id(value: str, found: Violations, name: str = "client_order_id") -> None:
+    """Note a client_order_id, or another id of a command, that is missing or not of the contract's form."""
     if not value:
         found.add(
-            "client_order_id",
+            name,
             "is missing; make one of 16 to 64 characters A-Z a-z 0-9 _ - and keep it for retries",
             Reason.CLIENT_ORDER_ID_MISSING,
         )
     elif not CLIENT_ORDER_ID_PATTERN.fullmatch(value):
-        found.add("client_order_id", "must be 16 to 64 characters of A-Z a-z 0-9 _ -")
-
-
-def _check_quantity(quantity: Decimal, found: Violations) -> None:
-    if not quantity.is_finite() or quantity <= 0:
-        found.add("quantity", f"{quantity} is not a positive number; the side says whether to buy or sell")
-    elif significant_digits(quantity) > MAX_SIGNIFICANT_DIGITS:
-        found.add("quantity", f"has more than {MAX_SIGNIFICANT_DIGITS} significant digits")
-
-
-def _check_price(name: str, price: Decimal | None, found: Violations, *, taken: bool, kind: OrderType) -> None:
-    if taken and price is None:
-        found.add(name, f"is needed for a {kind} order")
-    elif price is None:
-        return
-    elif not taken:
-        found.add(name, f"is not taken by a {kind} order; leave it out")
-    elif not price.is_finite():
-        found.add(name, f"{price} is not a price")
-    elif significant_digits(price) > MAX_SIGNIFICANT_DIGITS:
-        found.add(name, f"has more than {MAX_SIGNIFICANT_DIGITS} significant digits")
-
-
-def significant_digits(number: Decimal) -> int:
-    """Digits that matter: 100.50 has 4."""
-    return len(number.normalize().as_tuple().digits)
+        found.add(name, "must be 16 to 64 characters of A-Z a-z 0-9 _ -")
 
 
 @dataclass(frozen=True, slots=True)
 class OrderKey:
-    """Names one order by one of its ids; empty and 0 are not given."""
+    """Names one order by one of its ids; empty and 0 are not given. `leg_role` goes with a client_order_id: None means
+    the entry, or all legs where a command can mean several."""
 
     client_order_id: str = ""
     order_id: int = 0
     perm_id: int = 0
+    leg_role: LegRole | None = None
 
     def __str__(self) -> str:
         return self.client_order_id or (f"order_id {self.order_id}" if self.order_id else f"perm_id {self.perm_id}")
@@ -258,6 +203,12 @@ class OrderStatus:
     warnings: tuple[BrokerNotice, ...] = ()
     why_held: str = ""
     last_sequence: int = 0
+    leg_role: LegRole | None = None
+    parent_order_id: int = 0
+    trailing_amount: Decimal | None = None
+    trailing_percent: Decimal | None = None
+    pending_modify_id: str = ""
+    oca_group: str = ""
 
     @property
     def remaining_quantity(self) -> Decimal:
@@ -267,24 +218,20 @@ class OrderStatus:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """One order with its terms (None when placed elsewhere) and what has filled, oldest first."""
+    """One order with its terms (None when placed elsewhere), what has filled of all its legs, oldest first, and where
+    each leg stands, the entry first. `status` is the entry's, or that of the one leg that was asked for."""
 
     status: OrderStatus
     spec: OrderSpec | None = None
     executions: tuple[Execution, ...] = ()
+    legs: tuple[OrderStatus, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Leg:
-    """One order of a plan, with the price and value it is estimated at."""
+    """One order of a plan, with the price and value it is estimated at. None: there is no price to go by."""
 
-    role: LegRole
-    order_type: OrderType
-    side: Side
-    quantity: Decimal
-    time_in_force: TimeInForce
-    limit_price: Decimal | None = None
-    stop_price: Decimal | None = None
+    terms: LegTerms
     estimated_price: Decimal | None = None
     estimated_notional: Decimal | None = None
 
@@ -333,6 +280,8 @@ class Preview:
     quote: Quote | None = None
     warnings: tuple[str, ...] = ()
     blockers: tuple[Blocker, ...] = ()
+    token: str = ""
+    expire_time: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 from ibkr_gateway.v1 import orders_service_pb2 as pb
 
 from ibkr_gateway_server.audit.store import AuditStore
 from ibkr_gateway_server.domain.audit import OrderFilter
-from ibkr_gateway_server.domain.errors import BrokerTimeout, Violations
-from ibkr_gateway_server.domain.orders import OrderSpec, OrderState, check_client_order_id
+from ibkr_gateway_server.domain.errors import BrokerTimeout, DomainError, Violations
+from ibkr_gateway_server.domain.orders import OrderKey, OrderSpec, OrderState, OrderStatus, check_client_order_id
 from ibkr_gateway_server.rpc import parse, present
 from ibkr_gateway_server.rpc.calls import Call
+from ibkr_gateway_server.rpc.status import gateway_error
 from ibkr_gateway_server.rpc.words import order_event
 from ibkr_gateway_server.streams.orders import OrderEvents
 from ibkr_gateway_server.trading.desk import Desk
@@ -21,7 +22,7 @@ LEAST_S = 0.05
 
 
 class OrdersServicer:
-    """Preview, place, cancel, and the story of each order."""
+    """Preview, place, change, cancel, and the story of each order."""
 
     def __init__(self, desk: Desk, events: OrderEvents, store: AuditStore, source: str) -> None:
         self._desk = desk
@@ -37,17 +38,71 @@ class OrdersServicer:
         parse.refuse_unknown_fields(request)
         found = Violations()
         check_client_order_id(request.client_order_id, found)
-        if request.preview_token:
-            found.add("preview_token", "is not supported yet; leave it out")
         spec = _spec(request.order, found)
-        status = await self._desk.place(
-            request.client_order_id, spec, require_transmit=request.require_transmit, wait_s=_time_to_wait(call)
+        await self._desk.place(
+            request.client_order_id,
+            spec,
+            require_transmit=request.require_transmit,
+            preview_token=request.preview_token,
+            wait_s=_time_to_wait(call),
         )
-        return pb.PlaceOrderResponse(result=present.order_result(status))
+        return pb.PlaceOrderResponse(result=self._result(request.client_order_id))
+
+    async def ModifyOrder(self, request: pb.ModifyOrderRequest, call: Call) -> pb.ModifyOrderResponse:
+        parse.refuse_unknown_fields(request)
+        found = Violations()
+        check_client_order_id(request.modify_id, found, "modify_id")
+        spec = _spec(request.order, found)
+        await self._desk.modify(request.client_order_id, request.modify_id, spec, wait_s=_time_to_wait(call))
+        return pb.ModifyOrderResponse(result=self._result(request.client_order_id))
 
     async def CancelOrder(self, request: pb.CancelOrderRequest, call: Call) -> pb.CancelOrderResponse:
-        status = await self._desk.cancel(parse.order_key(request.order), wait_s=_time_to_wait(call))
-        return pb.CancelOrderResponse(status=present.order_status(status))
+        key = parse.order_key(request.order)
+        status = await self._desk.cancel(key, wait_s=_time_to_wait(call))
+        legs = self._desk.order(key).legs
+        return pb.CancelOrderResponse(
+            status=present.order_status(status), legs=[present.order_status(leg) for leg in legs]
+        )
+
+    async def CancelOrderSet(self, request: pb.CancelOrderSetRequest, call: Call) -> pb.CancelOrderSetResponse:
+        keys = parse.order_keys(request.orders)
+        return pb.CancelOrderSetResponse(results=await self._cancel_all(keys, call))
+
+    async def CancelAllOrders(self, request: pb.CancelAllOrdersRequest, call: Call) -> pb.CancelAllOrdersResponse:
+        scope, account_id = parse.cancel_scope(request)
+        keys = self._desk.own_open_keys(account_id)
+        if scope == pb.CANCEL_SCOPE_GLOBAL:
+            await self._desk.cancel_global()
+            await self._desk.ended(keys, _time_to_wait(call))
+            results = [self._cancelled(key, self._desk.status(key), call) for key in keys]
+        else:
+            results = await self._cancel_all(keys, call)
+        ended = sum(result.status.state == pb.ORDER_STATE_CANCELLED for result in results)
+        requested = sum(result.HasField("status") for result in results)
+        return pb.CancelAllOrdersResponse(requested_count=requested, cancelled_count=ended, results=results)
+
+    async def _cancel_all(self, keys: Sequence[OrderKey], call: Call) -> list[pb.CancelResult]:
+        results = await self._desk.cancel_set(keys, wait_s=_time_to_wait(call))
+        return [self._cancelled(key, result, call) for key, result in zip(keys, results, strict=True)]
+
+    @staticmethod
+    def _cancelled(key: OrderKey, result: OrderStatus | DomainError, call: Call) -> pb.CancelResult:
+        named = present.order_key(key)
+        if isinstance(result, DomainError):
+            return pb.CancelResult(order=named, error=gateway_error(result, call.correlation_id))
+        return pb.CancelResult(order=named, status=present.order_status(result))
+
+    def _result(self, client_order_id: str) -> pb.OrderResult:
+        return present.order_result(self._desk.order(OrderKey(client_order_id)))
+
+    async def GetOrderSetStatus(self, request: pb.GetOrderSetStatusRequest, call: Call) -> pb.GetOrderSetStatusResponse:
+        results = []
+        for key in parse.order_keys(request.orders):
+            try:
+                results.append(pb.OrderStatusResult(status=present.order_status(self._desk.status(key))))
+            except DomainError as error:
+                results.append(pb.OrderStatusResult(error=gateway_error(error, call.correlation_id)))
+        return pb.GetOrderSetStatusResponse(results=results)
 
     async def GetOrder(self, request: pb.GetOrderRequest, _call: Call) -> pb.GetOrderResponse:
         return pb.GetOrderResponse(order=present.order(self._desk.order(parse.order_key(request.order))))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import Enum
@@ -30,6 +30,7 @@ from ibkr_gateway_server.domain.errors import FieldsInvalid, FieldViolation, Req
 from ibkr_gateway_server.domain.instruments import Instrument, OptionRight, SecurityType
 from ibkr_gateway_server.domain.orders import (
     MAX_SIGNIFICANT_DIGITS,
+    LegRole,
     OrderKey,
     OrderSpec,
     OrderType,
@@ -75,6 +76,7 @@ _DATE = re.compile(r"\d{4}-\d{2}(-\d{2})?", re.ASCII)
 LIVE_SHOWN = (WhatToShow.TRADES, WhatToShow.MIDPOINT, WhatToShow.BID, WhatToShow.ASK)
 
 MAX_INSTRUMENTS = 100
+MAX_KEYS = 100
 MAX_DURATION = 86400
 MAX_ROWS = 20
 DEFAULT_ROWS = 5
@@ -296,12 +298,37 @@ def order_spec(message: orders_service_pb2.OrderSpec, found: Violations) -> Orde
 
 def order_key(message: orders_service_pb2.OrderKey) -> OrderKey:
     """Which order. Raises FieldsInvalid when none is named."""
-    key = OrderKey(message.client_order_id, message.order_id, message.perm_id)
+    role = enum(message, "leg_role", LegRole, (found := Violations()), required=False)
+    found.raise_if_any()
+    key = OrderKey(message.client_order_id, message.order_id, message.perm_id, role)
     if not key.client_order_id and key.order_id <= 0 and key.perm_id <= 0:
         found = Violations()
         found.add("order", "name it by client_order_id, order_id or perm_id")
         found.raise_if_any()
     return key
+
+
+def order_keys(messages: Sequence[orders_service_pb2.OrderKey]) -> list[OrderKey]:
+    """Which orders, each once. Raises FieldsInvalid when none or too many are named, or one is not."""
+    found = Violations()
+    if not 1 <= len(messages) <= MAX_KEYS:
+        found.add("orders", f"{len(messages)} are named; 1 to {MAX_KEYS} are allowed")
+    found.raise_if_any()
+    return list(dict.fromkeys(order_key(message) for message in messages))
+
+
+def cancel_scope(message: orders_service_pb2.CancelAllOrdersRequest) -> tuple[int, str]:
+    """Whose orders, and of which account. Raises FieldsInvalid."""
+    found = Violations()
+    if not enum_name(message, "scope"):
+        found.add("scope", "is needed: CANCEL_SCOPE_OWN, CANCEL_SCOPE_ACCOUNT or CANCEL_SCOPE_GLOBAL")
+    by_account = message.scope == orders_service_pb2.CANCEL_SCOPE_ACCOUNT
+    if by_account and not message.account_id:
+        found.add("account_id", "is needed with CANCEL_SCOPE_ACCOUNT")
+    elif message.account_id and not by_account:
+        found.add("account_id", "goes with CANCEL_SCOPE_ACCOUNT only")
+    found.raise_if_any()
+    return message.scope, message.account_id
 
 
 def refuse_unknown_fields(message: Message, path: str = "") -> None:

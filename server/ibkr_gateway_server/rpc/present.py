@@ -28,6 +28,7 @@ from ibkr_gateway_server.domain.orders import (
     Execution,
     Leg,
     Order,
+    OrderKey,
     OrderSpec,
     OrderState,
     OrderStatus,
@@ -264,26 +265,39 @@ def order_status(status: OrderStatus) -> orders_service_pb2.OrderStatus:
     )
 
 
-def order_result(status: OrderStatus) -> orders_service_pb2.OrderResult:
+def order_key(key: OrderKey) -> orders_service_pb2.OrderKey:
+    """The name of an order, by the id that it has."""
+    role = enum(orders_service_pb2.LegRole, "LEG_ROLE", key.leg_role)
+    if key.client_order_id:
+        return orders_service_pb2.OrderKey(client_order_id=key.client_order_id, leg_role=role)
+    if key.order_id:
+        return orders_service_pb2.OrderKey(order_id=key.order_id, leg_role=role)
+    return orders_service_pb2.OrderKey(perm_id=key.perm_id, leg_role=role)
+
+
+def order_result(placed: Order) -> orders_service_pb2.OrderResult:
     """What has become of a placed order."""
+    status = placed.status
     return orders_service_pb2.OrderResult(
         client_order_id=status.client_order_id,
         order_id=status.order_id,
         state=enum(orders_service_pb2.OrderState, "ORDER_STATE", status.state),
-        order_ids=[status.order_id] if status.order_id else [],
-        leg_roles=[orders_service_pb2.LEG_ROLE_ENTRY],
-        warnings=[notice(warning) for warning in status.warnings],
+        order_ids=[leg.order_id for leg in placed.legs if leg.order_id],
+        leg_roles=[enum(orders_service_pb2.LegRole, "LEG_ROLE", leg.leg_role) for leg in placed.legs],
+        warnings=[notice(warning) for leg in placed.legs for warning in leg.warnings],
         is_simulated=status.state is OrderState.SIMULATED,
         status=order_status(status),
+        legs=[order_status(leg) for leg in placed.legs],
     )
 
 
 def order(known: Order) -> orders_service_pb2.Order:
-    """An order with its terms and executions."""
+    """An order with its terms, its legs and their executions."""
     return orders_service_pb2.Order(
         spec=_order_spec(known.spec) if known.spec else None,
         status=order_status(known.status),
         executions=[execution(fill) for fill in known.executions],
+        legs=[order_status(leg) for leg in known.legs],
     )
 
 
@@ -348,13 +362,13 @@ def _order_spec(spec: OrderSpec) -> orders_service_pb2.OrderSpec:
 
 def _leg(leg: Leg) -> orders_service_pb2.OrderLeg:
     return orders_service_pb2.OrderLeg(
-        role=enum(orders_service_pb2.LegRole, "LEG_ROLE", leg.role),
-        order_type=enum(orders_service_pb2.OrderType, "ORDER_TYPE", leg.order_type),
-        side=enum(common_pb2.Side, "SIDE", leg.side),
-        quantity=decimal(leg.quantity) or "0",
-        limit_price=decimal(leg.limit_price),
-        stop_price=decimal(leg.stop_price),
-        time_in_force=enum(orders_service_pb2.TimeInForce, "TIME_IN_FORCE", leg.time_in_force),
+        role=enum(orders_service_pb2.LegRole, "LEG_ROLE", leg.terms.role),
+        order_type=enum(orders_service_pb2.OrderType, "ORDER_TYPE", leg.terms.order_type),
+        side=enum(common_pb2.Side, "SIDE", leg.terms.side),
+        quantity=decimal(leg.terms.quantity) or "0",
+        limit_price=decimal(leg.terms.limit_price),
+        stop_price=decimal(leg.terms.stop_price),
+        time_in_force=enum(orders_service_pb2.TimeInForce, "TIME_IN_FORCE", leg.terms.time_in_force),
         estimated_price=decimal(leg.estimated_price),
         estimated_notional=decimal(leg.estimated_notional),
     )

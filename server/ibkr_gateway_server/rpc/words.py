@@ -12,7 +12,16 @@ from ibkr_gateway_server.domain.accounts import AccountPnl, AccountSummary, Posi
 from ibkr_gateway_server.domain.bars import Bar
 from ibkr_gateway_server.domain.depth import MarketDepth
 from ibkr_gateway_server.domain.errors import DomainError
-from ibkr_gateway_server.domain.events import CommissionReported, Filled, NoticeReceived, OrderEvent, StatusChanged
+from ibkr_gateway_server.domain.events import (
+    AlarmRaised,
+    CommissionReported,
+    Filled,
+    ModifiedExternally,
+    Noted,
+    NoticeReceived,
+    OrderEvent,
+    StatusChanged,
+)
 from ibkr_gateway_server.domain.orders import BrokerNotice
 from ibkr_gateway_server.domain.quotes import Quote
 from ibkr_gateway_server.domain.streams import (
@@ -185,6 +194,7 @@ def order_event(item: OrderStreamItem) -> orders_service_pb2.OrderEvent:
         perm_id=item.perm_id,
         account_id=item.account_id,
         recovered=item.recovered,
+        leg_role=present.enum(orders_service_pb2.LegRole, "LEG_ROLE", item.leg_role),
         **_happening(item),
     )
 
@@ -199,3 +209,13 @@ def _happening(event: OrderEvent) -> dict[str, Any]:
             return {"commission": present.execution(execution)}
         case NoticeReceived(notice):
             return {"notice": present.notice(notice)}
+        case ModifiedExternally(before, after):
+            change = orders_service_pb2.ExternalModification(
+                before=present.order_status(before), after=present.order_status(after)
+            )
+            return {"modified_externally": change}
+        case AlarmRaised(kind, text):
+            raised = present.enum(orders_service_pb2.OrderAlarmKind, "ORDER_ALARM_KIND", kind)
+            return {"alarm": orders_service_pb2.OrderAlarm(kind=raised, message=text)}
+        case Noted():
+            raise AssertionError("what is for the record alone is told to nobody")

@@ -61,6 +61,10 @@ class TradingRules:
     override_max_age_h: float | None = None
     max_notional: Decimal | None = None
     max_size_per_symbol: Decimal | None = None
+    max_open_orders: int | None = 20
+    """Open orders of one contract, side and account; IBKR refuses more. Source: TWS API, order limitations."""
+    duplicate_window_s: float = 0.0
+    """The same terms under another client_order_id within so many seconds are refused; 0: they are another order."""
 
     @property
     def live_problem(self) -> str | None:

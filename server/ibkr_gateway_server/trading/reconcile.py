@@ -3,7 +3,7 @@
 After every (re)connect, and while anything is unknown, IBKR is asked for all it knows of our orders. One evidence set
 is every execution, every completed and every open order of the day, each to its end marker and all within one
 connection. An incomplete set proves nothing. A complete one settles what it names; what it does not name is not
-thereby gone: such an order is UNKNOWN, never presumed away and never sent again.
+thereby gone: such an order is UNKNOWN, and `doubts` says when more may be concluded. Nothing is ever sent again.
 """
 
 from __future__ import annotations
@@ -11,27 +11,30 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime
+from contextlib import contextmanager, suppress
 from typing import Protocol
 
 from ibkr_gateway_server.broker.connection import Connection
 from ibkr_gateway_server.broker.session import LINK_RESTORED, Session
 from ibkr_gateway_server.domain.errors import DomainError
-from ibkr_gateway_server.domain.evidence import Evidence
+from ibkr_gateway_server.domain.evidence import Evidence, OpenOrderSeen, OrderErrorSeen
 from ibkr_gateway_server.domain.orders import OrderState
-from ibkr_gateway_server.trading.ledger import Entry, Ledger
+from ibkr_gateway_server.trading.conclusions import signed
+from ibkr_gateway_server.trading.doubts import Doubts
+from ibkr_gateway_server.trading.entries import Entry
+from ibkr_gateway_server.trading.ledger import Ledger
 from ibkr_gateway_server.trading.recorder import Recorder
+from ibkr_gateway_server.trading.transitions import CANCEL_REFUSED, CHANGE_REFUSED, DUPLICATE_ORDER_ID, Sign
 
 log = logging.getLogger(__name__)
 
 # While an order's fate is unknown IBKR is asked again after these seconds, from then on at the last of them.
 RETRY_AFTER_S = (2.0, 10.0, 30.0, 60.0, 120.0)
+# Without any doubt: while orders are open, and otherwise.
+OPEN_EVERY_S, IDLE_EVERY_S = 300.0, 1800.0
 
-# An order in one of these states that a complete evidence set does not name has an unknown fate.
-NEEDS_SIGHTING = frozenset(
-    {OrderState.SENT, OrderState.WORKING, OrderState.PARTIAL, OrderState.CANCEL_PENDING, OrderState.UNKNOWN}
-)
+# After these what became of the order is for the evidence to say.
+_RAISES_DOUBT = CANCEL_REFUSED | CHANGE_REFUSED | {DUPLICATE_ORDER_ID}
 
 
 class EvidenceSource(Protocol):
@@ -46,14 +49,18 @@ class EvidenceSource(Protocol):
 class Reconciler:
     """Hears evidence, keeps the ledger true to it, and asks for more when something is missing."""
 
-    def __init__(self, session: Session, ledger: Ledger, recorder: Recorder, timeout_s: float) -> None:
+    def __init__(
+        self, session: Session, ledger: Ledger, recorder: Recorder, doubts: Doubts, evidence_timeout_s: float
+    ) -> None:
         self._session = session
         self._ledger = ledger
         self._recorder = recorder
-        self._timeout_s = timeout_s
+        self._doubts = doubts
+        self._timeout_s = evidence_timeout_s
         self._source: EvidenceSource | None = None
-        self._wanted = asyncio.Event()
-        self._sightings: list[set[Entry]] = []
+        self._stirred = asyncio.Event()
+        self._is_wanted = False
+        self._sightings: list[dict[Entry, bool]] = []
         self._reconciled_hooks: list[Callable[[], None]] = []
         session.on_lost(self._lost)
         session.on_notice(self._noticed)
@@ -66,11 +73,22 @@ class Reconciler:
 
     def hear(self, evidence: Evidence) -> None:
         """Take one piece of evidence: the ledger concludes, the recorder makes it durable and tells it."""
-        now, recovering = datetime.now(UTC), bool(self._sightings)
-        self._recorder.put(self._ledger.apply(evidence, self._session.client_id, now, recovering=recovering))
-        if recovering and (entry := self._ledger.entry_of(evidence, self._session.client_id)) is not None:
+        now, client_id, recovering = self._session.now(), self._session.client_id, bool(self._sightings)
+        known = self._ledger.entry_of(evidence, client_id)
+        was_unknown = known is not None and known.status.state is OrderState.UNKNOWN
+        self._recorder.put(self._ledger.apply(evidence, client_id, now, recovering=recovering))
+        entry = self._ledger.entry_of(evidence, client_id)
+        if entry is not None and entry.intent is not None:
+            is_refusal = isinstance(evidence, OrderErrorSeen) and evidence.code in _RAISES_DOUBT
+            if is_refusal or (entry.status.state is OrderState.UNKNOWN and not was_unknown):
+                self.request()
+            elif entry.told_filled:
+                # Its executions mostly follow in a moment; where they do not, they are asked for.
+                self._stirred.set()
+        if recovering and entry is not None:
+            is_listed = isinstance(evidence, OpenOrderSeen) and not evidence.is_completed
             for sighted in self._sightings:
-                sighted.add(entry)
+                sighted[entry] = sighted.get(entry, False) or is_listed
 
     def on_reconciled(self, hook: Callable[[], None]) -> None:
         """Called after each complete evidence set, once what it brought is durable and told."""
@@ -78,25 +96,36 @@ class Reconciler:
 
     def request(self) -> None:
         """Have an evidence set gathered soon."""
-        self._wanted.set()
+        self._is_wanted = True
+        self._stirred.set()
 
     async def run(self) -> None:
-        """Gather whenever it is wanted, and again while something stays unknown, until cancelled."""
-        attempt = 0
+        """Gather whenever it is wanted, again while something stays unknown, and now and then, until cancelled."""
+        clock = asyncio.get_running_loop().time
+        attempt, due = 0, clock() + self._next_s(0)
         while True:
-            doubt = any(entry.status.state is OrderState.UNKNOWN for entry in self._ledger.open_entries())
-            wait_s = RETRY_AFTER_S[min(attempt, len(RETRY_AFTER_S) - 1)] if doubt else None
-            try:
-                async with asyncio.timeout(wait_s):
-                    await self._wanted.wait()
-                attempt = 0
-            except TimeoutError:
-                attempt += 1
-            self._wanted.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(due):
+                    await self._stirred.wait()
+            self._stirred.clear()
+            if not self._is_wanted and clock() < due:
+                attempt, due = 0, min(due, clock() + self._next_s(0))
+                continue
+            attempt = 0 if self._is_wanted else attempt + 1
+            self._is_wanted = False
             try:
                 await self._gather(self._session.linked())
             except DomainError as error:
                 log.info("the evidence is incomplete and proves nothing", extra={"reason": error.reason})
+            due = clock() + self._next_s(attempt)
+
+    def _next_s(self, attempt: int) -> float:
+        entries = self._ledger.open_entries()
+        is_unclear = any(entry.status.state is OrderState.UNKNOWN or entry.change is not None for entry in entries)
+        if is_unclear or self._ledger.owing():
+            wait_s = RETRY_AFTER_S[min(attempt, len(RETRY_AFTER_S) - 1)]
+            return min(wait_s, self._doubts.next_s(entries) or wait_s)
+        return OPEN_EVERY_S if entries else IDLE_EVERY_S
 
     async def sight_open_orders(self) -> set[Entry]:
         """Every order that IBKR names as open now, also those placed elsewhere.
@@ -106,7 +135,7 @@ class Reconciler:
         assert self._source is not None
         with self._sighting() as sighted:
             await self._source.ask_open_orders(self._session.linked(), self._timeout_s)
-        return sighted
+        return set(sighted)
 
     async def _sync(self, connection: Connection) -> None:
         assert self._source is not None
@@ -115,33 +144,38 @@ class Reconciler:
 
     async def _gather(self, connection: Connection) -> None:
         assert self._source is not None
-        doubtful = [entry for entry in self._ledger.open_entries() if entry.status.state in NEEDS_SIGHTING]
+        asked_of = self._ledger.open_entries()
+        watch = self._doubts.watch
         with self._sighting() as sighted:
             # Executions first: an order that fills in between is then missing from neither.
             await self._source.ask_executions(connection, self._timeout_s)
             await self._source.ask_completed_orders(connection, self._timeout_s)
             await self._source.ask_open_orders(connection, self._timeout_s)
-        for entry in doubtful:
-            if entry not in sighted and entry.status.state in NEEDS_SIGHTING:
-                self._recorder.put(self._ledger.move(entry, OrderState.UNKNOWN, datetime.now(UTC), recovered=True))
+        if watch != self._doubts.watch:
+            # The link was lost meanwhile: TWS may have told what it held, not what IBKR holds.
+            log.info("the evidence is of before and after a loss and proves nothing")
+            return
+        for entry in asked_of:
+            self._recorder.put(self._doubts.weigh(entry, sighted.get(entry), self._session.now()))
         for hook in self._reconciled_hooks:
             self._recorder.afterwards(hook)
 
     @contextmanager
-    def _sighting(self) -> Iterator[set[Entry]]:
-        """Note every order that evidence names meanwhile."""
-        sighted: set[Entry] = set()
+    def _sighting(self) -> Iterator[dict[Entry, bool]]:
+        """Note every order that evidence names meanwhile, and whether it is listed as open."""
+        sighted: dict[Entry, bool] = {}
         self._sightings.append(sighted)
         try:
             yield sighted
         finally:
-            self._sightings.remove(sighted)
+            # By identity: two that have seen the same are equal.
+            self._sightings = [each for each in self._sightings if each is not sighted]
 
     def _lost(self, _reason: str) -> None:
         """What IBKR has not acknowledged by now may or may not have arrived."""
+        self._doubts.interrupt()
         for entry in self._ledger.open_entries():
-            if entry.status.state is OrderState.SENT:
-                self._recorder.put(self._ledger.move(entry, OrderState.UNKNOWN, datetime.now(UTC)))
+            self._recorder.put(signed(entry, Sign.SILENCE, self._session.now()))
 
     def _noticed(self, code: int, _text: str) -> None:
         if code in LINK_RESTORED:

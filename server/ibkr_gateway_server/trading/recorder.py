@@ -9,19 +9,26 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from typing import Any
+
+from pydantic import TypeAdapter
 
 from ibkr_gateway_server.audit.order_events import encode
 from ibkr_gateway_server.audit.store import AuditStore
-from ibkr_gateway_server.audit.transaction import StoredOrder, Transaction
+from ibkr_gateway_server.audit.transaction import StoredModification, StoredOrder, Transaction
 from ibkr_gateway_server.domain.errors import AuditUnavailable
-from ibkr_gateway_server.domain.events import CommissionReported, Filled, OrderEvent, StatusChanged
-from ibkr_gateway_server.trading.ledger import Change, Entry, changed_orders
+from ibkr_gateway_server.domain.events import CommissionReported, Filled, Noted, OrderEvent, StatusChanged
+from ibkr_gateway_server.domain.orders import OrderSpec
+from ibkr_gateway_server.trading.entries import Change, Entry, Modification
+from ibkr_gateway_server.trading.ledger import changed_orders
 
 log = logging.getLogger(__name__)
 
 RETRY_AFTER_S = 1.0
+
+SPEC = TypeAdapter(OrderSpec)
 
 Listener = Callable[[Sequence[OrderEvent]], None]
 
@@ -50,6 +57,10 @@ class Recorder:
             self._waiting.extend(changes)
             self._settled.clear()
             self._work.set()
+
+    def note(self, entry: Entry, kind: str, body: dict[str, Any]) -> None:
+        """Take something about an order that is for the record alone."""
+        self.put([Change(entry, Noted(kind, body), recovered=False)])
 
     def afterwards(self, act: Callable[[], None]) -> None:
         """Call `act` once everything put so far is durable and told."""
@@ -80,10 +91,13 @@ class Recorder:
 
     async def _write_until_durable(self, batch: list[Change]) -> None:
         # Each entry as it is now: the batch ends with that state, whatever happens while the disk works.
-        orders = [(entry, entry.status, entry.executions, _stored(entry)) for entry in changed_orders(batch)]
+        orders = [(entry, entry.status, entry.executions, stored(entry)) for entry in changed_orders(batch)]
+        changes = _changes_of(entry for entry, *_ in orders)
         while True:
             try:
-                events = await self._store.transact(lambda tx: _write(tx, batch, [stored for *_, stored in orders]))
+                events = await self._store.transact(
+                    lambda tx: _write(tx, batch, [order for *_, order in orders], changes)
+                )
                 break
             except AuditUnavailable:
                 if self.is_healthy:
@@ -96,29 +110,57 @@ class Recorder:
             entry.recorded_executions = executions
             entry.recorded = replace(status, last_sequence=last_sequences[id(entry)])
         committed, self._committed = self._committed, asyncio.Event()
+        told = [event for event in events if not isinstance(event.happening, Noted)]
         for listener in self._listeners:
-            listener(events)
+            listener(told)
         committed.set()
 
 
-def _stored(entry: Entry) -> StoredOrder | None:
-    if entry.spec is None:
+def stored(entry: Entry) -> StoredOrder | None:
+    """The order as the record keeps it; None for one that was placed elsewhere."""
+    if entry.intent is None or entry.terms is None:
         return None
     return StoredOrder(
-        spec=entry.spec,
+        spec=entry.intent.spec,
+        terms=entry.terms,
         status=entry.status,
-        payload_hash=entry.payload_hash,
+        payload_hash=entry.intent.payload_hash,
         order_ref=entry.order_ref,
         client_id=entry.client_id,
         was_written=entry.was_written,
     )
 
 
-def _write(tx: Transaction, batch: Sequence[Change], orders: Sequence[StoredOrder | None]) -> list[OrderEvent]:
+def stored_change(change: Modification) -> StoredModification:
+    """The change as the record keeps it."""
+    return StoredModification(
+        modify_id=change.modify_id,
+        client_order_id=change.client_order_id,
+        payload_hash=change.payload_hash,
+        state=change.state,
+        spec=change.spec,
+        targets=dict(change.targets),
+    )
+
+
+def _changes_of(entries: Iterable[Entry]) -> list[StoredModification]:
+    """Every change of the intents that these orders belong to."""
+    intents = dict.fromkeys(entry.intent for entry in entries if entry.intent is not None)
+    return [stored_change(change) for intent in intents for change in intent.modifications.values()]
+
+
+def _write(
+    tx: Transaction,
+    batch: Sequence[Change],
+    orders: Sequence[StoredOrder | None],
+    modifications: Sequence[StoredModification],
+) -> list[OrderEvent]:
     events = [_write_change(tx, change) for change in batch]
-    for stored in orders:
-        if stored is not None:
-            tx.save_order(stored, sequence=0)
+    for order in orders:
+        if order is not None:
+            tx.save_order(order, sequence=0)
+    for modification in modifications:
+        tx.save_modification(modification)
     return events
 
 
@@ -126,7 +168,7 @@ def _write_change(tx: Transaction, change: Change) -> OrderEvent:
     status, happening = change.entry.status, change.happening
     if isinstance(happening, StatusChanged):
         status = happening.status
-    kind, body = encode(happening, status.account_id, recovered=change.recovered)
+    kind, body = encode(happening, status, recovered=change.recovered)
     place = tx.append(kind, body, order=status)
     if isinstance(happening, StatusChanged):
         happening = StatusChanged(replace(status, last_sequence=place.sequence))
@@ -141,4 +183,5 @@ def _write_change(tx: Transaction, change: Change) -> OrderEvent:
         account_id=status.account_id,
         happening=happening,
         recovered=change.recovered,
+        leg_role=status.leg_role,
     )

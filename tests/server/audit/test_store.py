@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import AsyncIterator
 from contextlib import closing
 from dataclasses import replace
@@ -11,8 +12,9 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from ibkr_gateway_server.audit.files import RecordUnusable
+from ibkr_gateway_server.audit.migrations import WrongSchema
 from ibkr_gateway_server.audit.order_events import decode, encode
-from ibkr_gateway_server.audit.schema import WrongSchema
 from ibkr_gateway_server.audit.store import AuditStore
 from ibkr_gateway_server.audit.transaction import Cause, StoredOrder
 from ibkr_gateway_server.domain.audit import AuditFilter, ExecutionFilter, OrderFilter, PageRequest
@@ -34,8 +36,10 @@ async def store(tmp_path: Path) -> AsyncIterator[AuditStore]:
 
 
 def stored(key: str = KEY, state: OrderState = OrderState.SENT) -> StoredOrder:
-    status = replace(entry(state).status, client_order_id=key)
-    return StoredOrder(market_order(), status, "hash", f"g1.{key}", 1, was_written=True)
+    made = entry(state)
+    assert made.terms is not None
+    status = replace(made.status, client_order_id=key)
+    return StoredOrder(market_order(), made.terms, status, "hash", f"g1.{key}", 1, was_written=True)
 
 
 async def append(store: AuditStore, count: int) -> None:
@@ -60,7 +64,7 @@ async def test_an_order_comes_back_as_it_was_saved(store: AuditStore) -> None:
     ],
 )
 async def test_every_order_event_comes_back_as_it_was_told(store: AuditStore, happening: OrderHappening) -> None:
-    kind, body = encode(happening, "DU1", recovered=True)
+    kind, body = encode(happening, entry().status, recovered=True)
     await store.transact(lambda tx: tx.append(kind, body, order=entry().status))
     (record,) = await store.events_after(0, 10)
     event = decode(record)
@@ -100,14 +104,15 @@ async def test_a_change_behind_our_back_is_found_at_its_place(tmp_path: Path, st
     path = tmp_path / "audit.db"
     async with AuditStore(path) as opened:
         await append(opened, 5)
-    with sqlite3.connect(path) as other:
-        other.execute("DROP TRIGGER events_are_final")
-        other.execute("DROP TRIGGER events_stay")
-        other.execute(statement)
-    other.close()
-    async with AuditStore(path) as opened:
+        with closing(sqlite3.connect(path)) as other, other:
+            other.execute("DROP TRIGGER events_are_final")
+            other.execute("DROP TRIGGER events_stay")
+            other.execute(statement)
         check = await opened.verify()
-    assert (check.is_valid, check.first_bad_sequence) == (False, first_bad)
+        assert (check.is_valid, check.first_bad_sequence) == (False, first_bad)
+    with pytest.raises(RecordUnusable, match=f"event {first_bad} of .* was changed or removed"):
+        async with AuditStore(path):
+            pass
 
 
 async def test_a_failed_transaction_leaves_nothing(store: AuditStore) -> None:
@@ -188,6 +193,15 @@ async def test_an_order_ref_is_short_stable_and_not_to_be_guessed(tmp_path: Path
 async def test_only_the_owner_reads_the_record_and_its_key(store: AuditStore) -> None:
     for path in (store.path, store.path.with_suffix(".key")):
         assert path.stat().st_mode & 0o777 == 0o600
+
+
+async def test_an_inline_record_works_on_the_thread_that_calls_it(tmp_path: Path) -> None:
+    async with AuditStore(tmp_path / "audit.db", inline=True, durable=False) as inline:
+        thread = await inline.transact(lambda tx: (tx.append("test", {}), threading.get_ident())[1])
+        assert thread == threading.get_ident()
+        assert (await inline.verify()).checked_count == 1
+    async with AuditStore(tmp_path / "audit.db") as opened:
+        assert (await opened.verify()).checked_count == 1
 
 
 async def test_a_record_of_another_version_is_refused_not_remade(tmp_path: Path) -> None:

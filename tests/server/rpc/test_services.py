@@ -431,7 +431,7 @@ async def test_health_info_time_status_and_reasons(gateway: Gateway) -> None:
     status = (await client.GetTradingStatus(gateway_pb.GetTradingStatusRequest())).status
     assert status.can_send_orders
     reasons = (await client.ListErrorReasons(gateway_pb.ListErrorReasonsRequest())).reasons
-    assert len(reasons) == 48
+    assert len(reasons) == 51
 
 
 async def test_metrics_count_what_was_asked(gateway: Gateway) -> None:

@@ -8,8 +8,19 @@ from typing import Any
 
 from ibkr_gateway_server.domain.evidence import CommissionSeen, ExecutionSeen, OpenOrderSeen, OrderStatusSeen
 from ibkr_gateway_server.domain.instruments import Instrument, SecurityType
-from ibkr_gateway_server.domain.orders import OrderSpec, OrderState, OrderStatus, OrderType, Side, TimeInForce
-from ibkr_gateway_server.trading.ledger import Entry, Ledger
+from ibkr_gateway_server.domain.orders import (
+    LegRole,
+    LegTerms,
+    Mark,
+    OrderSpec,
+    OrderState,
+    OrderStatus,
+    OrderType,
+    Side,
+    TimeInForce,
+)
+from ibkr_gateway_server.trading.entries import Entry, Intent
+from ibkr_gateway_server.trading.ledger import Ledger
 
 NOW = datetime(2026, 11, 23, 15, tzinfo=UTC)
 AAPL = Instrument(265598, "AAPL", SecurityType.STK, "SMART", "USD")
@@ -23,15 +34,33 @@ def market_order(**changed: Any) -> OrderSpec:
 
 
 def entry(state: OrderState = OrderState.SENT, **changed: Any) -> Entry:
-    fields = {"order_id": 7, "client_order_id": KEY, "time_in_force": TimeInForce.DAY, **changed}
-    status = OrderStatus("DU1", AAPL, Side.BUY, Decimal(10), state, NOW, NOW, **fields)
-    return Entry(status, 1, market_order(), "hash", "g1.mine", was_written=True)
+    """The only leg of an intent, for ten of AAPL."""
+    fields = {"order_id": 7, "client_order_id": KEY, "time_in_force": TimeInForce.DAY, "leg_role": LegRole.ENTRY}
+    status = OrderStatus("DU1", AAPL, Side.BUY, Decimal(10), state, NOW, NOW, **{**fields, **changed})
+    terms = LegTerms(
+        LegRole.ENTRY,
+        status.order_type or OrderType.MKT,
+        status.side,
+        status.quantity,
+        status.time_in_force or TimeInForce.DAY,
+        status.limit_price,
+    )
+    intent = Intent(status.client_order_id, market_order(), "hash")
+    made = Entry(status, 1, terms, "g1.mine", intent, was_written=True)
+    intent.legs[LegRole.ENTRY] = made
+    return made
+
+
+def mark_of(order_ref: str) -> Mark:
+    """Marks that begin with g1. are this gateway's, those with g0. pretend to be."""
+    return Mark.OWN if order_ref.startswith("g1.") else Mark.FORGED if order_ref.startswith("g0.") else Mark.NONE
 
 
 def ledger_with(*entries: Entry) -> Ledger:
-    ledger = Ledger("g1.")
+    ledger = Ledger(mark_of)
     for each in entries:
-        ledger.add(each)
+        assert each.intent is not None
+        ledger.add(each.intent)
     return ledger
 
 

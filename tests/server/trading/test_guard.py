@@ -12,7 +12,6 @@ from ibkr_gateway_server.domain.errors import (
     AccountMismatch,
     AuditUnavailable,
     BrokerDisconnected,
-    FieldsInvalid,
     LiveNotAuthorized,
     MaxNotional,
     MaxSize,
@@ -21,13 +20,9 @@ from ibkr_gateway_server.domain.errors import (
     ShuttingDown,
     TradingDisabled,
 )
-from ibkr_gateway_server.domain.instruments import ContractDetails, PriceLadder
-from ibkr_gateway_server.domain.orders import OrderType, Side
-from ibkr_gateway_server.domain.quotes import Quote
-from ibkr_gateway_server.trading.appraisal import check_terms, notional, reference_price
 from ibkr_gateway_server.trading.guard import Guard, Mode, TradingRules
 
-from tests.server.trading.conftest import AAPL, NOW, market_order
+from tests.server.trading.conftest import market_order
 
 
 def guard(rules: TradingRules, *, linked: bool = True, recording: bool = True) -> Guard:
@@ -110,23 +105,3 @@ def test_the_status_names_everything_in_the_way_with_a_remedy() -> None:
     reasons = {blocker.reason for blocker in status.blockers}
     assert reasons == {Reason.TRADING_DISABLED, Reason.BROKER_DISCONNECTED, Reason.ACCOUNT_MISMATCH}
     assert all(blocker.remedy for blocker in status.blockers)
-
-
-def test_every_wrong_term_is_named_at_once_with_what_would_be_right() -> None:
-    spec = market_order(order_type=OrderType.LMT, quantity=Decimal("1.5"), limit_price=Decimal("187.305"))
-    with pytest.raises(FieldsInvalid) as refused:
-        check_terms(spec, ContractDetails(AAPL), PriceLadder())
-    assert [violation.reason for violation in refused.value.violations] == [
-        Reason.QUANTITY_FRACTIONAL,
-        Reason.TICK_SIZE,
-    ]
-    assert "use 187.30 or 187.31" in refused.value.message
-
-
-def test_an_order_is_valued_by_its_limit_or_by_what_it_would_meet() -> None:
-    quote = Quote(AAPL, NOW, bid_price=9.9, ask_price=10.1, last_price=10.0)
-    assert reference_price(market_order(), quote) == Decimal("10.1")
-    assert reference_price(market_order(side=Side.SELL), quote) == Decimal("9.9")
-    assert reference_price(market_order(limit_price=Decimal(7)), quote) == 7
-    assert reference_price(market_order(), None) is None
-    assert notional(market_order(), Decimal("10.1")) == 101

@@ -9,7 +9,8 @@ import pytest
 from ibkr_gateway_server.domain.events import CommissionReported, Filled, NoticeReceived, StatusChanged
 from ibkr_gateway_server.domain.evidence import Evidence, OrderErrorSeen
 from ibkr_gateway_server.domain.orders import OrderOrigin, OrderState, TimeInForce
-from ibkr_gateway_server.trading.ledger import Change, Entry, Ledger
+from ibkr_gateway_server.trading.entries import Change, Entry
+from ibkr_gateway_server.trading.ledger import Ledger
 
 from tests.server.trading.conftest import (
     KEY,
@@ -18,6 +19,7 @@ from tests.server.trading.conftest import (
     entry,
     execution,
     ledger_with,
+    mark_of,
     open_order,
     status_seen,
 )
@@ -175,13 +177,19 @@ def test_an_order_placed_elsewhere_is_shown_and_never_adopted() -> None:
 
 
 def test_an_order_with_our_mark_but_an_unknown_key_is_named_as_such() -> None:
-    ledger = Ledger("g1.")
+    ledger = Ledger(mark_of)
     hear(ledger, open_order("Submitted", order_ref="g1.forgotten", perm_id=78))
     assert [each.status.origin for each in ledger] == [OrderOrigin.EXTERNAL_OWN]
 
 
+def test_a_rejected_order_that_works_is_a_contradiction_and_unknown() -> None:
+    mine = entry(OrderState.REJECTED, perm_id=900)
+    hear(ledger_with(mine), status_seen("Submitted"))
+    assert mine.status.state is OrderState.UNKNOWN
+
+
 def test_a_finished_order_stays_finished_whatever_old_reports_come() -> None:
-    for state in (OrderState.FILLED, OrderState.CANCELLED, OrderState.REJECTED):
+    for state in (OrderState.FILLED, OrderState.CANCELLED):
         mine: Entry = entry(state)
         hear(ledger_with(mine), open_order("Submitted"), status_seen("PreSubmitted"))
         assert mine.status.state is state

@@ -1,0 +1,109 @@
+"""Doubts: how long complete evidence must be silent about an order before anything is concluded from its silence.
+
+"Not in the list" proves nothing by itself: an order can be accepted a minute and more after it was sent. So what was
+never acknowledged is presumed never placed only when two complete evidence sets, further apart than any lateness that
+has been seen, do not name it, and TWS was connected and linked all that time. The word stays *presumed*: should the
+order be seen later, it is what IBKR says, and an alarm. Nothing is sent again either way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+from ibkr_gateway_server.domain.events import Noted
+from ibkr_gateway_server.domain.orders import ModificationState, OrderState
+from ibkr_gateway_server.trading.conclusions import change_ended, signed
+from ibkr_gateway_server.trading.entries import Change, Doubt, Entry
+from ibkr_gateway_server.trading.transitions import Sign
+
+# IBKR's lists are of the current day at its headquarters. Source: TWS API, reqExecutions. That completed orders are of
+# the same day is a guess.
+IBKR_ZONE = ZoneInfo("America/New_York")
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long to wait before concluding from silence, in seconds."""
+
+    quarantine_s: float = 120.0
+    """For an order that was never acknowledged, and for a change that IBKR does not show."""
+    grace_s: float = 600.0
+    """For an order that was acknowledged and is named no more."""
+
+
+class Doubts:
+    """Weighs complete evidence sets. `clock` is monotonic, in seconds."""
+
+    def __init__(self, patience: Patience, clock: Callable[[], float]) -> None:
+        self._patience = patience
+        self._clock = clock
+        self.watch = 0
+        """Which unbroken time of connection and link this is."""
+
+    def interrupt(self) -> None:
+        """The connection or the link is lost: silence before it and after it do not add up."""
+        self.watch += 1
+
+    def next_s(self, entries: Iterable[Entry]) -> float | None:
+        """Seconds until the next doubt may be settled; None: there is none."""
+        due = [
+            doubt.since + limit_s - self._clock()
+            for entry in entries
+            for doubt, limit_s in self._of(entry)
+            if doubt is not None and doubt.watch == self.watch
+        ]
+        return max(min(due), 0.0) + 0.1 if due else None
+
+    def weigh(self, entry: Entry, is_listed: bool | None, now: datetime) -> list[Change]:
+        """What a complete set says of an order that was open before it: True, it lists it as open; False, it names it
+        otherwise; None, it does not name it."""
+        if is_listed is None:
+            return self._absent(entry, now)
+        entry.doubt = None
+        return self._unchanged(entry, now) if is_listed else []
+
+    def _absent(self, entry: Entry, now: datetime) -> list[Change]:
+        changes = signed(entry, Sign.ABSENT, now, recovered=True)
+        if entry.status.state is not OrderState.UNKNOWN:
+            return changes
+        age_s, entry.doubt = self._age(entry.doubt)
+        changes.append(Change(entry, Noted("reconcile.absent", {"since_s": round(age_s, 1)}), recovered=True))
+        if age_s >= self._limit_s(entry):
+            # What was sent on an earlier day may have filled then, and no list of today's would say so.
+            is_todays = _day(entry.status.create_time) == _day(now)
+            sign = Sign.NEVER_PLACED if not entry.is_acknowledged and is_todays else Sign.GONE
+            changes += signed(entry, sign, now, recovered=True)
+        return changes
+
+    def _unchanged(self, entry: Entry, now: datetime) -> list[Change]:
+        """A change that a listing does not show may be on its way; after the quarantine it is not."""
+        change = entry.change
+        if change is None:
+            return []
+        age_s, change.doubt = self._age(change.doubt)
+        if age_s < self._patience.quarantine_s:
+            return []
+        return change_ended(entry, ModificationState.PRESUMED_NOT_APPLIED, now, recovered=True)
+
+    def _of(self, entry: Entry) -> list[tuple[Doubt | None, float]]:
+        change = entry.change
+        return [
+            (entry.doubt, self._limit_s(entry)),
+            (change.doubt if change is not None else None, self._patience.quarantine_s),
+        ]
+
+    def _limit_s(self, entry: Entry) -> float:
+        return self._patience.grace_s if entry.is_acknowledged else self._patience.quarantine_s
+
+    def _age(self, doubt: Doubt | None) -> tuple[float, Doubt]:
+        """How long it has been, and since when: from now on where it has not lasted without a break."""
+        if doubt is None or doubt.watch != self.watch:
+            doubt = Doubt(self._clock(), self.watch)
+        return self._clock() - doubt.since, doubt
+
+
+def _day(moment: datetime) -> str:
+    return moment.astimezone(IBKR_ZONE).date().isoformat()

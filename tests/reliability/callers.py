@@ -1,0 +1,183 @@
+"""Who uses the gateway: callers that place orders and repeat their keys, and a client that follows the order stream.
+
+They know what any client can know: the answers to their calls. A caller never makes a second order of one intent; it
+repeats the key, at once, from several places, or much later, whatever it has been told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+
+from ibkr_gateway_server.domain.errors import (
+    ClientOrderIdConflict,
+    DomainError,
+    NotCancellable,
+    OrderNotFound,
+)
+from ibkr_gateway_server.domain.events import OrderEvent, StatusChanged
+from ibkr_gateway_server.domain.orders import OrderKey, OrderStatus
+from ibkr_gateway_server.trading.desk import Desk
+
+from tests.reliability.intents import Intent
+from tests.reliability.life import Gone, Life
+from tests.reliability.world import World
+
+
+@dataclass(slots=True)
+class Tally:
+    """What callers have done and found."""
+
+    calls: Counter[str] = field(default_factory=Counter)
+    wrong: list[tuple[str, str]] = field(default_factory=list)
+    """Invariants that an answer broke at once, with what happened."""
+
+
+class Caller:
+    """One program with some intents of its own."""
+
+    def __init__(self, world: World, tally: Tally, intents: list[Intent], chance: random.Random) -> None:
+        self._world = world
+        self._tally = tally
+        self._intents = intents
+        self._chance = chance
+
+    async def run(self) -> None:
+        """Place every order, and do what callers do besides; ends when it has lost interest."""
+        chance = self._chance
+        async with asyncio.TaskGroup() as tasks:
+            for intent in self._intents:
+                await asyncio.sleep(chance.choice((0.0, 0.003, 0.03, 1.0, 6.0, 15.0)))
+                tasks.create_task(self._pursue(intent))
+
+    async def _pursue(self, intent: Intent) -> None:
+        chance = self._chance
+        if chance.random() < 0.2:
+            await asyncio.gather(*(self._place(intent) for _ in range(chance.choice((2, 8)))))
+        for _ in range(chance.choice((1, 2, 4, 8))):
+            if await self._place(intent):
+                break
+            await asyncio.sleep(chance.choice((0.02, 0.7, 3.0)))
+        if chance.random() < 0.5:
+            await asyncio.sleep(chance.choice((0.0, 0.004, 0.05, 2.0, 30.0)))
+            for _ in range(chance.choice((1, 2, 5))):
+                await self._cancel(intent)
+                await asyncio.sleep(chance.choice((0.05, 4.0)))
+        if chance.random() < 0.4:
+            await asyncio.sleep(chance.choice((5.0, 40.0)))
+            await self._place(intent)
+        if intent.is_acknowledged and chance.random() < 0.2:
+            await self._place_another_under_the_key(intent)
+
+    async def _place(self, intent: Intent) -> bool:
+        """One call. True: it was answered with a state."""
+        deadline_s = self._chance.choice((0.001, 0.03, 1.0, 15.0, 15.0, 15.0))
+        wait_s = self._chance.choice((0.0, 0.5, None))
+        status = await self._call(
+            intent, "place", lambda desk: desk.place(intent.key, intent.spec, wait_s=wait_s), deadline_s
+        )
+        return status is not None
+
+    async def _cancel(self, intent: Intent) -> None:
+        intent.is_cancel_asked = True
+        await self._call(
+            intent,
+            "cancel",
+            lambda desk: desk.cancel(OrderKey(intent.key), wait_s=self._chance.choice((0.0, None))),
+            15.0,
+        )
+
+    async def _place_another_under_the_key(self, intent: Intent) -> None:
+        """The same key with other terms is a conflict, and nothing is sent."""
+        other = replace(intent.spec, quantity=intent.spec.quantity + 1)
+        frames = len(self._frames_of(attempt := self._new_attempt()))
+        try:
+            life = await self._world.life()
+            await life.call(lambda desk: desk.place(intent.key, other), attempt=attempt, deadline_s=15.0)
+        except ClientOrderIdConflict:
+            self._tally.calls["conflict"] += 1
+        except (DomainError, Gone):
+            return
+        else:
+            self._tally.wrong.append(("one key is one order", f"{intent.key} was taken with other terms"))
+        if len(self._frames_of(attempt)) > frames:
+            self._tally.wrong.append(("an error means unsent", f"{intent.key}: a conflict was sent"))
+
+    async def _call(
+        self, intent: Intent, name: str, work: Callable[[Desk], Awaitable[OrderStatus]], deadline_s: float
+    ) -> OrderStatus | None:
+        world, attempt = self._world, self._new_attempt()
+        self._tally.calls[name] += 1
+        try:
+            life = await world.life()
+            status = await life.call(work, attempt=attempt, deadline_s=deadline_s)
+        except Gone:
+            told = "nothing"
+        except DomainError as error:
+            told = f"error {error.reason}"
+            if name == "place" and self._frames_of(attempt):
+                self._tally.wrong.append(("an error means unsent", f"{intent.key}: {told}, but the order was written"))
+            if isinstance(error, OrderNotFound) and intent.is_acknowledged:
+                self._tally.wrong.append(("nothing is lost", f"{intent.key}: {name} says {told}"))
+            if isinstance(error, NotCancellable):
+                self._tally.calls["not cancellable"] += 1
+        else:
+            told = status.state.value
+            intent.is_acknowledged = True
+        intent.answers.append(f"{name}: {told}")
+        world.note(f"{name} {intent.key}: {told}")
+        return status if told[:5] != "error" and told != "nothing" else None
+
+    def _frames_of(self, attempt: int) -> list[object]:
+        return [frame for frame in self._world.frames if frame.attempt == attempt]
+
+    def _new_attempt(self) -> int:
+        self._world.attempt_count += 1
+        return self._world.attempt_count
+
+
+class Follower:
+    """A client of the order stream: breaks off and comes back with its cursor, over every life."""
+
+    def __init__(self, world: World, chance: random.Random) -> None:
+        self.events: list[OrderEvent] = []
+        self.wrong: list[tuple[str, str]] = []
+        self._world = world
+        self._chance = chance
+
+    @property
+    def cursor(self) -> int:
+        """The sequence of the last event."""
+        return self.events[-1].sequence if self.events else 0
+
+    @property
+    def told(self) -> list[tuple[int, str, str]]:
+        """Sequence, client_order_id and, where there is one, the state of each."""
+        return [
+            (one.sequence, one.client_order_id, one.happening.status.state)
+            if isinstance(one.happening, StatusChanged)
+            else (one.sequence, one.client_order_id, "")
+            for one in self.events
+        ]
+
+    async def run(self) -> None:
+        """Follow until cancelled."""
+        while True:
+            life = await self._world.life()
+            try:
+                await life.call(lambda _desk: self._read(life), deadline_s=self._chance.choice((3.0, 60.0, 1e6)))  # noqa: B023
+            except (Gone, DomainError):
+                await asyncio.sleep(self._chance.choice((0.0, 0.01, 5.0)))
+
+    async def _read(self, life: Life) -> None:
+        async with life.events.subscribe(resume_after_sequence=self.cursor, heartbeat_s=3600.0) as stream:
+            async for batch in stream:
+                for item in batch:
+                    if isinstance(item, OrderEvent):
+                        if item.sequence <= self.cursor:
+                            text = f"sequence {item.sequence} after {self.cursor}"
+                            self.wrong.append(("each event once, in order", text))
+                        self.events.append(item)

@@ -1,0 +1,331 @@
+"""What goes wrong in a run: every class of failure that orders can meet, each a name and what it does to the world.
+
+The letters are those of docs/failures.md: C connections, O orders, D the record. Faults of messages are counted when
+they strike, not when they are prepared; many never do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ibkr_gateway_server.broker.pacing import Priority
+from ibkr_gateway_server.domain.errors import Exhausted
+from ibkr_gateway_server.simulator import Fault, Rule
+from ibkr_gateway_server.simulator.acceptance import OrderRefused
+from ibkr_gateway_server.simulator.faults import outage
+from ibkr_gateway_server.simulator.instruments import ContractQuery
+from ibkr_gateway_server.simulator.orders import Terms
+
+from tests.reliability.world import World
+
+PLACE, CANCEL = 3, 4
+STATUS, OPEN, FILL, FEE, COMPLETED = 3, 5, 11, 59, 101
+OPEN_END, FILLS_END, COMPLETED_END = 53, 55, 102
+ALL_FILLS, ALL_OPEN, ALL_COMPLETED = 7, 16, 99
+_ABOUT_ORDERS = (STATUS, OPEN, FILL, FEE)
+
+# The moments at which a program dies: between any two of them nothing of an order's way is durable or leaves.
+MOMENTS = ("before_commit", "after_commit", "before_write", "after_write")
+
+Act = Callable[[World, random.Random], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Mishap:
+    """One class of failure. `weight`: how often it is chosen, beside the others."""
+
+    name: str
+    act: Act
+    weight: int = 2
+
+
+def _rule(fault: Fault, message_id: int | None = None, **how: Any) -> Act:
+    def act(world: World, _chance: random.Random) -> None:
+        world.inject(Rule(fault, message_id, **how))
+
+    return act
+
+
+def _one_of(fault: Fault, message_ids: tuple[int, ...], **how: Any) -> Act:
+    def act(world: World, chance: random.Random) -> None:
+        world.inject(Rule(fault, chance.choice(message_ids), times=chance.choice((1, 1, 2, 4)), **how))
+
+    return act
+
+
+def _late_orders(world: World, chance: random.Random) -> None:
+    """Up to 90 s late, as observed; rarely later than any quarantine."""
+    delay_s = chance.choice((0.5, 8.0, 30.0, 60.0, 90.0, 90.0, 400.0))
+    world.late_until = max(world.late_until, world.loop.time() + 30.0 + delay_s)
+    world.inject(Rule(Fault.LATE, PLACE, delay_s=delay_s, duration_s=30.0))
+
+
+def _late_words(world: World, chance: random.Random) -> None:
+    delay_s = chance.choice((0.2, 5.0, 20.0))
+    message_id = chance.choice(_ABOUT_ORDERS)
+    world.inject(Rule(Fault.DELAY_REPLY, message_id, times=chance.choice((1, 3)), delay_s=delay_s, duration_s=60.0))
+
+
+def _refused(world: World, chance: random.Random) -> None:
+    code = chance.choice((201, 110, 200, 203, 460, 321, 103))
+    world.inject(Rule(Fault.REFUSE, PLACE, code=code))
+
+
+def _cancel_refused(world: World, chance: random.Random) -> None:
+    world.inject(Rule(Fault.REFUSE, CANCEL, code=chance.choice((10147, 10148, 161))))
+
+
+def _remarked(world: World, chance: random.Random) -> None:
+    """Codes that are only notices, 202 among them, which says "cancelled" of an order that works."""
+    world.inject(Rule(Fault.WARN, PLACE, code=chance.choice((399, 10349, 2109, 202, 404))))
+
+
+def _unreadable(world: World, chance: random.Random) -> None:
+    message_id, field = chance.choice(((STATUS, 3), (STATUS, 6), (OPEN, 1), (FILL, 2), (FEE, 3), (COMPLETED, 1)))
+    times = chance.choice((1, 2, 5))
+    world.inject(Rule(Fault.CORRUPT_FIELD, message_id, field=field, value="x", times=times, duration_s=200.0))
+
+
+def _senseless(world: World, chance: random.Random) -> None:
+    fault = chance.choice((Fault.BAD_LENGTH, Fault.RESET_MID_FRAME, Fault.PRECEDE_UNKNOWN))
+    value = chance.choice(("0", "-1", "0x7fffffff")) if fault is Fault.BAD_LENGTH else ""
+    world.inject(Rule(fault, chance.choice((STATUS, OPEN, FILL)), value=value))
+
+
+def _order_ids_go_back(world: World, chance: random.Random) -> None:
+    world.inject(Rule(Fault.ORDER_ID, value=chance.choice(("1", "2", "3")), times=3, duration_s=120.0))
+    if chance.random() < 0.5:
+        _killed(world, chance)
+    else:
+        world.inject(Rule(Fault.DISCONNECT))
+
+
+def _half_open(world: World, chance: random.Random) -> None:
+    world.inject(Rule(Fault.HALF_OPEN, duration_s=chance.choice((3.0, 40.0))))
+
+
+def _link_lost(world: World, chance: random.Random) -> None:
+    fault = chance.choice((Fault.LINK_LOST, Fault.LINK_LOST, Fault.SERVER_LINK_BROKEN))
+    world.inject(Rule(fault, duration_s=chance.choice((0.5, 5.0, 30.0)), value=chance.choice(("", "data_lost"))))
+
+
+def _away(world: World, chance: random.Random) -> None:
+    world.inject(Rule(Fault.REFUSE_CONNECTIONS, duration_s=chance.choice((2.0, 20.0))))
+    world.inject(Rule(Fault.DISCONNECT))
+
+
+def _client_id_in_use(world: World, chance: random.Random) -> None:
+    world.inject(Rule(Fault.CLIENT_ID_IN_USE, times=chance.choice((1, 3)), duration_s=60.0))
+    world.inject(Rule(Fault.DISCONNECT))
+
+
+def _no_end(world: World, chance: random.Random) -> None:
+    message_id = chance.choice((OPEN_END, FILLS_END, COMPLETED_END))
+    world.inject(Rule(Fault.LOSE_REPLY, message_id, times=chance.choice((1, 2)), duration_s=120.0))
+    if chance.random() < 0.5:
+        world.inject(Rule(Fault.DISCONNECT))
+
+
+def _not_asked(world: World, chance: random.Random) -> None:
+    """The gateway's questions about orders are read and forgotten, for longer than it would take to give up on one."""
+    message_id = chance.choice((ALL_OPEN, ALL_COMPLETED, ALL_FILLS))
+    world.inject(Rule(Fault.LOSE, message_id, times=None, duration_s=chance.choice((40.0, 300.0))))
+
+
+def _link_said_lost(world: World, chance: random.Random) -> None:
+    """1100, while words on orders still come, then 1102."""
+    world.simulator.notify(*outage.LOST)
+    world.loop.call_later(chance.choice((0.1, 4.0, 20.0)), world.simulator.notify, *outage.DATA_KEPT)
+    world.struck["C12 words while the link is lost"] += 1
+
+
+def _write_fails(world: World, chance: random.Random) -> None:
+    if (life := world.current) is not None:
+        life.write_fails = chance.random() < 0.6
+
+
+def _lost_on_the_way(world: World, chance: random.Random) -> None:
+    """The connection or the link is lost while something is being written to the record, and an order waits for it."""
+    life = world.current
+    if life is None:
+        return
+    rule = chance.choice((Rule(Fault.DISCONNECT), Rule(Fault.LINK_LOST, duration_s=5.0)))
+
+    def lose() -> None:
+        life.next_commit_s = chance.choice((0.1, 2.0))
+        world.struck["O45 lost between record and write"] += 1
+        world.loop.call_soon(world.inject, rule)
+
+    life.plan("commit_begins", chance.randrange(5), lose)
+
+
+def _saturated(world: World, chance: random.Random) -> None:
+    """Everybody asks for everything at once."""
+    life = world.current
+    if life is None:
+        return
+    pacer = life.pacer
+
+    async def take(priority: Priority) -> None:
+        try:
+            await pacer.take(priority, 20.0)
+        except Exhausted:
+            return
+
+    async def crowd() -> None:
+        for _ in range(chance.choice((60, 200))):
+            asyncio.get_running_loop().create_task(take(chance.choice((Priority.MARKET_DATA, Priority.ORDER))))
+
+    world.struck["O43 messages saturated"] += 1
+    world.loop.create_task(life.call(lambda _desk: crowd()))
+
+
+def _clock_jumps(world: World, chance: random.Random) -> None:
+    world.clock_offset_s += chance.choice((-3600.0, -30.0, 30.0, 3600.0))
+    world.struck["D12 clock jumps"] += 1
+
+
+def _disk_full(world: World, chance: random.Random) -> None:
+    """No page can be added to the record for a while."""
+    life = world.current
+    if life is None:
+        return
+    count = life.store.at_once(lambda tx: tx._connection.exec_driver_sql("PRAGMA page_count").scalar_one())
+    _limit_pages(life, count)
+    world.loop.call_later(chance.choice((1.0, 10.0, 40.0)), _limit_pages, life, 1_073_741_823)
+    world.struck["D01 disk full"] += 1
+
+
+def _limit_pages(life: Any, count: int) -> None:
+    if not life.is_dead:
+        life.store.at_once(lambda tx: tx._connection.exec_driver_sql(f"PRAGMA max_page_count = {count}"))
+
+
+def _record_locked(world: World, chance: random.Random) -> None:
+    """Another program holds the record for longer than is waited for."""
+    life = world.current
+    if life is None:
+        return
+
+    def unlock() -> None:
+        life.record_is_locked = False
+
+    life.record_is_locked = True
+    world.loop.call_later(chance.choice((0.5, 5.0, 30.0)), unlock)
+    world.struck["D04 record locked"] += 1
+
+
+def _killed(world: World, chance: random.Random) -> None:
+    """At a moment of an order's way, or at any time."""
+    life = world.current
+    moment, count, loses = chance.choice(MOMENTS), chance.randrange(4), chance.random() < 0.5
+    if life is None:
+        world.next_killing = (moment, count * 2, loses)
+    elif chance.random() < 0.2:
+        life.loses_what_it_wrote = loses
+        life.kill()
+    else:
+        life.loses_what_it_wrote = loses
+        life.die_at(moment, count)
+
+
+def _by_hand(world: World, chance: random.Random) -> None:
+    """Somebody cancels one of our orders in TWS, or places one of his own."""
+    gateway, open_orders = world.simulator.gateway, world.simulator.gateway.open_orders()
+    try:
+        if open_orders and chance.random() < 0.7:
+            gateway.cancel_manually(chance.choice(open_orders).perm_id)
+            world.struck["O09 cancelled in TWS"] += 1
+        else:
+            terms = Terms(action="BUY", quantity=5, order_type="LMT", limit_price=20.0, account="DU1234567")
+            gateway.place_manually(ContractQuery(symbol="AAPL", sec_type="STK", exchange="SMART"), terms)
+            world.struck["O35 placed in TWS"] += 1
+    except OrderRefused:
+        return
+    world.simulator.flush()
+
+
+def _corrected(world: World, chance: random.Random) -> None:
+    executions = world.simulator.gateway.executions
+    if executions:
+        wrong = chance.choice(executions)
+        world.simulator.gateway.correct_execution(wrong.execution_id, round(wrong.price + 0.01, 2))
+        world.struck["O28 execution corrected"] += 1
+        world.simulator.flush()
+
+
+def _price_jumps(world: World, chance: random.Random) -> None:
+    symbol = chance.choice(("AAPL", "MSFT"))
+    last = world.price(symbol)
+    world.simulator.set_quote(symbol, last=round(last * chance.choice((0.97, 0.995, 1.005, 1.03)), 2))
+    world.struck["price jumps"] += 1
+
+
+MISHAPS = (
+    Mishap("O06 reset before an order is read", _rule(Fault.DISCONNECT_BEFORE, PLACE), 4),
+    Mishap("O07 reset after an order is taken", _rule(Fault.DISCONNECT_AFTER, PLACE), 4),
+    Mishap("C08 end after an order is taken", _rule(Fault.CLOSE_AFTER, PLACE)),
+    Mishap("O10 order read and forgotten", _rule(Fault.LOSE, PLACE), 4),
+    Mishap("O12 order taken late", _late_orders, 4),
+    Mishap("O22 order refused", _refused, 3),
+    Mishap("O23 notice on an order", _remarked),
+    Mishap("C29 read-only", _rule(Fault.READ_ONLY, duration_s=8.0, times=None)),
+    Mishap("C22 too fast", _rule(Fault.TOO_FAST, PLACE)),
+    Mishap("O30 cancel read and forgotten", _rule(Fault.LOSE, CANCEL)),
+    Mishap("O30 reset before a cancel is read", _rule(Fault.DISCONNECT_BEFORE, CANCEL)),
+    Mishap("O30 reset after a cancel is taken", _rule(Fault.DISCONNECT_AFTER, CANCEL)),
+    Mishap("O25 cancel refused", _cancel_refused),
+    Mishap("O11 word on an order lost", _one_of(Fault.LOSE_REPLY, _ABOUT_ORDERS, duration_s=15.0), 5),
+    Mishap("O27 word on an order late", _late_words, 3),
+    Mishap("O28 word on an order twice", _one_of(Fault.DUPLICATE_REPLY, _ABOUT_ORDERS), 3),
+    Mishap("O27 words on an order out of order", _one_of(Fault.REORDER_REPLY, _ABOUT_ORDERS), 3),
+    Mishap("C24 unreadable word on an order", _unreadable, 4),
+    Mishap("C23 senseless bytes", _senseless),
+    Mishap("O19 order ids go back", _order_ids_go_back, 4),
+    Mishap("C09 half-open", _half_open),
+    Mishap("C11 link to IBKR lost", _link_lost, 4),
+    Mishap("C07 every connection breaks", _rule(Fault.DISCONNECT), 3),
+    Mishap("C08 every connection ends", _rule(Fault.CLOSE)),
+    Mishap("C01 nobody listens", _away, 2),
+    Mishap("C02 never greeted", _rule(Fault.NEVER_GREET)),
+    Mishap("C20 client id in use", _client_id_in_use, 2),
+    Mishap("C04 bytes in pieces", _rule(Fault.SPLIT, duration_s=20.0, value="3")),
+    Mishap("C04 bytes in one piece", _rule(Fault.MERGE, duration_s=20.0)),
+    Mishap("C17 farm broken", _rule(Fault.FARM_BROKEN, duration_s=10.0, value="market"), 1),
+    Mishap("C06 end marker lost", _no_end, 4),
+    Mishap("C06 question about orders forgotten", _not_asked, 3),
+    Mishap("C12 words while the link is lost", _link_said_lost, 3),
+    Mishap("O45 lost between record and write", _lost_on_the_way, 4),
+    Mishap("O18 the write fails", _write_fails, 3),
+    Mishap("O43 messages saturated", _saturated),
+    Mishap("D12 clock jumps", _clock_jumps),
+    Mishap("D01 disk full", _disk_full, 3),
+    Mishap("D04 record locked", _record_locked, 3),
+    Mishap("killed", _killed, 10),
+    Mishap("by hand", _by_hand, 2),
+    Mishap("O28 execution corrected", _corrected, 3),
+    Mishap("price jumps", _price_jumps, 3),
+)
+WEIGHTS = tuple(mishap.weight for mishap in MISHAPS)
+
+
+def strike(world: World, chance: random.Random) -> None:
+    """Let one of them happen, or wait to happen."""
+    mishap = chance.choices(MISHAPS, WEIGHTS)[0]
+    world.note(f"mishap: {mishap.name}")
+    with world.counting(mishap.name):
+        mishap.act(world, chance)
+
+
+# Under which names things that went wrong are counted: those of the table, and what some of them turn into.
+CLASSES = (
+    *(mishap.name for mishap in MISHAPS if mishap.name not in ("killed", "by hand")),
+    *(f"O18 killed {moment.replace('_', ' ')}" for moment in MOMENTS),
+    "O18 killed at a time",
+    "O09 cancelled in TWS",
+    "O35 placed in TWS",
+)

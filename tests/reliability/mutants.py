@@ -1,0 +1,331 @@
+"""`make mutants`: faults put into the order core on purpose, each of which the explorer must find.
+
+    make mutants                        every mutant, with as many seeds as it takes to find it
+    make mutants ONLY="no dedupe"       one of them
+    make explore SEED=5 MUTANT="..."    what one of them does in one seed, with the trace
+
+A mutant changes one rule of one function, in the running program. One that no longer fits the code says so and fails:
+the rule has moved, and the mutant has to follow it. A seed in which the unchanged core fails as well finds no mutant.
+"""
+
+from __future__ import annotations
+import __future__
+
+import argparse
+import inspect
+import json
+import multiprocessing
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ibkr_gateway_server.audit.transaction import Transaction
+from ibkr_gateway_server.broker.orders import OrderWire
+from ibkr_gateway_server.domain.errors import DomainError
+from ibkr_gateway_server.domain.evidence import Evidence, ExecutionSeen
+from ibkr_gateway_server.domain.sessions import SessionState
+from ibkr_gateway_server.trading import ledger, recorder, transitions
+from ibkr_gateway_server.trading.desk import Desk
+from ibkr_gateway_server.trading.ledger import Ledger
+from ibkr_gateway_server.trading.reconcile import Reconciler
+
+from tests.reliability.report import PAGE, table, write
+from tests.reliability.run import run
+
+# Seeds that a mutant may survive before it counts as one that is not found.
+MOST_SEEDS = 1000
+
+
+class DoesNotFit(Exception):
+    """The code that a mutant changes is not there any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """A fault of the order core. `apply` puts it into this process, for good."""
+
+    name: str
+    apply: Callable[[], None]
+
+
+def _rewritten(owner: Any, name: str, *changes: tuple[str, str]) -> Callable[[], None]:
+    """A function or method with other words in its source."""
+
+    def apply() -> None:
+        function = inspect.unwrap(inspect.getattr_static(owner, name))
+        source = textwrap.dedent(inspect.getsource(function))
+        for old, new in changes:
+            if old not in source:
+                raise DoesNotFit(f"{name} has no {old!r}")
+            source = source.replace(old, new)
+        flags = __future__.annotations.compiler_flag
+        namespace: dict[str, Any] = {}
+        code = compile(source, inspect.getfile(function), "exec", flags=flags, dont_inherit=True)
+        exec(code, function.__globals__, namespace)  # the function's own source, changed
+        setattr(owner, name, namespace[name])
+
+    return apply
+
+
+def _everywhere(module: Any, name: str, users: tuple[Any, ...], *changes: tuple[str, str]) -> Callable[[], None]:
+    """A function of a module that others have imported by name."""
+
+    def apply() -> None:
+        _rewritten(module, name, *changes)()
+        for user in users:
+            setattr(user, name, getattr(module, name))
+
+    return apply
+
+
+def _forget_the_floor() -> None:
+    Transaction.floor = lambda _self, _client_id: 0  # type: ignore[method-assign]
+
+
+def _take_silence_for_an_answer() -> None:
+    for name in ("ask_open_orders", "ask_completed_orders", "ask_executions"):
+        ask = getattr(OrderWire, name)
+
+        async def asked(self: OrderWire, connection: Any, timeout_s: float, ask: Any = ask) -> None:
+            try:
+                await ask(self, connection, timeout_s)
+            except DomainError:
+                return
+
+        setattr(OrderWire, name, asked)
+
+
+def _drop_fills_while_the_link_is_down() -> None:
+    """And take them for known when they are told again."""
+    hear = Reconciler.hear
+
+    def heard(self: Reconciler, evidence: Evidence) -> None:
+        if isinstance(evidence, ExecutionSeen) and self._session.status.state is SessionState.LINK_DOWN:
+            entry = self._ledger.entry_of(evidence, self._session.client_id)
+            if entry is not None:
+                self._ledger._by_execution_id[evidence.execution_id] = entry
+        else:
+            hear(self, evidence)
+
+    Reconciler.hear = heard  # type: ignore[method-assign]
+
+
+MUTANTS = (
+    Mutant(
+        "an unknown order is sent again",
+        _rewritten(
+            Desk,
+            "_place",
+            ("known.status.state is not OrderState.NOT_SENT", "known.status.state not in ('NOT_SENT', 'UNKNOWN')"),
+        ),
+    ),
+    Mutant("no floor of order ids", _forget_the_floor),
+    Mutant(
+        "no look at the session before the write",
+        _rewritten(
+            Desk,
+            "_submit",
+            ("        self.guard.check_way()\n", ""),
+            ("self._session.linked() is not connection", "False"),
+        ),
+    ),
+    Mutant("fills dropped while the link is down", _drop_fills_while_the_link_is_down),
+    Mutant(
+        "recorded after it is sent",
+        _rewritten(
+            Desk,
+            "_submit",
+            (
+                "await self._record_intent(entry, OrderState.PENDING, epoch=connection.epoch)",
+                "self._wire.place(connection, entry.status.order_id, entry.status.instrument, entry.spec, "
+                "entry.order_ref)\n"
+                "    await self._record_intent(entry, OrderState.PENDING, epoch=connection.epoch)",
+            ),
+            (
+                "        self._wire.place(connection, entry.status.order_id, entry.status.instrument, entry.spec, "
+                "entry.order_ref)\n    except",
+                "        pass\n    except",
+            ),
+        ),
+    ),
+    Mutant("silence taken for an answer", _take_silence_for_an_answer),
+    Mutant(
+        "a notice taken for a cancel",
+        _everywhere(
+            transitions,
+            "after_error",
+            (ledger,),
+            (
+                "if notice.code in CANCEL_REFUSED",
+                "if notice.code == ORDER_CANCELLED:\n"
+                "        return replace(status, state=OrderState.CANCELLED)\n"
+                "    if notice.code in CANCEL_REFUSED",
+            ),
+        ),
+    ),
+    Mutant(
+        "a late fill of a cancelled order left out",
+        _rewritten(
+            Ledger,
+            "_executed",
+            (
+                "if seen.execution_id in self._by_execution_id:",
+                "if seen.execution_id in self._by_execution_id or entry.status.state is OrderState.CANCELLED:",
+            ),
+        ),
+    ),
+    Mutant(
+        "no dedupe of keys",
+        _rewritten(Desk, "_place", ("self._ledger.find(client_order_id=client_order_id)", "None")),
+    ),
+    Mutant(
+        "terms under a known key not compared",
+        _rewritten(Desk, "_place", ("known.payload_hash != payload_hash", "False")),
+    ),
+    Mutant(
+        "orderStatus counted besides executions",
+        _everywhere(
+            transitions,
+            "after_fills",
+            (ledger,),
+            ("filled = max(quantity, status.filled_quantity)", "filled = status.filled_quantity + quantity"),
+        ),
+    ),
+    Mutant(
+        "executions not deduplicated",
+        _rewritten(
+            Ledger,
+            "_executed",
+            ("if seen.execution_id in self._by_execution_id:", "if False:"),
+            (
+                "entry.fills[execution.stem] = execution",
+                "entry.fills[f'{execution.stem} {len(entry.fills)}'] = execution",
+            ),
+        ),
+    ),
+    Mutant(
+        "a correction added instead of replacing",
+        _rewritten(
+            Ledger,
+            "_executed",
+            ("entry.fills[execution.stem] = execution", "entry.fills[execution.execution_id] = execution"),
+        ),
+    ),
+    Mutant(
+        "silence about an order read as its rejection",
+        _rewritten(
+            Desk, "_overdue", ("self._move(entry, OrderState.UNKNOWN)", "self._move(entry, OrderState.REJECTED)")
+        ),
+    ),
+    Mutant(
+        "a failed write reported as a refusal",
+        _rewritten(
+            Desk,
+            "_submit",
+            (
+                "self._move(entry, OrderState.UNKNOWN)\n",
+                "entry.was_written = False\n"
+                "        self._move(entry, OrderState.NOT_SENT)\n"
+                "        raise connection.disconnected()\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "a restart takes SENT for NOT_SENT",
+        _rewritten(
+            Desk, "_load", ("OrderState.UNKNOWN if stored.was_written else OrderState.NOT_SENT", "OrderState.NOT_SENT")
+        ),
+    ),
+    Mutant(
+        "told before it is durable",
+        _rewritten(
+            recorder.Recorder,
+            "_write_until_durable",
+            ("await asyncio.sleep(RETRY_AFTER_S)", "return"),
+        ),
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Hunt:
+    """How a mutant fared. `seed` None: it was not found, and `shown` says why."""
+
+    name: str
+    seed: int | None
+    invariant: str
+    shown: str
+    seconds: float
+
+    def __str__(self) -> str:
+        if self.seed is None:
+            return f"SURVIVES  {self.name}: {self.shown}"
+        return (
+            f"found     {self.name}, by seed {self.seed} in {self.seconds:.1f} s: {self.invariant}: {self.shown[:160]}"
+        )
+
+
+def hunt(work: tuple[str, int, int]) -> Hunt:
+    """Look for one mutant with seeds from one to another. Changes this process for good: give it one of its own."""
+    name, first, most = work
+    mutant = next(mutant for mutant in MUTANTS if mutant.name == name)
+    began = time.perf_counter()
+    try:
+        mutant.apply()
+    except DoesNotFit as error:
+        return Hunt(name, None, "", f"does not fit the code: {error}", 0.0)
+    for seed in range(first, most + 1):
+        findings = run(seed).findings
+        if findings:
+            return Hunt(name, seed, *findings[0], time.perf_counter() - began)
+    return Hunt(name, None, "", f"not found by {most} seeds", time.perf_counter() - began)
+
+
+def hunted(names: Sequence[str], most: int, jobs: int) -> Iterator[Hunt]:
+    """How each of these mutants fares, in the order in which they are found."""
+    sound: dict[int, bool] = {}
+    with multiprocessing.get_context("spawn").Pool(jobs, maxtasksperchild=1) as pool:
+        work = [(name, 1, most) for name in names]
+        while work:
+            again: list[tuple[str, int, int]] = []
+            for found in pool.imap_unordered(hunt, work, 1):
+                if found.seed is not None and found.seed not in sound:
+                    sound[found.seed] = not run(found.seed).findings
+                if found.seed is not None and not sound[found.seed]:
+                    # It is the core itself that fails there.
+                    again.append((found.name, found.seed + 1, most))
+                else:
+                    yield found
+            work = again
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run from the command line. Returns the exit code: 0 when every mutant is found."""
+    parser = argparse.ArgumentParser(prog="make mutants", description=__doc__)
+    parser.add_argument("--only", default="", help="the mutants with this in their name")
+    parser.add_argument("--most", type=int, default=MOST_SEEDS, help="seeds for each of them (default: %(default)s)")
+    parser.add_argument("--jobs", type=int, default=2, help="processes (default: %(default)s)")
+    parser.add_argument("--write", action="store_true", help="write the table into docs/reliability.md")
+    arguments = parser.parse_args(argv)
+    names = [mutant.name for mutant in MUTANTS if arguments.only in mutant.name]
+    began, hunts = time.perf_counter(), []
+    for found in hunted(names, arguments.most, arguments.jobs):
+        hunts.append(found)
+        print(found, flush=True)
+    seconds = time.perf_counter() - began
+    survivors = [found.name for found in hunts if found.seed is None]
+    print(json.dumps({"mutants": len(hunts), "survivors": survivors, "seconds": round(seconds, 1)}))
+    if survivors or not hunts:
+        return 1
+    if arguments.write:
+        rows = [(found.name, str(found.seed), found.invariant) for found in sorted(hunts, key=lambda one: one.name)]
+        body = table(("fault put in", "found by seed", "which finds broken"), rows)
+        write(PAGE, "mutants", "make mutants", seconds, body)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,54 @@
+"""Orders under every failure, a bounded slice of what `make explore` and `make mutants` do at length."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.reliability.mutants import MUTANTS, Hunt, hunted
+from tests.reliability.run import run
+
+ROOT = Path(__file__).parents[2]
+SEEDS = range(1, 25)
+SEEDS_OF_TWO_PROCESSES = (3, 5, 14)
+# Found within the first seeds, so that a test takes a moment; `make mutants` looks for all of them.
+EASY_MUTANTS = ("no dedupe of keys", "recorded after it is sent", "executions not deduplicated")
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_orders_are_never_doubled_lost_or_guessed(seed: int) -> None:
+    outcome = run(seed)
+    assert not outcome.findings, "\n".join([*outcome.trace[-100:], *map(str, outcome.findings)])
+
+
+def test_a_seed_does_the_same_in_processes_that_hash_text_differently() -> None:
+    told = [[_told(seed, hashing) for seed in SEEDS_OF_TWO_PROCESSES] for hashing in ("1", "4711")]
+    assert told[0] == told[1]
+    assert len({one["digest"] for one in told[0]}) == len(SEEDS_OF_TWO_PROCESSES)
+
+
+def test_faults_put_into_the_order_core_are_found() -> None:
+    found = list(hunted(EASY_MUTANTS, 20, 2))
+    assert sorted(one.name for one in found if one.seed is not None) == sorted(EASY_MUTANTS), found
+
+
+def test_every_mutant_has_a_name_of_its_own() -> None:
+    names = [mutant.name for mutant in MUTANTS]
+    assert len(set(names)) == len(names) >= 12
+
+
+def test_a_mutant_that_is_not_found_says_so() -> None:
+    assert str(Hunt("a fault", None, "", "not found by 20 seeds", 1.0)) == "SURVIVES  a fault: not found by 20 seeds"
+
+
+def _told(seed: int, hashing: str) -> dict[str, object]:
+    command = [sys.executable, "-m", "tests.reliability.explorer", "--seed", str(seed), "--once"]
+    ran = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, "PYTHONHASHSEED": hashing}, capture_output=True, text=True, timeout=60
+    )
+    return json.loads(ran.stdout)

@@ -1,0 +1,354 @@
+"""The world of one seed: a simulated broker, a record on disk, and the gateway programs that live one after another.
+
+Time is virtual and the network is in memory, so the same seed does the same things in the same order in every process.
+Between the program and the broker stands a tap: it knows every order frame that a program has written, by which call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ibkr_gateway_server.broker.connection import BrokerAddress
+from ibkr_gateway_server.domain.errors import DomainError
+from ibkr_gateway_server.domain.events import OrderEvent
+from ibkr_gateway_server.simulator import Behaviour, Fault, Rule, Simulator
+from ibkr_gateway_server.simulator.faults.rules import AT_ONCE, LASTING
+from ibkr_gateway_server.simulator.in_memory import Pipe
+from ibkr_gateway_server.simulator.instruments import ContractQuery
+from ibkr_gateway_server.simulator.orders import Order
+from ibkr_gateway_server.simulator.virtual_time import VirtualTimeLoop
+from ibkr_gateway_server.trading.guard import TradingRules
+
+from tests.reliability.life import ATTEMPT, OWNER, Life, own_tasks
+
+# A Monday at 10:00 in New York: the day whose completed orders and executions IBKR tells is long enough for a run.
+BEGIN = datetime(2026, 11, 23, 15, tzinfo=UTC).timestamp()
+PORT = 4002
+PLACE, CANCEL = b"3", b"4"
+REF_PREFIX = b"g1."
+# What is told of a fault of the program itself, not of the broker's: an exception that nobody expected.
+EXPECTED_EXCEPTIONS = ("ConnectionError", "ConnectionResetError", "OSError")
+
+
+@dataclass(frozen=True, slots=True)
+class SentOrder:
+    """One placeOrder frame that a program has written."""
+
+    time: float
+    life: int
+    attempt: int
+    order_id: int
+    order_ref: str
+
+
+class TappedLoop(VirtualTimeLoop):
+    """A virtual-time loop whose programs' connections are tapped."""
+
+    world: World
+
+    async def create_connection(self, protocol_factory: Any, host: Any = None, port: Any = None, **options: Any) -> Any:
+        pipe, protocol = await super().create_connection(protocol_factory, host, port, **options)
+        life = OWNER.get()
+        if life is not None:
+            life.pipes.append(_Tap(self.world, life, pipe))
+            if life.is_dead:
+                pipe.abort()
+        return pipe, protocol
+
+
+class _Tap:
+    """Stands in a program's socket: sees order frames, and is where a program dies before or after a write."""
+
+    def __init__(self, world: World, life: Life, pipe: Pipe) -> None:
+        self._world = world
+        self._life = life
+        self._pipe = pipe
+        self._write = pipe.write
+        pipe.write = self._tapped  # type: ignore[method-assign]  # the very instance that the program writes to
+
+    def _tapped(self, data: bytes | bytearray | memoryview) -> None:
+        if self._life.is_dead:
+            return
+        fields = bytes(data)[4:].split(b"\0")
+        is_order = fields[0] in (PLACE, CANCEL)
+        if is_order:
+            self._life.pass_by("before_write")
+        if fields[0] == PLACE and self._life.write_fails is not None:
+            has_left, self._life.write_fails = self._life.write_fails, None
+            self._world.write_failed(has_left=has_left)
+            if has_left:
+                self._world.saw_written(self._life, fields, bytes(data), is_lost=self._pipe.is_closing())
+                self._write(data)
+            raise OSError(105, "No buffer space available")
+        self._world.saw_written(self._life, fields, bytes(data), is_lost=self._pipe.is_closing())
+        self._write(data)
+        if is_order:
+            self._life.pass_by("after_write")
+
+    def die(self, *, loses_what_it_wrote: bool) -> None:
+        """The process is gone: the kernel ends its connection, in one of two ways."""
+        if loses_what_it_wrote:
+            self._pipe.abort()
+        else:
+            self._pipe.close()
+
+
+class World:
+    """What there is besides the programs."""
+
+    def __init__(self, seed: int, folder: Path, loop: TappedLoop, rules: TradingRules) -> None:
+        self.seed = seed
+        self.chance = random.Random(seed * 1_000_003 + 1)
+        self.loop = loop
+        loop.world = self
+        loop.latency_s = self.chance.choice((0.0002, 0.001, 0.02))
+        self.record_path = folder / "audit.db"
+        # The key decides the orderRefs: with one of its own a run would not be repeatable.
+        self.record_path.with_suffix(".key").write_bytes(hashlib.sha256(f"key {seed}".encode()).digest())
+        self.simulator = Simulator(
+            seed=seed,
+            clock=lambda: BEGIN + loop.time(),
+            tick_interval_s=2.0,
+            behaviour=Behaviour(exchange_s=self.chance.choice((0.02, 0.02, 0.5, 3.0))),
+        )
+        self._name = ""
+        self._named: dict[int, tuple[Rule, str]] = {}
+        self._watch_faults()
+        self.late_until = 0.0
+        """When the last order that is late has been taken, on the loop's clock."""
+        self.clock_offset_s = 0.0
+        self.struck: Counter[str] = Counter()
+        self.frames: list[SentOrder] = []
+        self.attempt_count = 0
+        self.on_events: Callable[[Life, Sequence[OrderEvent]], None] = lambda _life, _events: None
+        self.bugs: list[str] = []
+        self.found: list[tuple[str, str]] = []
+        self.taken_at: dict[int, float] = {}
+        """When the broker has taken an order, by permId, on the loop's clock."""
+        self._watch_orders()
+        self.trace: list[tuple[float, str]] = []
+        self.life_count = 0
+        self.next_killing: tuple[str, int, bool] | None = None
+        """Moment, how many of them pass before, and whether what was written is lost: how the next life ends."""
+        self._rules = rules
+        self._digest = hashlib.sha256()
+        self._life: Life | None = None
+        self._lived = asyncio.Event()
+        self._died = asyncio.Event()
+        self.is_ending = False
+
+    # --- time and traces -----------------------------------------------------------------------------------------
+
+    def now(self) -> datetime:
+        """The wall clock of the programs, which may jump."""
+        return datetime.fromtimestamp(BEGIN + self.loop.time() + self.clock_offset_s, UTC)
+
+    def note(self, text: str) -> None:
+        """Something that happened, for the digest and for whoever reads the trace of a failure."""
+        self._digest.update(f"{self.loop.time():.6f} {text}\n".encode())
+        self.trace.append((self.loop.time(), text))
+
+    @property
+    def digest(self) -> str:
+        """Of everything that happened so far."""
+        return self._digest.hexdigest()
+
+    def saw_written(self, life: Life, fields: list[bytes], data: bytes, *, is_lost: bool) -> None:
+        """A program writes a message."""
+        self._digest.update(f"{self.loop.time():.6f}".encode() + data)
+        if fields[0] == PLACE:
+            ref = next((field.decode() for field in fields if field.startswith(REF_PREFIX)), "")
+            state = life.session.status.state
+            self.frames.append(SentOrder(self.loop.time(), life.number, ATTEMPT.get(), int(fields[1]), ref))
+            if not state.is_linked:
+                self.found.append(("an order leaves only through a ready session", f"{ref} was written while {state}"))
+            self.note(f"life {life.number} writes order {fields[1].decode()} {ref}{' into nowhere' * is_lost}")
+        elif fields[0] == CANCEL:
+            self.note(f"life {life.number} writes the cancel of {fields[1].decode()}")
+
+    def write_failed(self, *, has_left: bool) -> None:
+        """The socket refuses an order, or says so though it has taken it."""
+        self.struck["O18 the write fails"] += 1
+        self.note(f"the write fails{', and has left' * has_left}")
+
+    def heard_of(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """An exception that nobody took. Errors that a caller would have been told, had he waited, are none."""
+        error = context.get("exception")
+        if not isinstance(error, DomainError | ConnectionError):
+            self.bugs.append(f"{context['message']}: {error!r}")
+
+    # --- lives ---------------------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def turning(self) -> AsyncIterator[None]:
+        """The broker listens, and a program lives; another one after each that dies."""
+        own_tasks(self.loop)
+        async with self.simulator.listen(port=PORT):
+            tending = asyncio.create_task(self._tend())
+            try:
+                yield
+            finally:
+                self.is_ending = True
+                if self._life is not None:
+                    self._life.cause = "the end"
+                    self._life.kill()
+                await tending
+
+    async def _tend(self) -> None:
+        while not self.is_ending:
+            life = await self._begin()
+            await self._died.wait()
+            self._died.clear()
+            self._lived.clear()
+            await life.buried()
+            self.bugs += [f"life {life.number} ended by {error!r}" for error in life.faults_of_program]
+            if not self.is_ending:
+                await asyncio.sleep(self.chance.choice((0.01, 1.0, 20.0)))
+
+    async def _begin(self) -> Life:
+        self.life_count += 1
+        address = BrokerAddress("127.0.0.1", PORT)
+        jitter = random.Random(self.seed * 31 + self.life_count)
+        life = Life(self.life_count, self.record_path, address, self.now, jitter, self._rules)
+        life.on_killed = self._killed
+        life.on_events = lambda events: self.on_events(life, events)
+        if self.next_killing is not None:
+            moment, count, life.loses_what_it_wrote = self.next_killing
+            life.die_at(moment, count)
+            self.next_killing = None
+        self._life = life
+        await life.start()
+        if not life.is_dead:
+            self.note(f"life {life.number} serves")
+            self._lived.set()
+        return life
+
+    def _killed(self, cause: str) -> None:
+        self.note(f"life {self.life_count} is killed: {cause}")
+        if not self.is_ending:
+            self.struck[f"O18 killed {cause}"] += 1
+        self._died.set()
+
+    async def life(self) -> Life:
+        """The program that serves now, or the next that does."""
+        await self._lived.wait()
+        assert self._life is not None
+        return self._life
+
+    @property
+    def current(self) -> Life | None:
+        """The program that serves now, if one does."""
+        return self._life if self._lived.is_set() and self._life is not None and not self._life.is_dead else None
+
+    # --- the broker's truth --------------------------------------------------------------------------------------
+
+    @contextmanager
+    def counting(self, name: str) -> Iterator[None]:
+        """What is injected meanwhile is counted under this name when it strikes."""
+        self._name = name
+        try:
+            yield
+        finally:
+            self._name = ""
+
+    def inject(self, rule: Rule) -> None:
+        """Let this go wrong at the broker."""
+        if self._name:
+            self._named[id(rule)] = (rule, self._name)
+            if rule.fault in AT_ONCE:
+                self._count(rule)
+        self.simulator.inject(rule)
+
+    def _count(self, rule: Rule) -> None:
+        """A fault strikes. One that lasts counts once."""
+        known = self._named.get(id(rule))
+        if known is None:
+            return
+        if rule.fault in LASTING:
+            del self._named[id(rule)]
+        self.struck[known[1]] += 1
+        self.note(f"strikes: {rule.fault.name} {rule.message_id or ''} {rule.value}")
+
+    def _watch_faults(self) -> None:
+        faults = self.simulator.faults
+        struck, lasting = faults._struck, faults.lasting
+
+        def noted(find: Callable[..., Rule | None]) -> Callable[..., Rule | None]:
+            def found(*arguments: Any) -> Rule | None:
+                rule = find(*arguments)
+                if rule is not None:
+                    self._count(rule)
+                return rule
+
+            return found
+
+        faults._struck = noted(struck)  # type: ignore[method-assign]  # to be told when it strikes
+        faults.lasting = noted(lasting)  # type: ignore[method-assign]
+
+    def _watch_orders(self) -> None:
+        blotter = self.simulator.gateway._blotter
+        enter = blotter.enter
+
+        def noted(order: Order) -> None:
+            self.taken_at[order.perm_id] = self.loop.time()
+            enter(order)
+
+        blotter.enter = noted  # type: ignore[method-assign]
+
+    def is_late(self, order: Order, quarantine_s: float) -> bool:
+        """Whether the broker took an order so long after it was written that nobody could wait for it."""
+        written = [frame.time for frame in self.frames if frame.order_ref == _ref(order)]
+        return bool(written) and self.taken_at[order.perm_id] - written[0] > quarantine_s
+
+    def price(self, symbol: str) -> float:
+        """What a share trades at."""
+        gateway = self.simulator.gateway
+        return gateway.market.prices(
+            gateway.catalogue.match(ContractQuery(symbol=symbol, sec_type="STK"))[0], gateway.now
+        ).last
+
+    def heal(self) -> None:
+        """Nothing goes wrong any more; what has gone wrong stays so."""
+        gateway = self.simulator.gateway
+        gateway.faults.clear()
+        if gateway.faults.outage.link_is_lost:
+            self.inject(Rule(Fault.LINK_RESTORED))
+        for farm in ("market", "history", "contracts"):
+            self.inject(Rule(Fault.FARM_OK, value=farm))
+        gateway.faults.outage.skew_s = 0.0
+        self.clock_offset_s = 0.0
+        self.next_killing = None
+        if (life := self.current) is not None:
+            life.forget_plans()
+            life.record_is_locked, life.write_fails = False, None
+            life.store.at_once(lambda tx: tx._connection.exec_driver_sql("PRAGMA max_page_count = 1073741823"))
+        self.note("everything is well again")
+
+
+def _ref(order: Order) -> str:
+    return order.terms.order_ref
+
+
+class BugHandler(logging.Handler):
+    """Faults of the program itself that it has caught and logged: none is expected."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.found: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        kind = record.exc_info[0].__name__ if record.exc_info and record.exc_info[0] is not None else ""
+        if kind and kind not in EXPECTED_EXCEPTIONS:
+            self.found.append(
+                f"{record.name}: {record.getMessage()}: {kind}: {record.exc_info[1] if record.exc_info else ''}"
+            )
