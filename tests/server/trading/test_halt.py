@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -214,8 +215,11 @@ async def test_while_the_file_is_there_nobody_resumes_and_afterwards_somebody_mu
     assert await refusal(gateway) == ""
 
 
-async def test_a_file_that_cannot_be_read_halts(gateway: Gateway, file: Path) -> None:
-    file.mkdir()
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to("nowhere")])
+async def test_whatever_has_the_name_of_the_file_halts(
+    gateway: Gateway, file: Path, make: Callable[[Path], None]
+) -> None:
+    make(file)
     assert await refusal(gateway) == "TRADING_HALTED"
 
 
@@ -265,6 +269,25 @@ async def test_a_halt_while_somebody_resumes_stays(gateway: Gateway) -> None:
     assert await refusal(gateway) == "TRADING_HALTED"
     rows = sqlite3.connect(gateway.running.halt.file.with_name("audit.db")).execute("SELECT body_json FROM switches")
     assert [json.loads(row[0])["comment"] for row in rows.fetchall()] == ["again"]
+
+
+async def test_a_halt_that_is_released_at_once_is_recorded_before_its_end(gateway: Gateway) -> None:
+    halt = gateway.running.halt
+    halt.engage_at_once(NEW, "SIGUSR1")
+    await halt.release("mistake", Cause())
+    assert await refusal(gateway) == ""
+    rows = sqlite3.connect(halt.file.with_name("audit.db")).execute(
+        "SELECT kind FROM events WHERE kind LIKE 'halt.%' ORDER BY sequence"
+    )
+    assert rows.fetchall() == [("halt.engaged",), ("halt.released",)]
+
+
+async def test_a_halt_with_no_time_to_wait_is_engaged_and_cancels_all_the_same(gateway: Gateway) -> None:
+    await gateway.client.orders.PlaceOrder(order())
+    assert await gateway.running.halt.engage(HaltLevel.CANCEL_OWN, "", Cause(), wait_s=0.0) == 0
+    with pytest.raises(TradingHalted):
+        gateway.running.desk.guard.check_way()
+    await eventually(lambda: not gateway.running.desk.own_open_orders())
 
 
 async def test_cancel_own_cancels_every_open_order_and_says_how_many(gateway: Gateway) -> None:
