@@ -13,7 +13,6 @@ from ibkr_gateway_server.credentials.files import override_problem
 from ibkr_gateway_server.domain.accounts import is_paper_account
 from ibkr_gateway_server.domain.errors import (
     AccountMismatch,
-    AuditUnavailable,
     DomainError,
     LiveNotAuthorized,
     MaxNotional,
@@ -35,6 +34,7 @@ _REMEDIES = {
     Reason.SESSION_SYNCING: "wait some seconds",
     Reason.RESTART_WINDOW: "wait until TWS has restarted, or correct RESTART_WINDOW",
     Reason.AUDIT_UNAVAILABLE: "free disk space, or repair the file that AUDIT_DB_PATH names",
+    Reason.AUDIT_ROLLED_BACK: "compare with IBKR's statement, then run ibkr-gateway audit accept-rollback",
     Reason.READ_ONLY_API: "turn Read-Only API off in the API settings of TWS, and wait a minute",
     Reason.SHUTTING_DOWN: "connect again later",
 }
@@ -80,13 +80,13 @@ class TradingRules:
 class Guard:
     """Says no.
 
-    `link` raises when orders cannot reach IBKR; `is_recording` is false while the record cannot be written.
+    `link` raises when orders cannot reach IBKR; `record` while they cannot be recorded.
     """
 
-    def __init__(self, rules: TradingRules, link: Callable[[], object], is_recording: Callable[[], bool]) -> None:
+    def __init__(self, rules: TradingRules, link: Callable[[], object], record: Callable[[], object]) -> None:
         self.rules = rules
         self._link = link
-        self._is_recording = is_recording
+        self._record = record
         self._is_draining = False
 
     def drain(self) -> None:
@@ -119,8 +119,7 @@ class Guard:
         """Whether an order could reach IBKR and be recorded now. Raises the reason why not."""
         if self._is_draining:
             raise ShuttingDown
-        if not self._is_recording():
-            raise AuditUnavailable
+        self._record()
         self._link()
 
     def check_size(self, spec: OrderSpec) -> None:
