@@ -183,7 +183,7 @@ def broken(
 ) -> list[Finding]:
     """What the record shows, once everything has settled."""
     found: list[Finding] = []
-    if check != ChainCheck(len(records)):
+    if not check.is_valid or check.checked_count != len(records) or check.watermark_sequence > len(records):
         found.append((CHAIN, f"{check}"))
     return [*found, *_unexplained(gateway, word, intents, records)]
 
