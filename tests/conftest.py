@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ibkr_gateway import AsyncGateway, connect
+from ibkr_gateway import AsyncGateway, connect, connect_sync
+from ibkr_gateway.v1.common_pb2 import SESSION_STATE_READY
+from ibkr_gateway.v1.gateway_service_pb2 import WatchSessionRequest
 from ibkr_gateway_server.app import Running, running
 from ibkr_gateway_server.broker.session import SessionTimings
 from ibkr_gateway_server.settings import load_settings
@@ -101,9 +103,14 @@ def program(module: str, *arguments: str, cwd: Path, **environment: str) -> Iter
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[str]:
-    """The address of a server on the simulator that is a process of its own."""
+    """The address of a server on the simulator that is a process of its own, with its session ready: a stream that is
+    begun before tells that it is not, and is to be begun again."""
     arguments = ("--mode", "simulation", "--port", "0", "--log-level", "ERROR")
     with program("ibkr_gateway_server", *arguments, cwd=tmp_path) as (_, address):
+        with connect_sync(address) as client:
+            for change in client.gateway.WatchSession(WatchSessionRequest(), timeout=20):
+                if change.status.state == SESSION_STATE_READY:
+                    break
         yield address
 
 
