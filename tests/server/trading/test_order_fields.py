@@ -21,6 +21,7 @@ from ibkr_gateway_server.domain.instruments import Instrument, SecurityType
 from ibkr_gateway_server.domain.order_terms import PRICE_FIELDS
 from ibkr_gateway_server.domain.orders import OcaType, OrderSpec, OrderType, Side, TimeInForce
 from ibkr_gateway_server.simulator.orders import Terms
+from ibkr_gateway_server.trading.guard import Guard, TradingRules
 from ibkr_gateway_server.trading.plan import legs_of, same_terms
 
 from tests.conftest import Gateway, eventually
@@ -76,7 +77,9 @@ async def wire(gateway: Gateway) -> Wire:
     """A wire whose evidence is gathered here."""
     heard: list[Evidence] = []
     connection = gateway.running.session.connection()
-    made = OrderWire(Pacer(time.monotonic), lambda: None, heard.append)
+    made = OrderWire(
+        Pacer(time.monotonic), Guard(TradingRules(orders_enabled=True), lambda: None, lambda: None), heard.append
+    )
     made.attach(connection)
     (account_id,) = gateway.simulator.gateway.ledgers
     return Wire(made, connection, account_id, gateway.simulator, heard)
