@@ -106,6 +106,14 @@ floors = Table(
     Column("order_id", Integer, nullable=False),
 )
 
+# What is switched by hand and stays so over restarts: the halt. No row: it is off.
+switches = Table(
+    "switches",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("body_json", Text, nullable=False),
+)
+
 # The record can be added to, never changed; a program that tries is told so by the database itself.
 _IMMUTABLE_EVENTS = (
     "CREATE TRIGGER IF NOT EXISTS events_are_final BEFORE UPDATE ON events "

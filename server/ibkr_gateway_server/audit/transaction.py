@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
-from sqlalchemy import Connection, Row, Select, func, insert, select, update
+from sqlalchemy import Connection, Row, Select, delete, func, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from ibkr_gateway_server.audit import schema
@@ -225,7 +225,23 @@ class Transaction:
             statement.on_conflict_do_update(index_elements=["client_id"], set_={"order_id": highest})
         )
 
+    def set_switch(self, name: str, body_json: str | None) -> None:
+        """Keep a switch as it is now; None: it is off."""
+        table = schema.switches
+        if body_json is None:
+            self._connection.execute(delete(table).where(table.c.name == name))
+            return
+        statement = upsert(table).values(name=name, body_json=body_json)
+        self._connection.execute(
+            statement.on_conflict_do_update(index_elements=["name"], set_={"body_json": body_json})
+        )
+
     # --- reading -------------------------------------------------------------------------------------------------
+
+    def switch(self, name: str) -> str | None:
+        """A switch as it was last set; None: it is off."""
+        table = schema.switches
+        return self._connection.execute(select(table.c.body_json).where(table.c.name == name)).scalar_one_or_none()
 
     def floor(self, client_id: int) -> int:
         """The highest order id this client has used; 0: none."""

@@ -183,7 +183,7 @@ class Writer:
         """Go on from what there is. Returns how many events are lost. Raises AuditUnavailable."""
         rollback = self.rollback
         assert rollback is not None
-        body = {
+        body: dict[str, object] = {
             "head_sequence": rollback.head_sequence,
             "watermark_sequence": rollback.watermark_sequence,
             "lost_count": rollback.lost_count,

@@ -331,5 +331,5 @@ def _check_display(spec: OrderSpec, found: Violations) -> None:
         found.add("display_size", f"{spec.display_size} units cannot be displayed of a hidden order")
     elif spec.display_size < 0:
         found.add("display_size", f"{spec.display_size} is negative; 0 displays all")
-    elif spec.quantity.is_finite() and spec.display_size > spec.quantity:
+    elif spec.quantity.is_finite() and 0 < spec.quantity < spec.display_size:
         found.add("display_size", f"{spec.display_size} is more than the quantity {spec.quantity:f}")

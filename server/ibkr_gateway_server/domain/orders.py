@@ -12,6 +12,7 @@ from decimal import Decimal
 from enum import StrEnum
 
 from ibkr_gateway_server.domain.errors import Reason, Violations
+from ibkr_gateway_server.domain.halts import Halt
 from ibkr_gateway_server.domain.instruments import Instrument
 from ibkr_gateway_server.domain.order_terms import MAX_SIGNIFICANT_DIGITS as MAX_SIGNIFICANT_DIGITS
 from ibkr_gateway_server.domain.order_terms import LegRole as LegRole
@@ -292,6 +293,7 @@ class TradingStatus:
     blockers: tuple[Blocker, ...]
     max_notional: Decimal | None = None
     max_size_per_symbol: Decimal | None = None
+    halt: Halt | None = None
 
     @property
     def can_send_orders(self) -> bool:

@@ -112,6 +112,9 @@ def terms_shown(terms: LegTerms, seen: OpenOrderSeen) -> LegTerms:
             return shown
         return known if known is None or shown is None else shown
 
+    trailing = (seen.trailing_amount, seen.trailing_percent)
+    if trailing == (None, None):
+        trailing = (terms.trailing_amount, terms.trailing_percent)
     shown = replace(
         terms,
         order_type=kind if kind is not None and is_another else terms.order_type,
@@ -120,8 +123,8 @@ def terms_shown(terms: LegTerms, seen: OpenOrderSeen) -> LegTerms:
         quantity=seen.quantity or seen.filled_quantity or terms.quantity,
         limit_price=of(terms.limit_price, seen.limit_price),
         stop_price=of(terms.stop_price, seen.stop_price),
-        trailing_amount=of(terms.trailing_amount, seen.trailing_amount),
-        trailing_percent=of(terms.trailing_percent, seen.trailing_percent),
+        trailing_amount=trailing[0],
+        trailing_percent=trailing[1],
         limit_offset=of(terms.limit_offset, seen.limit_offset),
     )
     if seen.time_in_force in TimeInForce.__members__:

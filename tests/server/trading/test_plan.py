@@ -100,7 +100,6 @@ def test_terms_are_recognised_whatever_the_spelling_of_their_numbers() -> None:
     "changed",
     [
         {"limit_price": Decimal("10.01")},
-        {"limit_price": None},
         {"quantity": Decimal(11)},
         {"side": Side.SELL},
         {"time_in_force": "GTC"},
