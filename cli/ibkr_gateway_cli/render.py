@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from ibkr_gateway.v1 import (
     account_service_pb2,
+    audit_service_pb2,
     common_pb2,
     market_data_service_pb2,
     orders_service_pb2,
@@ -16,6 +17,8 @@ from rich.table import Table
 from rich.text import Text
 
 DASH = "-"
+# Characters of an event's body that a table shows; --json shows all.
+BODY_SHOWN = 60
 _OPEN = (
     orders_service_pb2.ORDER_STATE_WORKING,
     orders_service_pb2.ORDER_STATE_PARTIAL,
@@ -265,3 +268,20 @@ def _type_name(kind: common_pb2.SecurityType.ValueType) -> str:
 
 def _span(values: Sequence[str]) -> str:
     return f"{len(values)}: {values[0]} … {values[-1]}" if values else DASH
+
+
+def audit_table(events: Iterable[audit_service_pb2.AuditEvent]) -> Table:
+    """Events of the record."""
+    columns = ("seq", "time", "kind", "who", "client_order_id", "order id", "what")
+    made = table("Record", *columns, numbers=("seq", "order id"))
+    for event in events:
+        made.add_row(
+            str(event.sequence),
+            event.record_time.ToDatetime().strftime("%Y-%m-%d %H:%M:%SZ"),
+            event.kind,
+            event.principal or DASH,
+            event.client_order_id or DASH,
+            str(event.order_id or DASH),
+            Text(event.body_json if len(event.body_json) <= BODY_SHOWN else f"{event.body_json[:BODY_SHOWN]}…"),
+        )
+    return made
