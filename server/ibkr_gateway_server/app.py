@@ -42,7 +42,7 @@ from ibkr_gateway_server.broker.session import Session, SessionTimings
 from ibkr_gateway_server.domain.events import OrderEvent, StatusChanged
 from ibkr_gateway_server.domain.halts import HaltLevel
 from ibkr_gateway_server.domain.orders import OrderState
-from ibkr_gateway_server.domain.tallies import Tallies
+from ibkr_gateway_server.domain.tallies import AUDIT_BACKLOG, Tallies
 from ibkr_gateway_server.metrics import Metrics
 from ibkr_gateway_server.rpc.account import AccountServicer
 from ibkr_gateway_server.rpc.audit import AuditServicer
@@ -163,8 +163,10 @@ async def running(
         bars = BarHub(live_bars, lambda: session.status)
         books = DepthHub(depth, lambda: session.status)
         all_data = MarketDataHub(Hubs(hub, ticks, bars, books), contracts, lambda: session.status)
-        events = OrderEvents(store, desk.own_open_orders, lambda: session.status)
+        events = OrderEvents(store, desk.own_open_orders, lambda: session.status, desk.recorder.pending)
         desk.recorder.listen(events.put)
+        desk.recorder.listen_pending(events.put)
+        tallies.watch(AUDIT_BACKLOG, lambda: desk.recorder.backlog)
         desk.recorder.listen(_observer_of_orders(metrics))
         session.on_lost(events.lost)
         desk.on_reconciled(events.recovered)

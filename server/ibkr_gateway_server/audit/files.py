@@ -75,8 +75,8 @@ class RecordFiles:
 
         Raises RecordUnusable, OSError.
         """
-        beside = (self.key, self.watermark, self.anchor, self.opened, self.emergency, self.write_ahead_log)
-        for path in (self.database, *beside, self.shared_memory):
+        beside = (self.watermark, self.anchor, self.opened, self.emergency, self.write_ahead_log)
+        for path in (self.database, self.key, *beside, self.shared_memory):
             if os.path.lexists(path):
                 _check(path)
         is_there = self.database.exists() and self.database.stat().st_size

@@ -6,17 +6,40 @@ the new version or, when anything fails, still what it was. The version is SQLit
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, insert
 
 from ibkr_gateway_server.audit import schema
 from ibkr_gateway_server.audit.files import RecordUnusable
 
 Step = Callable[[Connection], None]
 
+# What the terms of a leg were in version 1.
+_TERMS = ("order_type", "side", "quantity", "time_in_force", "limit_price", "stop_price")
+
+
+def _legs(connection: Connection) -> None:
+    """To 2: an order is a leg of an intent, with terms of its own. What was one order is an intent of one leg."""
+    rows = connection.exec_driver_sql("SELECT * FROM orders").mappings().all()
+    connection.exec_driver_sql("DROP TABLE orders")
+    schema.create(connection)
+    for row in rows:
+        spec, status = json.loads(row["spec_json"]), json.loads(row["status_json"])
+        terms = {name: spec.get(name) for name in _TERMS} | {"role": "ENTRY"}
+        status["leg_role"] = "ENTRY"
+        added = {
+            "leg_role": "ENTRY",
+            "account_id": status["account_id"],
+            "terms_json": json.dumps(terms),
+            "status_json": json.dumps(status),
+        }
+        connection.execute(insert(schema.orders).values({**row, **added}))
+
+
 # By the version that a step leads to.
-STEPS: Mapping[int, Step] = {}
+STEPS: Mapping[int, Step] = {2: _legs}
 
 
 class WrongSchema(RecordUnusable):

@@ -118,13 +118,19 @@ class AuditStore:
     async def transact(self, work: Callable[[Transaction], T]) -> T:
         """Run `work` in one transaction; durable when this returns. Raises AuditUnavailable, with nothing written."""
         try:
-            return await self._run(partial(self._writer.transact, work))
+            return await self._run(partial(self._transact, work))
         finally:
             if self._writer.needs_tending:
                 self._attention.set()
 
     async def append_or_journal(
-        self, kind: str, body: Mapping[str, Any], *, order: OrderStatus, cause: Cause | None = None, epoch: int = 0
+        self,
+        kind: str,
+        body: Mapping[str, Any],
+        *,
+        order: OrderStatus | None = None,
+        cause: Cause | None = None,
+        epoch: int = 0,
     ) -> None:
         """Record what must happen even while the record cannot be written: then in the emergency journal beside it.
 
@@ -136,7 +142,9 @@ class AuditStore:
             await self.transact(lambda tx: tx.append(kind, body, order=order, cause=cause, epoch=epoch))
         except AuditUnavailable:
             fields = {"principal": cause.principal, "correlation_id": cause.correlation_id, "epoch": epoch}
-            fields |= {"client_order_id": order.client_order_id, "order_id": order.order_id, "perm_id": order.perm_id}
+            if order is not None:
+                ids = {"client_order_id": order.client_order_id, "order_id": order.order_id, "perm_id": order.perm_id}
+                fields |= ids
             await self._run(partial(self._writer.note, kind, {**fields, "body": dict(body)}))
             self._attention.set()
 
@@ -218,6 +226,9 @@ class AuditStore:
                 await self._run(self._writer.tend)
             if self._writer.needs_tending:
                 self._attention.set()
+
+    def _transact(self, work: Callable[[Transaction], T]) -> T:
+        return self._writer.transact(work)
 
     async def _run(self, work: Callable[[], T]) -> T:
         if self._thread is None:

@@ -37,7 +37,17 @@ from ibkr_gateway_server.domain.orders import (
 T = TypeVar("T")
 
 # What is about to leave for IBKR: the watermark follows such an event at once, and any other within a second.
-COMMANDS = frozenset({"order.intent", "order.send", "order.cancel", "order.modify"})
+COMMANDS = frozenset(
+    {
+        "order.intent",
+        "order.send",
+        "order.modify",
+        "order.cancel",
+        "order.cancel_all",
+        "cancel.retry",
+        "cancel.incomplete",
+    }
+)
 
 _SPEC = TypeAdapter(OrderSpec)
 _TERMS = TypeAdapter(LegTerms)
@@ -330,12 +340,8 @@ class Transaction:
         query = select(*columns).where(table.c.sequence > place.sequence).order_by(table.c.sequence).limit(limit)
         for row in self._connection.execute(query).yield_per(1000):
             *values, previous_mac, mac = row
-            expected = link(self._key, place.mac, values)
-            if (
-                row.sequence != place.sequence + 1
-                or previous_mac != place.mac
-                or not hmac.compare_digest(mac, expected)
-            ):
+            follows = row.sequence == place.sequence + 1 and previous_mac == place.mac
+            if not follows or not hmac.compare_digest(mac, link(self._key, place.mac, values)):
                 return place, place.sequence + 1
             place = Place(row.sequence, mac)
         return place, 0

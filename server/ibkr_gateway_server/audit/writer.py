@@ -183,8 +183,12 @@ class Writer:
         """Go on from what there is. Returns how many events are lost. Raises AuditUnavailable."""
         rollback = self.rollback
         assert rollback is not None
-        body = {"head_sequence": rollback.head_sequence, "watermark_sequence": rollback.watermark_sequence}
-        body |= {"lost_count": rollback.lost_count, "comment": comment}
+        body: dict[str, object] = {
+            "head_sequence": rollback.head_sequence,
+            "watermark_sequence": rollback.watermark_sequence,
+            "lost_count": rollback.lost_count,
+            "comment": comment,
+        }
         self.transact(lambda tx: tx.append(ACCEPTED, body, cause=cause))
         try:
             write_mark(self._files.watermark, self._head, self.key, durable=self._is_durable)

@@ -13,11 +13,10 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.protobuf.unknown_fields import UnknownFieldSet
-from ibkr_gateway.v1 import common_pb2, gateway_service_pb2, orders_service_pb2
+from ibkr_gateway.v1 import common_pb2, orders_service_pb2
 
 from ibkr_gateway_server.domain.audit import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, PageRequest
 from ibkr_gateway_server.domain.errors import FieldsInvalid, FieldViolation, RequestMalformed, Violations
-from ibkr_gateway_server.domain.halts import HaltLevel
 from ibkr_gateway_server.domain.instruments import Instrument, OptionRight, SecurityType
 from ibkr_gateway_server.domain.orders import (
     MAX_SIGNIFICANT_DIGITS,
@@ -41,8 +40,6 @@ MAX_INSTRUMENTS = 100
 MAX_KEYS = 100
 HEARTBEAT_S = (1.0, 60.0)
 DEFAULT_HEARTBEAT_S = 15.0
-# Characters; it is for the record.
-MAX_COMMENT = 256
 
 
 # Instruments that were read before, by their bytes: programs ask for the same ones again and again.
@@ -269,30 +266,6 @@ def heartbeat_s(message: Message) -> float:
     if not message.HasField("heartbeat_interval"):
         return DEFAULT_HEARTBEAT_S
     return seconds(message.heartbeat_interval, "heartbeat_interval", *HEARTBEAT_S)  # type: ignore[attr-defined]
-
-
-def halt(request: gateway_service_pb2.HaltTradingRequest) -> tuple[HaltLevel, str]:
-    """How hard to stop, and why. Raises FieldsInvalid."""
-    found = Violations()
-    name = enum_name(request, "level")
-    if name not in HaltLevel.__members__:
-        found.add("level", f"must be one of {', '.join(HaltLevel)}")
-    _comment(request, found)
-    found.raise_if_any()
-    return HaltLevel[name], request.comment
-
-
-def halt_comment(request: gateway_service_pb2.ResumeTradingRequest) -> str:
-    """Why trading goes on. Raises FieldsInvalid."""
-    found = Violations()
-    _comment(request, found)
-    found.raise_if_any()
-    return request.comment
-
-
-def _comment(request: Message, found: Violations) -> None:
-    if len(request.comment) > MAX_COMMENT:  # type: ignore[attr-defined]
-        found.add("comment", f"must have at most {MAX_COMMENT} characters")
 
 
 def seconds(duration: Duration, name: str, least: float, most: float) -> float:

@@ -195,6 +195,7 @@ def order_event(item: OrderStreamItem) -> orders_service_pb2.OrderEvent:
         account_id=item.account_id,
         recovered=item.recovered,
         leg_role=present.enum(orders_service_pb2.LegRole, "LEG_ROLE", item.leg_role),
+        audit_pending=item.audit_pending,
         **_happening(item),
     )
 

@@ -101,7 +101,7 @@ class Desk:
     ) -> None:
         self.timings = timings = timings or DeskTimings()
         self.recorder = Recorder(store)
-        self.guard = Guard(rules, session.for_orders, lambda: self.recorder.is_healthy)
+        self.guard = Guard(rules, session.for_orders, self.recorder.check)
         self._session = session
         self._accounts = accounts
         self._appraiser = Appraiser(self.guard, contracts, accounts, market_data, timings.preview_quote_timeout_s)
@@ -386,7 +386,7 @@ class Desk:
         return entry
 
     def _recorded(self, entry: Entry) -> OrderStatus:
-        return entry.recorded or entry.status
+        return self.recorder.shown(entry) or entry.status
 
 
 def _check(key: str | None, spec: OrderSpec, name: str = "client_order_id") -> None:

@@ -13,7 +13,6 @@ from ibkr_gateway_server.credentials.files import override_problem
 from ibkr_gateway_server.domain.accounts import is_paper_account
 from ibkr_gateway_server.domain.errors import (
     AccountMismatch,
-    AuditUnavailable,
     DomainError,
     LiveNotAuthorized,
     MaxNotional,
@@ -38,6 +37,7 @@ _REMEDIES = {
     Reason.SESSION_SYNCING: "wait some seconds",
     Reason.RESTART_WINDOW: "wait until TWS has restarted, or correct RESTART_WINDOW",
     Reason.AUDIT_UNAVAILABLE: "free disk space, or repair the file that AUDIT_DB_PATH names",
+    Reason.AUDIT_ROLLED_BACK: "compare with IBKR's statement, then run ibkr-gateway audit accept-rollback",
     Reason.READ_ONLY_API: "turn Read-Only API off in the API settings of TWS, and wait a minute",
     Reason.SHUTTING_DOWN: "connect again later",
 }
@@ -83,13 +83,13 @@ class TradingRules:
 class Guard:
     """Says no.
 
-    `link` raises when orders cannot reach IBKR; `is_recording` is false while the record cannot be written.
+    `link` raises when orders cannot reach IBKR; `record` while they cannot be recorded.
     """
 
-    def __init__(self, rules: TradingRules, link: Callable[[], object], is_recording: Callable[[], bool]) -> None:
+    def __init__(self, rules: TradingRules, link: Callable[[], object], record: Callable[[], object]) -> None:
         self.rules = rules
         self._link = link
-        self._is_recording = is_recording
+        self._record = record
         self._is_draining = False
         self._halt: Callable[[], Halt | None] = lambda: None
 
@@ -130,7 +130,7 @@ class Guard:
 
     def _way(self) -> tuple[Callable[[], object], ...]:
         """What may be in the way, each by itself."""
-        return (self._check_draining, self._check_halt, self._check_record, self._link)
+        return (self._check_draining, self._check_halt, self._record, self._link)
 
     def _check_draining(self) -> None:
         if self._is_draining:
@@ -139,10 +139,6 @@ class Guard:
     def _check_halt(self) -> None:
         if (halt := self._halt()) is not None:
             raise halted(halt)
-
-    def _check_record(self) -> None:
-        if not self._is_recording():
-            raise AuditUnavailable
 
     def check_size(self, spec: OrderSpec) -> None:
         """Raises MaxSize."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import stat
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -97,13 +98,16 @@ class HaltSwitch:
                 self._engage(level, f"the file {FILE_NAME}", Cause(), "file")
         return self._halt
 
-    async def engage(self, level: HaltLevel, comment: str, cause: Cause) -> int:
-        """Stop trading, now, and send the cancels of the level. Returns how many were sent.
+    async def engage(self, level: HaltLevel, comment: str, cause: Cause, *, wait_s: float | None = None) -> int:
+        """Stop trading, now, and send the cancels of the level. Returns how many were sent within `wait_s`.
 
-        Before anything is waited for, no order leaves any more.
+        Before anything is waited for, no order leaves any more; what is not sent in time is sent all the same.
         """
         request = self._engage(level, comment, cause, "call")
-        return await request.answer
+        with suppress(TimeoutError):
+            async with asyncio.timeout(wait_s):
+                return await request.answer
+        return 0
 
     def engage_at_once(self, level: HaltLevel, source: str) -> None:
         """Stop trading, now; the rest follows. For a signal."""
@@ -119,11 +123,16 @@ class HaltSwitch:
         if _read(self.file) is not None:
             raise halted(halt)
         async with self._recording:
-            await self._store.transact(lambda tx: _record_release(tx, comment, cause))
+            # Engagements that are still to be recorded are, before their end is.
+            taken, batch = self._take(), list(self._unrecorded)
+            try:
+                await self._store.transact(lambda tx: _record_release(tx, batch, comment, cause))
+            finally:
+                _answer(taken, 0)
+            del self._unrecorded[: len(batch)]
             if self._halt is not halt:  # somebody has halted again meanwhile, and that is not recorded yet
                 return
             self._halt = None
-            self._unrecorded.clear()
             self._due_at.clear()
         log.warning("trading goes on", extra={"comment": comment})
 
@@ -135,10 +144,7 @@ class HaltSwitch:
                 self._work.clear()
                 waiting = self._take()
                 await self._record()
-                count = await self._cancel(anew=bool(waiting))
-                for request in waiting:
-                    if not request.answer.done():
-                        request.answer.set_result(count)
+                _answer(waiting, await self._cancel(anew=bool(waiting)))
                 with suppress(TimeoutError):
                     async with asyncio.timeout(LOOK_S):
                         await self._work.wait()
@@ -174,9 +180,10 @@ class HaltSwitch:
         async with self._recording:
             if not (batch := list(self._unrecorded)):
                 return
+            halt = self._halt
             try:
                 # Shielded: what is cancelled halfway would be neither here nor there.
-                await asyncio.shield(self._store.transact(lambda tx: _record_engagements(tx, batch, self._halt)))
+                await asyncio.shield(self._store.transact(lambda tx: _record_engagements(tx, batch, halt)))
             except AuditUnavailable:
                 log.error("the halt is engaged, and the record does not know of it yet; trying again")
                 return
@@ -234,14 +241,24 @@ def _record_engagements(tx: Transaction, requests: list[_Request], halt: Halt | 
         tx.set_switch(SWITCH, _HALT.dump_json(halt).decode())
 
 
-def _record_release(tx: Transaction, comment: str, cause: Cause) -> None:
+def _record_release(tx: Transaction, requests: list[_Request], comment: str, cause: Cause) -> None:
+    _record_engagements(tx, requests, None)
     tx.append("halt.released", {"comment": comment}, cause=cause)
     tx.set_switch(SWITCH, None)
 
 
+def _answer(requests: list[_Request], count: int) -> None:
+    """Tell who still waits how many cancels were sent."""
+    for request in requests:
+        if not request.answer.done():
+            request.answer.set_result(count)
+
+
 def _read(path: Path) -> str | None:
-    """What is in the file; None: it is not there. One that cannot be read is there."""
+    """What is in the file; None: it is not there. Empty when it cannot be read, or is something else than a file."""
     try:
+        if not stat.S_ISREG(path.lstat().st_mode):
+            return ""
         with path.open("rb") as file:
             return file.read(MAX_FILE_BYTES).decode("utf-8", "replace")
     except FileNotFoundError:

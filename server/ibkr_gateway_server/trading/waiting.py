@@ -54,14 +54,14 @@ class Waiting:
             self._in_doubt()
 
     async def told(self, entries: Iterable[Entry], enough: Callable[[OrderStatus], bool], wait_s: float | None) -> None:
-        """Wait for recorded statuses that are enough, but not longer than IBKR's word may take."""
+        """Wait for statuses as they are shown that are enough, but not longer than IBKR's word may take."""
         entries = list(entries)
         longest_s = self._ack_timeout_s + RECORDING_GRACE_S
         with suppress(TimeoutError):
             async with asyncio.timeout(longest_s if wait_s is None else min(wait_s, longest_s)):
                 # What has been heard by now is told, not what was known before it.
                 await self._recorder.settle()
-                while not all(entry.recorded is not None and enough(entry.recorded) for entry in entries):
+                while not all(shown is not None and enough(shown) for shown in map(self._recorder.shown, entries)):
                     await self._recorder.next_commit()
 
     async def end(self) -> None:

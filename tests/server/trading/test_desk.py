@@ -80,7 +80,7 @@ async def test_a_key_is_remembered_over_a_restart(make_gateway: MakeGateway, tmp
     first = await make_gateway(audit_db_path=tmp_path / "first.db", ibkr_client_id=5)
     await first.running.desk.place(key, far_limit())
     await first.running.desk.recorder.settle()
-    for kind in ("db", "db-wal", "key"):
+    for kind in ("watermark", "db", "db-wal", "key"):
         shutil.copy(tmp_path / f"first.{kind}", tmp_path / f"second.{kind}")
     second = await make_gateway(audit_db_path=tmp_path / "second.db", ibkr_client_id=5, simulation_seed=8)
     again = await second.running.desk.place(key, far_limit())

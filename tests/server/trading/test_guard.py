@@ -30,7 +30,11 @@ def guard(rules: TradingRules, *, linked: bool = True, recording: bool = True) -
         if not linked:
             raise BrokerDisconnected("127.0.0.1", 4002)
 
-    return Guard(rules, link, lambda: recording)
+    def record() -> None:
+        if not recording:
+            raise AuditUnavailable
+
+    return Guard(rules, link, record)
 
 
 def test_nothing_is_authorized_unless_orders_are_enabled() -> None:

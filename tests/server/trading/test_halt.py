@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,14 @@ from ibkr_gateway_server.audit.transaction import Cause
 from ibkr_gateway_server.domain.errors import AuditUnavailable, TradingHalted
 from ibkr_gateway_server.domain.halts import HaltLevel, halt_level_in
 from ibkr_gateway_server.simulator import Fault, Rule
+from ibkr_gateway_server.simulator.instruments import ContractQuery
+from ibkr_gateway_server.simulator.orders import Terms
 
 from tests.callers import TokenFile
 from tests.conftest import Gateway, MakeGateway, eventually, program
 from tests.failures.conftest import eventually_recorded
 
-PLACE, CANCEL = 3, 4
+PLACE, CANCEL, GLOBAL_CANCEL = 3, 4, 58
 NEW = HaltLevel.BLOCK_NEW
 
 
@@ -214,8 +217,11 @@ async def test_while_the_file_is_there_nobody_resumes_and_afterwards_somebody_mu
     assert await refusal(gateway) == ""
 
 
-async def test_a_file_that_cannot_be_read_halts(gateway: Gateway, file: Path) -> None:
-    file.mkdir()
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to("nowhere")])
+async def test_whatever_has_the_name_of_the_file_halts(
+    gateway: Gateway, file: Path, make: Callable[[Path], None]
+) -> None:
+    make(file)
     assert await refusal(gateway) == "TRADING_HALTED"
 
 
@@ -267,6 +273,25 @@ async def test_a_halt_while_somebody_resumes_stays(gateway: Gateway) -> None:
     assert [json.loads(row[0])["comment"] for row in rows.fetchall()] == ["again"]
 
 
+async def test_a_halt_that_is_released_at_once_is_recorded_before_its_end(gateway: Gateway) -> None:
+    halt = gateway.running.halt
+    halt.engage_at_once(NEW, "SIGUSR1")
+    await halt.release("mistake", Cause())
+    assert await refusal(gateway) == ""
+    rows = sqlite3.connect(halt.file.with_name("audit.db")).execute(
+        "SELECT kind FROM events WHERE kind LIKE 'halt.%' ORDER BY sequence"
+    )
+    assert rows.fetchall() == [("halt.engaged",), ("halt.released",)]
+
+
+async def test_a_halt_with_no_time_to_wait_is_engaged_and_cancels_all_the_same(gateway: Gateway) -> None:
+    await gateway.client.orders.PlaceOrder(order())
+    assert await gateway.running.halt.engage(HaltLevel.CANCEL_OWN, "", Cause(), wait_s=0.0) == 0
+    with pytest.raises(TradingHalted):
+        gateway.running.desk.guard.check_way()
+    await eventually(lambda: not gateway.running.desk.own_open_orders())
+
+
 async def test_cancel_own_cancels_every_open_order_and_says_how_many(gateway: Gateway) -> None:
     for _ in range(3):
         await gateway.client.orders.PlaceOrder(order())
@@ -287,6 +312,38 @@ async def test_orders_that_could_not_be_cancelled_are_cancelled_when_tws_is_back
     gateway.simulator.gateway.faults.clear()
     await eventually(lambda: not gateway.running.desk.own_open_orders(), timeout_s=30)
     assert gateway.simulator.frames_received(CANCEL) == 1
+
+
+def place_elsewhere(gateway: Gateway) -> None:
+    """An order of another client of the login."""
+    terms = Terms(action="BUY", quantity=1, order_type="LMT", limit_price=10.0, account="DU1234567")
+    gateway.simulator.gateway.place(77, 1, ContractQuery(con_id=265598), terms)
+
+
+async def test_global_cancel_cancels_orders_placed_elsewhere_as_well(gateway: Gateway) -> None:
+    place_elsewhere(gateway)
+    await gateway.client.orders.PlaceOrder(order())
+    await eventually(lambda: len(gateway.simulator.gateway.open_orders()) == 2)
+    await gateway.client.gateway.HaltTrading(request(HaltLevel.GLOBAL_CANCEL))
+    await eventually(lambda: not gateway.simulator.gateway.open_orders())
+    assert gateway.simulator.frames_received(GLOBAL_CANCEL) == 1
+    await eventually(lambda: gateway.running.halt.look() and not gateway.running.halt.look().owes_global_cancel)
+
+
+async def test_a_global_cancel_that_could_not_be_sent_is_sent_once_tws_is_back(gateway: Gateway) -> None:
+    place_elsewhere(gateway)
+    await eventually(lambda: len(gateway.simulator.gateway.open_orders()) == 1)
+    gateway.simulator.inject(Rule(Fault.REFUSE_CONNECTIONS))
+    gateway.simulator.drop_connections()
+    await eventually(lambda: not gateway.running.session.status.state.is_connected)
+    halted = await gateway.client.gateway.HaltTrading(request(HaltLevel.GLOBAL_CANCEL))
+    assert halted.status.halt_level == pb.HALT_LEVEL_GLOBAL_CANCEL
+    assert gateway.running.halt.look().owes_global_cancel  # type: ignore[union-attr]
+    gateway.simulator.gateway.faults.clear()
+    await eventually(lambda: not gateway.simulator.gateway.open_orders(), timeout_s=30)
+    assert gateway.simulator.frames_received(GLOBAL_CANCEL) == 1
+    rows = await eventually_recorded(gateway, "halt.engaged", lambda found: len(found) == 2)
+    assert [row["owes_global_cancel"] for row in rows] == [True, False]
 
 
 @pytest.mark.parametrize(
