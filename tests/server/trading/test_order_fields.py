@@ -163,6 +163,19 @@ async def test_what_openorder_shows_are_the_terms_that_were_sent(
         assert (seen.oca_group, seen.parent_id) == ("", 0)
 
 
+@pytest.mark.parametrize(("order", "expected"), SENT[1:])
+async def test_what_a_completed_order_shows_are_the_terms_that_were_sent(
+    wire: Wire, order: OrderSpec, expected: dict[str, Any]
+) -> None:
+    order_id = wire.place(order)
+    await eventually(lambda: wire.seen(order_id))
+    wire.wire.cancel(wire.connection, order_id)
+    await eventually(lambda: not wire.simulator.gateway.open_orders())
+    await wire.wire.ask_completed_orders(wire.connection, 10.0)
+    (completed,) = [each for each in wire.heard if isinstance(each, OpenOrderSeen) and each.is_completed]
+    assert same_terms(completed, legs_of(order, "exits")[0])
+
+
 async def test_a_relative_order_without_an_offset_comes_back_with_ibkrs_and_is_the_same(wire: Wire) -> None:
     order_id = wire.place(spec(OrderType.REL))
     await eventually(lambda: wire.seen(order_id))
