@@ -113,6 +113,7 @@ async def _lived(world: World, chance: random.Random, outcome: Outcome) -> None:
     striking = asyncio.create_task(_strike(world, random.Random(world.seed * 13), chance.choice((0, 2, 4, 6, 9))))
     await asyncio.gather(*(caller.run() for caller in callers))
     striking.cancel()
+    await asyncio.sleep(max(world.well_at - world.loop.time(), 0.0))
     world.heal()
     began = world.loop.time()
     outcome.findings += await _settled(world, intents)
@@ -124,7 +125,7 @@ async def _lived(world: World, chance: random.Random, outcome: Outcome) -> None:
     check = life.store.at_once(lambda tx: tx.verify())
     outcome.findings += broken(world.simulator.gateway, life.word, intents, records, check)
     outcome.findings += [*sent_twice(world), *follower.wrong, *streamed(follower.told, life.word, intents, records)]
-    outcome.findings += watch.found + tally.wrong + world.found
+    outcome.findings += watch.overlooked() + tally.wrong + world.found
     following.cancel()
     outcome.intents = len(intents)
     outcome.orders = len({frame.order_ref for frame in world.frames})

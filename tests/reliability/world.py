@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ibkr_gateway_server.broker.connection import BrokerAddress
+from ibkr_gateway_server.broker.session import LINK_RESTORED
 from ibkr_gateway_server.domain.errors import DomainError
 from ibkr_gateway_server.domain.events import OrderEvent
 from ibkr_gateway_server.simulator import Behaviour, Fault, Rule, Simulator
@@ -118,7 +119,7 @@ class World:
         self.simulator = Simulator(
             seed=seed,
             clock=lambda: BEGIN + loop.time(),
-            tick_interval_s=2.0,
+            tick_interval_s=4.0,
             behaviour=Behaviour(exchange_s=self.chance.choice((0.02, 0.02, 0.5, 3.0))),
         )
         self._name = ""
@@ -126,6 +127,10 @@ class World:
         self._watch_faults()
         self.late_until = 0.0
         """When the last order that is late has been taken, on the loop's clock."""
+        self.well_at = 0.0
+        """Before then nothing is well again, on the loop's clock."""
+        self.interrupted_at: list[float] = []
+        """When a program lost TWS, or TWS its link: silence before and after does not add up."""
         self.clock_offset_s = 0.0
         self.struck: Counter[str] = Counter()
         self.frames: list[SentOrder] = []
@@ -228,10 +233,17 @@ class World:
             self.next_killing = None
         self._life = life
         await life.start()
+        self.interrupted_at.append(self.loop.time())
         if not life.is_dead:
+            life.session.on_lost(lambda _why: self.interrupted_at.append(self.loop.time()))
+            life.session.on_notice(lambda code, _text: self._noticed(code))
             self.note(f"life {life.number} serves")
             self._lived.set()
         return life
+
+    def _noticed(self, code: int) -> None:
+        if code in LINK_RESTORED:
+            self.interrupted_at.append(self.loop.time())
 
     def _killed(self, cause: str) -> None:
         self.note(f"life {self.life_count} is killed: {cause}")
@@ -260,6 +272,10 @@ class World:
             yield
         finally:
             self._name = ""
+
+    def stay(self, seconds: float) -> None:
+        """Things go wrong for at least so long from now on."""
+        self.well_at = max(self.well_at, self.loop.time() + seconds)
 
     def inject(self, rule: Rule) -> None:
         """Let this go wrong at the broker."""
@@ -307,8 +323,10 @@ class World:
 
     def is_late(self, order: Order, quarantine_s: float) -> bool:
         """Whether the broker took an order so long after it was written that nobody could wait for it."""
-        written = [frame.time for frame in self.frames if frame.order_ref == _ref(order)]
-        return bool(written) and self.taken_at[order.perm_id] - written[0] > quarantine_s
+        taken_at = self.taken_at[order.perm_id]
+        begins = [frame.time for frame in self.frames if frame.order_ref == _ref(order)]
+        begins = begins[:1] + [at for at in self.interrupted_at if at < taken_at]
+        return bool(begins) and taken_at - max(begins) > quarantine_s
 
     def price(self, symbol: str) -> float:
         """What a share trades at."""
