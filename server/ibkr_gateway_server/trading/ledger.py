@@ -44,6 +44,8 @@ class Ledger:
         self._by_order_id: dict[tuple[int, int], Entry] = {}
         self._by_execution_id: dict[str, Entry] = {}
         self._early_commissions: dict[str, CommissionSeen] = {}
+        # Orders of which more has filled, by IBKR's word, than their executions say.
+        self._owing: set[Entry] = set()
         # By the permId of a second order with the same mark: the first one.
         self._with_twin: dict[int, Entry] = {}
 
@@ -96,6 +98,10 @@ class Ledger:
     def open_entries(self) -> list[Entry]:
         """Orders of this gateway that may be working at IBKR."""
         return [entry for intent in self._intents.values() for entry in intent if entry.status.state.is_open]
+
+    def owing(self) -> list[Entry]:
+        """Orders of this gateway whose executions have not all come, however they stand."""
+        return [entry for entry in self._owing if entry.intent is not None]
 
     def entry_of(self, evidence: Evidence, client_id: int) -> Entry | None:
         """The order that a piece of evidence speaks of, once applied."""
@@ -158,6 +164,10 @@ class Ledger:
                     changes = charged(entry, evidence)
             case OrderErrorSeen() if entry is not None:
                 changes = told(entry, evidence, now, recovering)
+        if entry is not None and entry.told_filled:
+            self._owing.add(entry)
+        elif entry is not None:
+            self._owing.discard(entry)
         if entry is not None and entry.intent is not None:
             self._index(entry)
         elif entry is not None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Protocol
 
 from ibkr_gateway_server.broker.connection import Connection
@@ -58,12 +58,15 @@ class Reconciler:
         self._doubts = doubts
         self._timeout_s = evidence_timeout_s
         self._source: EvidenceSource | None = None
-        self._wanted = asyncio.Event()
+        self._stirred = asyncio.Event()
+        self._is_wanted = False
+        # A row that could not be read: what it says is missing from the evidence.
+        self._is_torn = False
         self._sightings: list[dict[Entry, bool]] = []
         self._reconciled_hooks: list[Callable[[], None]] = []
         session.on_lost(self._lost)
         session.on_notice(self._noticed)
-        session.on_undecodable(self.request)
+        session.on_undecodable(self._unreadable)
 
     def use(self, source: EvidenceSource) -> None:
         """Ask this source, in every new epoch before it is READY and whenever it is wanted."""
@@ -72,11 +75,19 @@ class Reconciler:
 
     def hear(self, evidence: Evidence) -> None:
         """Take one piece of evidence: the ledger concludes, the recorder makes it durable and tells it."""
-        now, recovering = self._session.now(), bool(self._sightings)
-        self._recorder.put(self._ledger.apply(evidence, self._session.client_id, now, recovering=recovering))
-        if isinstance(evidence, OrderErrorSeen) and evidence.code in _RAISES_DOUBT:
-            self.request()
-        if recovering and (entry := self._ledger.entry_of(evidence, self._session.client_id)) is not None:
+        now, client_id, recovering = self._session.now(), self._session.client_id, bool(self._sightings)
+        known = self._ledger.entry_of(evidence, client_id)
+        was_unknown = known is not None and known.status.state is OrderState.UNKNOWN
+        self._recorder.put(self._ledger.apply(evidence, client_id, now, recovering=recovering))
+        entry = self._ledger.entry_of(evidence, client_id)
+        if entry is not None and entry.intent is not None:
+            is_refusal = isinstance(evidence, OrderErrorSeen) and evidence.code in _RAISES_DOUBT
+            if is_refusal or (entry.status.state is OrderState.UNKNOWN and not was_unknown):
+                self.request()
+            elif entry.told_filled:
+                # Its executions mostly follow in a moment; where they do not, they are asked for.
+                self._stirred.set()
+        if recovering and entry is not None:
             is_listed = isinstance(evidence, OpenOrderSeen) and not evidence.is_completed
             for sighted in self._sightings:
                 sighted[entry] = sighted.get(entry, False) or is_listed
@@ -87,27 +98,33 @@ class Reconciler:
 
     def request(self) -> None:
         """Have an evidence set gathered soon."""
-        self._wanted.set()
+        self._is_wanted = True
+        self._stirred.set()
 
     async def run(self) -> None:
         """Gather whenever it is wanted, again while something stays unknown, and now and then, until cancelled."""
-        attempt = 0
+        clock = asyncio.get_running_loop().time
+        attempt, due = 0, clock() + self._next_s(0)
         while True:
-            try:
-                async with asyncio.timeout(self._next_s(attempt)):
-                    await self._wanted.wait()
-                attempt = 0
-            except TimeoutError:
-                attempt += 1
-            self._wanted.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(due):
+                    await self._stirred.wait()
+            self._stirred.clear()
+            if not self._is_wanted and clock() < due:
+                attempt, due = 0, min(due, clock() + self._next_s(0))
+                continue
+            attempt = 0 if self._is_wanted else attempt + 1
+            self._is_wanted = False
             try:
                 await self._gather(self._session.linked())
             except DomainError as error:
                 log.info("the evidence is incomplete and proves nothing", extra={"reason": error.reason})
+            due = clock() + self._next_s(attempt)
 
     def _next_s(self, attempt: int) -> float:
         entries = self._ledger.open_entries()
-        if any(entry.status.state is OrderState.UNKNOWN or entry.change is not None for entry in entries):
+        is_unclear = any(entry.status.state is OrderState.UNKNOWN or entry.change is not None for entry in entries)
+        if is_unclear or self._is_torn or self._ledger.owing():
             wait_s = RETRY_AFTER_S[min(attempt, len(RETRY_AFTER_S) - 1)]
             return min(wait_s, self._doubts.next_s(entries) or wait_s)
         return OPEN_EVERY_S if entries else IDLE_EVERY_S
@@ -130,7 +147,7 @@ class Reconciler:
     async def _gather(self, connection: Connection) -> None:
         assert self._source is not None
         asked_of = self._ledger.open_entries()
-        watch = self._doubts.watch
+        watch, self._is_torn = self._doubts.watch, False
         with self._sighting() as sighted:
             # Executions first: an order that fills in between is then missing from neither.
             await self._source.ask_executions(connection, self._timeout_s)
@@ -139,6 +156,10 @@ class Reconciler:
         if watch != self._doubts.watch:
             # The link was lost meanwhile: TWS may have told what it held, not what IBKR holds.
             log.info("the evidence is of before and after a loss and proves nothing")
+            return
+        if self._is_torn:
+            # Of which order the row was nobody can tell, so that none is absent for sure.
+            log.warning("the evidence has a row that cannot be read and proves nothing")
             return
         for entry in asked_of:
             self._recorder.put(self._doubts.weigh(entry, sighted.get(entry), self._session.now()))
@@ -161,6 +182,13 @@ class Reconciler:
         self._doubts.interrupt()
         for entry in self._ledger.open_entries():
             self._recorder.put(signed(entry, Sign.SILENCE, self._session.now()))
+
+    def _unreadable(self) -> None:
+        """A message about an order could not be read. The same row is unreadable again when it is asked for again, so
+        that within an evidence set there is no hurry."""
+        self._is_torn = True
+        if not self._sightings:
+            self.request()
 
     def _noticed(self, code: int, _text: str) -> None:
         if code in LINK_RESTORED:

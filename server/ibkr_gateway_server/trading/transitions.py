@@ -79,9 +79,9 @@ TABLE: dict[Sign, dict[OrderState, OrderState]] = {
     Sign.WRITTEN: _to(S.SENT, {S.PENDING}),
     Sign.WITHHELD: _to(S.NOT_SENT, {S.PENDING}),
     Sign.SILENCE: _to(S.UNKNOWN, {S.PENDING, S.SENT}),
-    # A report that was under way when a cancel left does not take the cancel back.
-    Sign.WORKING: _to(S.WORKING, _UNHEARD),
-    # A refusal that was misread must not hide an order that works; a listing is later than any error before it.
+    # A report that was under way when a cancel left does not take the cancel back. That an order works which was
+    # refused is a contradiction: one of the two was misread, and the evidence will say which.
+    Sign.WORKING: {**_to(S.WORKING, _UNHEARD), S.REJECTED: S.UNKNOWN},
     Sign.LISTED: _to(S.WORKING, _UNHEARD, {S.REJECTED}),
     Sign.CANCELLING: _to(S.CANCEL_PENDING, _UNHEARD, {S.WORKING, S.PARTIAL}),
     Sign.CANCELLED: _to(S.CANCELLED, _ANY),
