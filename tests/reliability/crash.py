@@ -29,19 +29,22 @@ from ibkr_gateway.v1 import gateway_service_pb2 as gateway_pb
 from ibkr_gateway.v1 import orders_service_pb2 as pb
 from ibkr_gateway_server.audit.store import AuditStore
 from ibkr_gateway_server.domain.errors import OrderNotFound
-from ibkr_gateway_server.domain.orders import Order, OrderKey, OrderStatus
+from ibkr_gateway_server.domain.orders import Order, OrderKey
 from ibkr_gateway_server.simulator import Address, Simulator
 from ibkr_gateway_server.simulator.instruments import ContractQuery
 
 from tests.reliability.intents import Intent, Word, intents_of
-from tests.reliability.invariants import LOST, ONCE, TRUE, Finding, broken, streamed, unsettled
+from tests.reliability.invariants import ENDS, LOST, ONCE, TRUE, Finding, broken, streamed, unsettled
 from tests.reliability.report import PAGE, table, write
 
 CALLERS = 4
 PLACE = 3
 # A server that does not begin within so many seconds never will.
 START_LIMIT_S = 60.0
-SETTLE_LIMIT_S = 60.0
+# An order that never arrived is presumed so after this, and a little.
+QUARANTINE_S = 120.0
+
+_UNSETTLED = frozenset({"PENDING", "SENT", "UNKNOWN", "CANCEL_PENDING"})
 
 
 @dataclass(slots=True)
@@ -56,6 +59,7 @@ class Outcome:
     """From the start of the process until it serves."""
     ready_s: list[float] = field(default_factory=list)
     """And until its session is READY."""
+    states: Counter[str] = field(default_factory=Counter)
     findings: list[Finding] = field(default_factory=list)
     seconds: float = 0.0
 
@@ -187,7 +191,7 @@ class Follower:
             await asyncio.sleep(0.02)
 
 
-async def run(kills: int, seed: int, folder: Path) -> Outcome:
+async def run(kills: int, seed: int, settle_s: float, folder: Path) -> Outcome:
     """Kill the server so many times, and look at what is left."""
     began, outcome = time.perf_counter(), Outcome()
     chance, asked = random.Random(seed), asyncio.Event()
@@ -199,8 +203,10 @@ async def run(kills: int, seed: int, folder: Path) -> Outcome:
         await server.start()
         following = asyncio.create_task(follower.run())
         is_over = asyncio.Event()
-        calling = [asyncio.create_task(_keep_calling(caller, simulator, is_over, f"crash-{seed:04d}-{number}"))
-                   for number, caller in enumerate(callers)]  # fmt: skip
+        calling = [
+            asyncio.create_task(_keep_calling(caller, simulator, is_over, f"crash-{seed:04d}-{number}"))
+            for number, caller in enumerate(callers)
+        ]
         for _ in range(kills):
             asked.clear()
             if chance.random() < 0.5:
@@ -218,7 +224,7 @@ async def run(kills: int, seed: int, folder: Path) -> Outcome:
         is_over.set()
         await asyncio.gather(*calling)
         intents = [intent for caller in callers for intent in caller.intents]
-        await _judged(server, simulator, intents, follower, outcome)
+        await _judged(server, simulator, intents, follower, settle_s, outcome)
         following.cancel()
     outcome.seconds = time.perf_counter() - began
     return outcome
@@ -234,31 +240,76 @@ async def _keep_calling(caller: Caller, simulator: Simulator, is_over: asyncio.E
 
 
 async def _judged(
-    server: Server, simulator: Simulator, intents: list[Intent], follower: Follower, outcome: Outcome
+    server: Server, simulator: Simulator, intents: list[Intent], follower: Follower, settle_s: float, outcome: Outcome
 ) -> None:
     """What the server says, then its record, against what the simulator has done."""
     gateway = simulator.gateway
     outcome.intents = len(intents)
-    outcome.orders = len([order for order in gateway._blotter.by_perm_id.values() if order.order_id])
+    outcome.orders = len(gateway.orders)
     if simulator.frames_received(PLACE) != outcome.orders:
         frames = simulator.frames_received(PLACE)
         outcome.findings.append((ONCE, f"{frames} order messages made {outcome.orders} orders"))
-    deadline = time.perf_counter() + SETTLE_LIMIT_S
-    while True:
-        states, word, records, check = await _recorded(server)
-        found = unsettled(gateway, word, intents)
-        if not found or time.perf_counter() > deadline:
-            break
-        await asyncio.sleep(1.0)
+    said = await _said_in_the_end(server, intents, settle_s)
     await asyncio.sleep(1.0)
     await server.stop()
     async with AuditStore(server.record_path) as store:
-        records, check = await store.events_after(0, 1_000_000), await store.verify()
-    outcome.findings += [*found, *broken(gateway, word, intents, records, check)]
-    outcome.findings += streamed(follower.told, word, intents, records)
-    for key, state in states.items():
-        if state != word.order(OrderKey(key)).status.state:
-            outcome.findings.append((TRUE, f"{key} is {state} to callers and {word.order(OrderKey(key)).status.state} in the record"))
+        records, check = await store.events_after(0, 10_000_000), await store.verify()
+        stored, fills = await store.transact(lambda tx: (tx.all_orders(), tx.all_executions()))
+        orders = {
+            one.status.client_order_id: Order(
+                one.status, one.spec, tuple(fill for fill in fills if fill.perm_id == one.status.perm_id)
+            )
+            for one in stored
+        }
+        word = Word(store.order_ref, lambda key: _known(orders, key))
+        found = unsettled(gateway, word, intents)
+        outcome.findings += [one for one in found if one[0] != ENDS or settle_s > QUARANTINE_S]
+        outcome.findings += broken(gateway, word, intents, records, check)
+        outcome.findings += streamed(follower.told, word, intents, records)
+    outcome.states = Counter(order.status.state.value for order in orders.values())
+    for key, state in said.items():
+        if key not in orders or orders[key].status.state != state:
+            recorded = orders[key].status.state if key in orders else "nothing"
+            outcome.findings.append((TRUE, f"{key} is {state} to callers and {recorded} in the record"))
+
+
+async def _said_in_the_end(server: Server, intents: list[Intent], settle_s: float) -> dict[str, str]:
+    """The state of each order, once nothing is unknown any more, or after so many seconds."""
+    deadline = time.perf_counter() + settle_s
+    async with connect(server.target, timeout_s=10.0) as client:
+        while True:
+            said = {}
+            for intent in intents:
+                request = pb.GetOrderStatusRequest(order=pb.OrderKey(client_order_id=intent.key))
+                state = (await client.orders.GetOrderStatus(request)).status.state
+                said[intent.key] = pb.OrderState.Name(state).removeprefix("ORDER_STATE_")
+            if not _UNSETTLED.intersection(said.values()) or time.perf_counter() > deadline:
+                return said
+            await asyncio.sleep(1.0)
+
+
+def _known(orders: dict[str, Order], key: OrderKey) -> Order:
+    if key.client_order_id not in orders:
+        raise OrderNotFound(str(key))
+    return orders[key.client_order_id]
+
+
+def _spec(intent: Intent) -> pb.OrderSpec:
+    spec = intent.spec
+    return pb.OrderSpec(
+        instrument=stock(spec.instrument.symbol),
+        side=common_pb2.Side.Value(f"SIDE_{spec.side}"),
+        quantity=f"{spec.quantity:f}",
+        order_type=pb.OrderType.Value(f"ORDER_TYPE_{spec.order_type}"),
+        limit_price=None if spec.limit_price is None else f"{spec.limit_price:f}",
+        time_in_force=pb.TimeInForce.Value(f"TIME_IN_FORCE_{spec.time_in_force}"),
+    )
+
+
+def _told(event: pb.OrderEvent) -> tuple[int, str, str]:
+    is_status = event.WhichOneof("event") == "status"
+    state = pb.OrderState.Name(event.status.state).removeprefix("ORDER_STATE_") if is_status else ""
+    return event.sequence, event.client_order_id, state
 
 
 def _price(simulator: Simulator, symbol: str) -> float:
@@ -267,3 +318,56 @@ def _price(simulator: Simulator, symbol: str) -> float:
     last = gateway.market.prices(listing, gateway.now).last
     assert last is not None
     return last
+
+
+def _spread(values: list[float]) -> tuple[str, str, str]:
+    """Median, 99th percentile and most, in seconds."""
+    ordered = sorted(values)
+    return (
+        f"{statistics.median(ordered):.2f}",
+        f"{ordered[min(int(len(ordered) * 0.99), len(ordered) - 1)]:.2f}",
+        f"{ordered[-1]:.2f}",
+    )
+
+
+def tables(outcome: Outcome) -> str:
+    """Everything, as Markdown."""
+    counts = {"kills": outcome.kills, "starts": len(outcome.starts_s), "intents": outcome.intents}
+    counts |= {"orders at the broker": outcome.orders, **dict(sorted(outcome.calls.items()))}
+    counts |= {f"in the end {state}": count for state, count in sorted(outcome.states.items())}
+    counts |= {"invariants broken": len(outcome.findings)}
+    times = [("until it serves", *_spread(outcome.starts_s)), ("until orders may be sent", *_spread(outcome.ready_s))]
+    return "\n\n".join(
+        (
+            table(("run", "number"), [(name, f"{count:,}") for name, count in counts.items()]),
+            table(("seconds from a start", "median", "99 %", "most"), times),
+        )
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run from the command line. Returns the exit code: 0 nothing found, 1 something found."""
+    parser = argparse.ArgumentParser(prog="make crash", description=__doc__)
+    parser.add_argument("--kills", type=int, default=300, help="how many (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="decides orders and moments (default: %(default)s)")
+    parser.add_argument("--settle", type=float, help="seconds to wait in the end for what is not known")
+    parser.add_argument("--write", action="store_true", help="write the figures into docs/reliability.md")
+    arguments = parser.parse_args(argv)
+    settle_s = arguments.settle if arguments.settle is not None else 150.0 if arguments.kills >= 100 else 3.0
+    with tempfile.TemporaryDirectory() as folder:
+        outcome = asyncio.run(run(arguments.kills, arguments.seed, settle_s, Path(folder)))
+    print(tables(outcome))
+    for invariant, text in outcome.findings:
+        print(f"BROKEN: {invariant}: {text}")
+    figures = {"kills": outcome.kills, "intents": outcome.intents, "orders": outcome.orders}
+    figures |= {"broken": len(outcome.findings), "seconds": round(outcome.seconds, 1)}
+    print(json.dumps({**figures, "start_s": _spread(outcome.starts_s), "ready_s": _spread(outcome.ready_s)}))
+    if outcome.findings:
+        return 1
+    if arguments.write:
+        write(PAGE, "crash", f"make crash KILLS={outcome.kills}", outcome.seconds, tables(outcome))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

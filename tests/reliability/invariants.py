@@ -204,7 +204,7 @@ def broken(
 ) -> list[Finding]:
     """What the record shows, once everything has settled."""
     found: list[Finding] = []
-    if check != ChainCheck(len(records)):
+    if check.first_bad_sequence or check.checked_count != len(records):
         found.append((CHAIN, f"{check}"))
     return [*found, *_unexplained(gateway, word, intents, records)]
 

@@ -199,7 +199,7 @@ def _lost_on_the_way(world: World, chance: random.Random) -> None:
         world.loop.call_soon(world.inject, rule)
 
     def lose_with_a_command() -> None:
-        if life.desk._commands:
+        if world.placing_count:
             lose()
         else:
             life.plan("commit_begins", 0, lose_with_a_command)
@@ -255,11 +255,8 @@ def _record_locked(world: World, chance: random.Random) -> None:
     if life is None:
         return
 
-    def unlock() -> None:
-        life.record_is_locked = False
-
-    life.record_is_locked = True
-    world.loop.call_later(chance.choice((0.5, 5.0, 30.0)), unlock)
+    world.hold_record(life)
+    world.loop.call_later(chance.choice((0.5, 5.0, 30.0)), world.let_record_go)
     world.struck["D04 record locked"] += 1
 
 

@@ -123,7 +123,7 @@ async def _lived(world: World, chance: random.Random, outcome: Outcome) -> None:
     await life.desk.recorder.settle()
     await _until_followed(life, follower)
     records = life.store.at_once(lambda tx: tx.events_after(0, 1_000_000))
-    check = life.store.at_once(lambda tx: tx.verify())
+    check = await life.store.verify()
     outcome.findings += broken(world.simulator.gateway, life.word, intents, records, check)
     outcome.findings += [*sent_twice(world), *follower.wrong, *streamed(follower.told, life.word, intents, records)]
     outcome.findings += watch.overlooked() + tally.wrong + world.found

@@ -10,6 +10,8 @@ import asyncio
 import hashlib
 import logging
 import random
+import shutil
+import sqlite3
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -113,9 +115,14 @@ class World:
         self.loop = loop
         loop.world = self
         loop.latency_s = self.chance.choice((0.0002, 0.001, 0.02))
-        self.record_path = folder / "audit.db"
+        self._folder = folder
         # The key decides the orderRefs: with one of its own a run would not be repeatable.
-        self.record_path.with_suffix(".key").write_bytes(hashlib.sha256(f"key {seed}".encode()).digest())
+        key_path = self._record_path(1).with_suffix(".key")
+        key_path.parent.mkdir()
+        key_path.write_bytes(hashlib.sha256(f"key {seed}".encode()).digest())
+        key_path.chmod(0o600)
+        self.locker: sqlite3.Connection | None = None
+        """Another program that holds the record."""
         self.simulator = Simulator(
             seed=seed,
             clock=lambda: BEGIN + loop.time(),
@@ -135,6 +142,8 @@ class World:
         self.struck: Counter[str] = Counter()
         self.frames: list[SentOrder] = []
         self.attempt_count = 0
+        self.placing_count = 0
+        """Orders that callers wait for at this moment."""
         self.on_events: Callable[[Life, Sequence[OrderEvent]], None] = lambda _life, _events: None
         self.bugs: list[str] = []
         self.found: list[tuple[str, str]] = []
@@ -204,6 +213,7 @@ class World:
                 yield
             finally:
                 self.is_ending = True
+                self.let_record_go()
                 if self._life is not None:
                     self._life.cause = "the end"
                     self._life.kill()
@@ -224,7 +234,7 @@ class World:
         self.life_count += 1
         address = BrokerAddress("127.0.0.1", PORT)
         jitter = random.Random(self.seed * 31 + self.life_count)
-        life = Life(self.life_count, self.record_path, address, self.now, jitter, self._rules)
+        life = Life(self.life_count, self._record_path(self.life_count), address, self.now, jitter, self._rules)
         life.on_killed = self._killed
         life.on_events = lambda events: self.on_events(life, events)
         if self.next_killing is not None:
@@ -245,7 +255,26 @@ class World:
         if code in LINK_RESTORED:
             self.interrupted_at.append(self.loop.time())
 
+    def _record_path(self, life: int) -> Path:
+        return self._folder / f"life-{life}" / "audit.db"
+
+    def hold_record(self, life: Life) -> None:
+        """Let another program hold the record for as long as it likes."""
+        if self.locker is None:
+            self.locker = sqlite3.connect(life.record_path, isolation_level=None)
+            self.locker.execute("BEGIN IMMEDIATE")
+
+    def let_record_go(self) -> None:
+        """It holds it no more."""
+        if self.locker is not None:
+            self.locker.close()
+            self.locker = None
+
     def _killed(self, cause: str) -> None:
+        # What the disk has at this very moment is what the next life begins with.
+        path = self._record_path(self.life_count)
+        self.let_record_go()
+        shutil.copytree(path.parent, self._record_path(self.life_count + 1).parent)
         self.note(f"life {self.life_count} is killed: {cause}")
         if not self.is_ending:
             self.struck[f"O18 killed {cause}"] += 1
@@ -348,7 +377,8 @@ class World:
         self.next_killing = None
         if (life := self.current) is not None:
             life.forget_plans()
-            life.record_is_locked, life.write_fails = False, None
+            life.write_fails = None
+            self.let_record_go()
             life.store.at_once(lambda tx: tx._connection.exec_driver_sql("PRAGMA max_page_count = 1073741823"))
         self.note("everything is well again")
 
