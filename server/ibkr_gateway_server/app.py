@@ -155,6 +155,8 @@ async def running(
         events = OrderEvents(store, desk.own_open_orders, lambda: session.status)
         desk.recorder.listen(events.put)
         desk.recorder.listen(_observer_of_orders(metrics))
+        # What happened at IBKR before the first reconciliation is not in the record yet either.
+        events.lost(session.status.reason)
         session.on_lost(events.lost)
         desk.on_reconciled(events.recovered)
 
