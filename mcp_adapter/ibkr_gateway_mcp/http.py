@@ -1,4 +1,4 @@
-"""Streamable HTTP: on this machine alone unless told otherwise, for those who name the right host and know the token."""
+"""Streamable HTTP: on this machine alone unless told otherwise, for those who name its host and know the token."""
 
 from __future__ import annotations
 

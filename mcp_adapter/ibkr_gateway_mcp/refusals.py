@@ -39,7 +39,7 @@ _NEXT = {
 
 
 class Refusal(Exception):
-    """The adapter's own word: it refuses, or does not know. `error_code`: a reason of the contract's, or ANSWER_LOST."""
+    """The adapter's own word: it refuses, or does not know. `error_code`: one of the contract's, or ANSWER_LOST."""
 
     def __init__(self, error_code: str, message: str, **details: str) -> None:
         super().__init__(message)
