@@ -65,7 +65,7 @@ def declined() -> Refusal:
 def order_question(preview: Preview) -> str:
     """What is asked before an order leaves. Made of its terms alone: no text of others, no note of a model's."""
     shown = preview.shown
-    lines = [f"{world(preview.status)}: send this order to IBKR?", terms(preview.spec, preview.instrument)]
+    lines = [f"{world(preview.status)}: send this order?", terms(preview.spec, preview.instrument, preview.account_id)]
     for label, name in (("Value", "total_notional"), ("Commission", "commission"), ("Margin", "initial_margin_change")):
         money = getattr(shown, name)
         known = f"{money.amount} {money.currency_code}"
@@ -78,15 +78,16 @@ def change_question(before: pb.OrderSpec, after: pb.OrderSpec, key: str, status:
     return "\n".join(
         [
             f"{world(status)}: change the working order {key}?",
-            f"From: {terms(before, before.instrument)}",
-            f"To: {terms(after, after.instrument)}",
+            f"From: {terms(before, before.instrument, before.account_id)}",
+            f"To: {terms(after, after.instrument, after.account_id)}",
         ]
     )
 
 
 def cancel_question(order: pb.OrderStatus, key: str, status: gateway_pb.TradingStatus) -> str:
     """What is asked before an order is cancelled."""
-    words = [_word(common_pb2.Side, order.side), order.quantity, name_of(order.instrument), order.broker_order_type]
+    words = [_word(common_pb2.Side, order.side), order.quantity, name_of(order.instrument)]
+    words.append(_word(pb.OrderType, order.order_type) or _safe(order.broker_order_type))
     words += [f"limit {order.limit_price}"] if order.HasField("limit_price") else []
     words += [f"stop {order.stop_price}"] if order.HasField("stop_price") else []
     return f"{world(status)}: cancel the order {key}?\n{' '.join(words)}, account {_safe(order.account_id)}"
@@ -98,7 +99,7 @@ def world(status: gateway_pb.TradingStatus) -> str:
     return "LIVE ACCOUNT, REAL MONEY" if mode == "LIVE" else f"{mode} (no real money)"
 
 
-def terms(spec: pb.OrderSpec, instrument: common_pb2.Instrument) -> str:
+def terms(spec: pb.OrderSpec, instrument: common_pb2.Instrument, account_id: str) -> str:
     """All terms of an order in one line."""
     words = [_word(common_pb2.Side, spec.side), spec.quantity, name_of(instrument)]
     words.append(_word(pb.OrderType, spec.order_type))
@@ -112,7 +113,7 @@ def terms(spec: pb.OrderSpec, instrument: common_pb2.Instrument) -> str:
     words += [f"display {spec.display_size}"] if spec.display_size else []
     words += [f"OCA group {_safe(spec.oca_group)}"] if spec.oca_group else []
     words += ["not transmitted"] if spec.HasField("bracket_transmit") and not spec.bracket_transmit else []
-    return " ".join(words) + f", account {_safe(spec.account_id) or 'the only one'}"
+    return " ".join(words) + f", account {_safe(account_id)}"
 
 
 def name_of(instrument: common_pb2.Instrument) -> str:

@@ -10,13 +10,14 @@ from decimal import Decimal
 from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
 from google.protobuf.timestamp_pb2 import Timestamp
-from ibkr_gateway import decimal_text, forex
+from ibkr_gateway import decimal_text, forex, parse_instrument
 from ibkr_gateway.v1 import common_pb2
 from ibkr_gateway.v1 import orders_service_pb2 as pb
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from ibkr_gateway_mcp.answers.common import SecurityType, Side
 from ibkr_gateway_mcp.answers.orders import OcaType, OrderType, TimeInForce
+from ibkr_gateway_mcp.refusals import Refusal
 
 T = TypeVar("T")
 
@@ -42,6 +43,16 @@ def _decimal(value: object) -> object:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
+def _moment(text: str) -> str:
+    datetime.fromisoformat(text)
+    return text
+
+
+def _named(text: str) -> str:
+    parse_instrument(text)
+    return text
+
+
 DecimalText = Annotated[
     str,
     BeforeValidator(_decimal),
@@ -59,7 +70,12 @@ OrderId = Annotated[
     ),
 ]
 PreviewId = Annotated[str, Field(pattern=PREVIEW_ID, description="preview_id, as preview_order answered it.")]
-Time = Annotated[str, Field(pattern=TIME, description="ISO 8601: 2026-11-23T15:00:00Z; a date is its first moment UTC")]
+Time = Annotated[
+    str,
+    Field(pattern=TIME, description="ISO 8601: 2026-11-23T15:00:00Z; a date is its first moment UTC"),
+    AfterValidator(_moment),
+]
+SymbolText = Annotated[str, Field(pattern=LISTED_SYMBOL), AfterValidator(_named)]
 Rows = Annotated[int, Field(ge=1, le=1000)]
 
 
@@ -99,7 +115,10 @@ class InstrumentFields(Fields):
         if self.symbol.isdigit():
             return common_pb2.Instrument(con_id=int(self.symbol), exchange=self.exchange or "")
         if self.security_type == "CASH" and "." in self.symbol:
-            return forex(self.symbol)
+            try:
+                return forex(self.symbol)
+            except ValueError as error:
+                raise Refusal("FIELD_INVALID", str(error), symbol="write a currency pair as EUR.USD") from None
         return common_pb2.Instrument(
             symbol=self.symbol.upper(),
             security_type=common_pb2.SecurityType.Value(f"SECURITY_TYPE_{self.security_type}"),
@@ -213,7 +232,7 @@ PRICES = (
 
 
 def timestamp(text: str | None) -> Timestamp | None:
-    """A moment as the gateway takes it. Raises ValueError for one that does not exist."""
+    """A moment as the gateway takes it."""
     if text is None:
         return None
     moment = datetime.fromisoformat(text)

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from ibkr_gateway import AsyncGateway, GatewayError, NotFound
+from ibkr_gateway.v1 import account_service_pb2 as account_pb
 from ibkr_gateway.v1 import gateway_service_pb2 as gateway_pb
 from ibkr_gateway.v1 import market_data_service_pb2 as market_pb
 from ibkr_gateway.v1 import orders_service_pb2 as pb
@@ -58,7 +59,8 @@ class Placing:
         shown = (await self._gateway.orders.PreviewOrder(pb.PreviewOrderRequest(order=spec))).preview
         named = reference_pb.ResolveContractRequest(instrument=spec.instrument)
         contract = (await self._gateway.reference_data.ResolveContract(named)).instrument
-        return self._previews.keep(spec, shown, contract, status)
+        account_id = spec.account_id or await self._only_account()
+        return self._previews.keep(spec, shown, contract, account_id, status)
 
     async def ask_to_place(
         self, spec: pb.OrderSpec, preview_id: str | None, context: Context
@@ -189,7 +191,7 @@ class Placing:
             order_id=order.status.order_id,
             state=order.status.state,
             order_ids=[leg.order_id for leg in order.legs],
-            leg_roles=[leg.leg_role for leg in order.legs],
+            leg_roles=[leg.leg_role for leg in order.legs if leg.leg_role],
             warnings=order.status.warnings,
             is_simulated=order.status.state == pb.ORDER_STATE_SIMULATED,
             status=order.status,
@@ -270,6 +272,11 @@ class Placing:
         return await _answered(self._gateway.gateway.HaltTrading(request))
 
     # --- what they share -----------------------------------------------------------------------------------------
+
+    async def _only_account(self) -> str:
+        """Where an order goes that names no account: the gateway takes it only where there is one."""
+        accounts = (await self._gateway.account.ListAccounts(account_pb.ListAccountsRequest())).accounts
+        return accounts[0].account_id if len(accounts) == 1 else ""
 
     async def _status(self) -> gateway_pb.TradingStatus:
         return (await self._gateway.gateway.GetTradingStatus(gateway_pb.GetTradingStatusRequest())).status

@@ -54,6 +54,9 @@ def _field(message: Message, field: FieldDescriptor) -> Any:
     if field.message_type is not None and field.message_type.GetOptions().map_entry:
         return dict(value)
     if field.is_repeated:
+        if not value and field.name == "combo_legs":
+            # An instrument is in every answer, and hardly ever a combination.
+            return None
         return [_value(field, each) for each in value]
     if field.has_presence and not message.HasField(field.name):
         return None

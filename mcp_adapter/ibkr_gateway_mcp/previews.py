@@ -30,6 +30,8 @@ class Preview:
     shown: pb.OrderPreview
     instrument: common_pb2.Instrument
     """The contract that its terms name."""
+    account_id: str
+    """The account that its terms name, or the only one."""
     status: gateway_pb.TradingStatus
     """As it was at the preview."""
     expire_time: datetime
@@ -64,6 +66,7 @@ class Previews:
         spec: pb.OrderSpec,
         shown: pb.OrderPreview,
         instrument: common_pb2.Instrument,
+        account_id: str,
         status: gateway_pb.TradingStatus,
     ) -> Preview:
         """A new preview of these terms."""
@@ -72,7 +75,7 @@ class Previews:
         if shown.HasField("expire_time"):
             # The gateway's clock may be another; it is the gateway that decides, this only spares a question too late.
             expires = min(max(shown.expire_time.ToDatetime(now.tzinfo), now), now + LONGEST_LIFE)
-        made = Preview(secrets.token_hex(16), spec, shown, instrument, status, expires)
+        made = Preview(secrets.token_hex(16), spec, shown, instrument, account_id, status, expires)
         self._kept[made.preview_id] = made
         while len(self._kept) > KEPT:
             self._kept.popitem(last=False)

@@ -66,8 +66,6 @@ def told(error: BaseException) -> dict[str, Any]:
     if isinstance(error, ValidationError):
         fields = {".".join(map(str, each["loc"])): _problem(each) for each in error.errors()}
         return _shape("FIELD_INVALID", f"not valid: {', '.join(fields)}", fields)
-    if isinstance(error, ValueError):
-        return _shape("FIELD_INVALID", str(error), {})
     return _shape("BUG", "a defect in the adapter; its log has the rest", {})
 
 

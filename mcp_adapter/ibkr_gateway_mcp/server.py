@@ -170,10 +170,13 @@ def _connection(session: ServerSession) -> int:
 def _shape(tool: str, error: Exception) -> dict[str, Any]:
     """What the model reads of an error."""
     cause: BaseException = error
-    if isinstance(error, ToolError) and isinstance(error.__cause__, GatewayError | Refusal | ValidationError):
+    if isinstance(error.__cause__, GatewayError | Refusal):
         cause = error.__cause__
     elif isinstance(error, UnexpectedToolError):
         log.error("a tool failed", extra={"tool": _printable(tool)}, exc_info=error)
+    elif isinstance(error, ToolError) and isinstance(error.__cause__, ValidationError):
+        # Of the arguments; one of an answer is a defect, and came before.
+        cause = error.__cause__
     elif isinstance(error, ToolError | MCPError):
         # An unknown tool, or an answer to a question that is none.
         cause = Refusal("REQUEST_MALFORMED", _printable(str(error)))

@@ -94,8 +94,8 @@ class Instrument(Answer):
     """Exchange's own name."""
     trading_class: str | None = None
     """Exchange's product class."""
-    combo_legs: list[ComboLeg] = []
-    """Legs of a combination; empty for anything else."""
+    combo_legs: list[ComboLeg] | None = None
+    """Legs of a combination."""
 
 
 class Notice(Answer):

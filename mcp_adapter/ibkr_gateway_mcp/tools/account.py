@@ -43,10 +43,10 @@ def register(server: MCPServer, adapter: Adapter) -> None:
         """Profit and loss of the account and by position: of the day, of what is open, of what was closed today. IBKR
         provides no other span."""
         answer = await account.GetPnl(pb.GetPnlRequest(account_id=account_id or "", timeframe=timeframe or ""))
-        shown, note = first(answer.pnl.details, max_rows, "positions", "raise max_rows")
+        _, note = first(answer.pnl.details, max_rows, "positions", "raise max_rows")
         if timeframe is not None and timeframe.upper() not in ("DAY", "TODAY", "1D", "1 D"):
             note = " ".join(filter(None, ["These are the day's figures: IBKR provides no other span.", note]))
-        answer.pnl.details[:] = list(shown)
+        del answer.pnl.details[max_rows:]
         return AccountPnl.of(answer.pnl, note=note)
 
     @server.tool(title="Executions", annotations=READ)

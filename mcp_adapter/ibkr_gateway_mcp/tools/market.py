@@ -12,7 +12,7 @@ from pydantic import AfterValidator, Field
 
 from ibkr_gateway_mcp.adapter import Adapter
 from ibkr_gateway_mcp.answers.market import Bar, Bars, Quote, QuoteResult, Quotes
-from ibkr_gateway_mcp.inputs import LISTED_SYMBOL, InstrumentFields, Rows, Time, flat, timestamp
+from ibkr_gateway_mcp.inputs import InstrumentFields, Rows, SymbolText, Time, flat, timestamp
 from ibkr_gateway_mcp.reads import quote
 from ibkr_gateway_mcp.refusals import Refusal
 from ibkr_gateway_mcp.tools import READ
@@ -52,7 +52,6 @@ DurationText = Annotated[
     Field(pattern=r"^[0-9]{1,6} ?[A-Za-z]{1,7}$", description="'1 D', '2 W', '6 M', '1 Y'"),
     AfterValidator(_duration),
 ]
-SymbolText = Annotated[str, Field(pattern=LISTED_SYMBOL)]
 
 
 def register(server: MCPServer, adapter: Adapter) -> None:

@@ -81,7 +81,7 @@ def register(server: MCPServer, adapter: Adapter) -> None:
             chain.expiries[:], chain.strikes[:] = expiries[:max_rows], strikes[:max_rows]
         shown, note = first(chains, max_rows, "chains", "name one exchange by option_exchange")
         if cut:
-            note = f"Showing {max_rows} expiries and strikes of a chain at most. For the rest: narrow or raise it."
+            note = f"Showing {max_rows} expiries and strikes of a chain at most. For the rest: raise max_rows."
         return OptionChains(chains=[OptionChain.of(chain) for chain in shown], note=note)
 
 
