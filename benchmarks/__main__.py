@@ -12,6 +12,7 @@ from benchmarks import (
     flood,
     latency,
     observability,
+    order_path,
     peers_http,
     simulator_hours,
     simulator_ticks,
@@ -33,6 +34,7 @@ WHOLE = (
     stalled_readers.benchmark,
     flood.benchmark,
     observability.benchmark,
+    order_path.benchmark,
 )
 PARTS = (tick_path.benchmark, tick_path.burst, simulator_ticks.benchmark, simulator_hours.benchmark)
 ALL = (*WHOLE, *PARTS)

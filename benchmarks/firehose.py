@@ -4,7 +4,8 @@ Handshake, accounts and contracts are the simulator's own; its market stands sti
 sends bids, each line in its turn: the price is CLOCK_MONOTONIC in seconds, which all processes of a machine share, and
 the size is a sequence number of the line. What is due at one look of the loop, about every millisecond, goes out in one
 write, as TWS batches: above some 1,000 ticks a second several to a write. What it could not send in time it leaves out
-and never catches up on. A line on its standard input is answered by the number of ticks sent until then.
+and never catches up on. A line on its standard input is answered by the number of ticks sent until then, and by the
+times, on the same clock, at which orders have been read.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import signal
 import struct
 import sys
 import time
+from typing import Any
 
 from ibkr_gateway_server.simulator.feeds.quotes import Quotes
 from ibkr_gateway_server.simulator.listener import Simulator, _Connection
@@ -36,6 +38,14 @@ class Firehose:
         self._sequences: dict[int, int] = {}
         self._turn = 0
         self.sent = 0
+        self.placed: list[float] = []
+        place = simulator.gateway.place
+
+        def timed(*order: Any) -> None:
+            self.placed.append(time.monotonic())
+            place(*order)
+
+        setattr(simulator.gateway, "place", timed)  # noqa: B010  a method of this one alone
 
     async def run(self) -> None:
         """Send until cancelled."""
@@ -86,7 +96,7 @@ async def _serve(rate: float) -> int:
         if not sys.stdin.readline():
             loop.remove_reader(sys.stdin)
             return
-        print(json.dumps({"sent": firehose.sent}), flush=True)
+        print(json.dumps({"sent": firehose.sent, "placed": firehose.placed}), flush=True)
 
     loop.add_reader(sys.stdin, answer)
     async with simulator.listen() as address:

@@ -50,11 +50,19 @@ class Server:
 
     def sent(self) -> int:
         """Of a firehose: the ticks that it has sent so far."""
+        return int(self._told()["sent"])
+
+    def placed(self) -> list[float]:
+        """Of a firehose: when it read each order, on the clock that all processes share, in seconds."""
+        return [float(moment) for moment in self._told()["placed"]]
+
+    def _told(self) -> dict[str, Any]:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.write("\n")
         self.process.stdin.flush()
-        return int(json.loads(self.process.stdout.readline())["sent"])
+        told: dict[str, Any] = json.loads(self.process.stdout.readline())
+        return told
 
 
 @contextmanager

@@ -21,6 +21,7 @@ FORBIDDEN = [
     ("packages", "ibkr_gateway_mcp", "ibkr_gateway_server.app"),
     ("packages", "ibkr_gateway.connection", "ibkr_gateway_cli.render"),
     ("rooms", "ibkr_gateway_server.domain.errors", "ibkr_gateway_server.settings"),
+    ("rooms", "ibkr_gateway_server.credentials.files", "ibkr_gateway_server.settings"),
     ("rooms", "ibkr_gateway_server.broker.session", "ibkr_gateway_server.trading.desk"),
     ("rooms", "ibkr_gateway_server.streams.quotes", "ibkr_gateway_server.trading.desk"),
     ("rooms", "ibkr_gateway_server.simulator.session", "ibkr_gateway_server.domain.errors"),

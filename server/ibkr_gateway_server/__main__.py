@@ -7,10 +7,8 @@ import asyncio
 import sys
 from typing import Any
 
-from sqlalchemy.exc import DatabaseError
-
 from ibkr_gateway_server.app import PortTaken, serve
-from ibkr_gateway_server.audit.schema import WrongSchema
+from ibkr_gateway_server.audit.files import RecordUnusable
 from ibkr_gateway_server.broker.ib import LIBRARY_NAME
 from ibkr_gateway_server.logs import configure_logs
 from ibkr_gateway_server.settings import SettingsInvalid, load_settings
@@ -36,9 +34,9 @@ def main(argv: list[str] | None = None) -> int:
             runner.run(serve(settings))
     except PortTaken as error:
         return _fail(str(error), EX_UNAVAILABLE)
-    except (DatabaseError, WrongSchema, ValueError, OSError) as error:
+    except (RecordUnusable, OSError) as error:
         # Never made anew by itself: the record is evidence.
-        return _fail(f"AUDIT_DB_PATH: the record cannot be opened: {type(error).__name__}: {error}", EX_DATAERR)
+        return _fail(f"AUDIT_DB_PATH: the record cannot be opened: {error}", EX_DATAERR)
     except asyncio.CancelledError:
         return INTERRUPTED
     return 0

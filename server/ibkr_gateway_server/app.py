@@ -40,8 +40,9 @@ from ibkr_gateway_server.broker.market_data import MarketData
 from ibkr_gateway_server.broker.pacing import Pacer
 from ibkr_gateway_server.broker.session import Session, SessionTimings
 from ibkr_gateway_server.domain.events import OrderEvent, StatusChanged
+from ibkr_gateway_server.domain.halts import HaltLevel
 from ibkr_gateway_server.domain.orders import OrderState
-from ibkr_gateway_server.domain.tallies import Tallies
+from ibkr_gateway_server.domain.tallies import AUDIT_BACKLOG, Tallies
 from ibkr_gateway_server.metrics import Metrics
 from ibkr_gateway_server.rpc.account import AccountServicer
 from ibkr_gateway_server.rpc.audit import AuditServicer
@@ -65,6 +66,7 @@ from ibkr_gateway_server.streams.quotes import QuoteHub
 from ibkr_gateway_server.streams.ticks import TickHub
 from ibkr_gateway_server.trading.desk import Desk, DeskTimings
 from ibkr_gateway_server.trading.guard import Mode, TradingRules
+from ibkr_gateway_server.trading.halt import HaltSwitch
 from ibkr_gateway_server.trading.session_record import SessionRecord
 from ibkr_gateway_server.trading.watch import TradingWatch
 
@@ -89,6 +91,7 @@ class Running:
     port: int
     session: Session
     desk: Desk
+    halt: HaltSwitch
     market_data: MarketData
     history: History
     metrics: Metrics
@@ -110,14 +113,16 @@ async def running(
 ) -> AsyncIterator[Running]:
     """A gateway that serves until the context ends; then calls end, the record is closed and TWS left, in that order.
 
-    Raises PortTaken; OSError, ValueError and sqlalchemy's DatabaseError when the record cannot be opened.
+    Raises PortTaken; RecordUnusable and OSError when the record cannot be opened.
     """
     async with AsyncExitStack() as stack:
         tallies = Tallies()
         metrics = Metrics(tallies)
         if settings.metrics_port:
             _serve_metrics(settings, metrics, stack)
-        store = await stack.enter_async_context(AuditStore(settings.record_path))
+        store = await stack.enter_async_context(
+            AuditStore(settings.record_path, tallies=tallies, observe_commit=metrics.audit_commit.observe)
+        )
         address, simulator = await _broker(settings, stack)
         loop = asyncio.get_running_loop()
         pacer = Pacer(loop.time)
@@ -140,6 +145,9 @@ async def running(
         history = History(session, contracts, pacer, loop.time)
         long_history = LongHistory(session, contracts, history, loop.time)
         desk = Desk(_rules(settings), session, pacer, contracts, market_data, accounts, store, desk_timings)
+        halt = HaltSwitch(store, desk, session.now)
+        await halt.load()
+        desk.guard.obey(halt.look)
         record = SessionRecord(store, lambda: session.pin.mismatch or desk.guard.mismatch(session.pin.accounts))
         session.on_event(record.put)
         desk.on_reconciled(record.reconciled)
@@ -155,8 +163,10 @@ async def running(
         bars = BarHub(live_bars, lambda: session.status)
         books = DepthHub(depth, lambda: session.status)
         all_data = MarketDataHub(Hubs(hub, ticks, bars, books), contracts, lambda: session.status)
-        events = OrderEvents(store, desk.own_open_orders, lambda: session.status)
+        events = OrderEvents(store, desk.own_open_orders, lambda: session.status, desk.recorder.pending)
         desk.recorder.listen(events.put)
+        desk.recorder.listen_pending(events.put)
+        tallies.watch(AUDIT_BACKLOG, lambda: desk.recorder.backlog)
         desk.recorder.listen(_observer_of_orders(metrics))
         session.on_lost(events.lost)
         desk.on_reconciled(events.recovered)
@@ -172,6 +182,7 @@ async def running(
             about,
             session,
             trading,
+            halt,
             metrics,
             lambda: (
                 pacer.usage(),
@@ -214,17 +225,17 @@ async def running(
             _background(session.run(), market_data.run(), feeds.run(), live_bars.run(), depth.run())
         )
         await stack.enter_async_context(
-            _background(_follow(session, server, metrics), trading.run(), _follow_trading(trading, server))
+            _background(_follow(session, server, metrics), trading.run(), _follow_trading(trading, server), halt.run())
         )
         await server.start()
         try:
-            yield Running(settings.grpc_host, port, session, desk, market_data, history, metrics, simulator)
+            yield Running(settings.grpc_host, port, session, desk, halt, market_data, history, metrics, simulator)
         finally:
             await server.stop(drain, drain_s)
 
 
 async def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT; a second signal does not wait for calls to end."""
+    """Serve until SIGTERM or SIGINT; a second signal does not wait for calls to end. SIGUSR1 halts trading."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     this = asyncio.current_task()
@@ -238,6 +249,7 @@ async def serve(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop_now_or_at_once)
     async with running(settings) as gateway:
+        loop.add_signal_handler(signal.SIGUSR1, gateway.halt.engage_at_once, HaltLevel.BLOCK_NEW, "SIGUSR1")
         log.info("serving", extra={"target": gateway.target, "mode": settings.mode, "version": __version__})
         # The one line for programs that start this one and wait for it.
         print(f"listening on {gateway.target}", flush=True)

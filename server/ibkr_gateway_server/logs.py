@@ -129,3 +129,30 @@ class _TextFormatter(logging.Formatter):
 
 def _text_formatter() -> logging.Formatter:
     return _TextFormatter("%(asctime)s %(levelname)-7s %(message)s", datefmt="%H:%M:%S")
+
+
+class LineRate:
+    """At most so many lines of log a second; the next one says how many were left out. `limit` None: no limit."""
+
+    def __init__(self, limit: int | None) -> None:
+        self._limit = limit
+        self._second = 0
+        self._written = 0
+        self._left_out = 0
+
+    def has_room(self, now_s: float) -> bool:
+        """Whether there is room for one now; it is taken."""
+        if self._limit is None:
+            return True
+        if int(now_s) != self._second:
+            self._second, self._written = int(now_s), 0
+        if self._written >= self._limit:
+            self._left_out += 1
+            return False
+        self._written += 1
+        return True
+
+    def left_out(self) -> dict[str, int]:
+        """How many were left out since the last line, as a field of this one; empty: none."""
+        count, self._left_out = self._left_out, 0
+        return {"unlogged_count": count} if count else {}

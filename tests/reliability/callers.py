@@ -11,7 +11,6 @@ import random
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
-from decimal import Decimal
 
 from ibkr_gateway_server.domain.errors import (
     ClientOrderIdConflict,
@@ -19,27 +18,13 @@ from ibkr_gateway_server.domain.errors import (
     NotCancellable,
     OrderNotFound,
 )
-from ibkr_gateway_server.domain.events import OrderEvent
-from ibkr_gateway_server.domain.instruments import Instrument, SecurityType
-from ibkr_gateway_server.domain.orders import OrderKey, OrderSpec, OrderStatus, OrderType, Side, TimeInForce
+from ibkr_gateway_server.domain.events import OrderEvent, StatusChanged
+from ibkr_gateway_server.domain.orders import OrderKey, OrderStatus
 from ibkr_gateway_server.trading.desk import Desk
 
+from tests.reliability.intents import Intent
 from tests.reliability.life import Gone, Life
 from tests.reliability.world import World
-
-SYMBOLS = ("AAPL", "MSFT")
-
-
-@dataclass(slots=True)
-class Intent:
-    """One order that a caller wants, and what it has been told of it."""
-
-    key: str
-    spec: OrderSpec
-    is_acknowledged: bool = False
-    """An answer has named its state, so it must never be forgotten."""
-    is_cancel_asked: bool = False
-    answers: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -168,6 +153,16 @@ class Follower:
         """The sequence of the last event."""
         return self.events[-1].sequence if self.events else 0
 
+    @property
+    def told(self) -> list[tuple[int, str, str]]:
+        """Sequence, client_order_id and, where there is one, the state of each."""
+        return [
+            (one.sequence, one.client_order_id, one.happening.status.state)
+            if isinstance(one.happening, StatusChanged)
+            else (one.sequence, one.client_order_id, "")
+            for one in self.events
+        ]
+
     async def run(self) -> None:
         """Follow until cancelled."""
         while True:
@@ -186,27 +181,3 @@ class Follower:
                             text = f"sequence {item.sequence} after {self.cursor}"
                             self.wrong.append(("each event once, in order", text))
                         self.events.append(item)
-
-
-def intents_of(world: World, chance: random.Random, count: int) -> list[Intent]:
-    """What somebody may want, with keys of its own."""
-    return [Intent(f"intent-{world.seed:08d}-{number:03d}", _spec(world, chance)) for number in range(count)]
-
-
-def _spec(world: World, chance: random.Random) -> OrderSpec:
-    symbol = chance.choice(SYMBOLS)
-    price = Decimal(str(round(world.price(symbol), 2)))
-    side = chance.choice((Side.BUY, Side.SELL))
-    away = Decimal(1 if side is Side.SELL else -1)
-    kind, far = chance.choice(("market", "near", "near", "far", "far", "through")), Decimal("0.2")
-    distance = {"near": Decimal("0.0005"), "far": far, "through": Decimal("-0.002")}.get(kind)
-    limit = None if distance is None else (price * (1 + away * distance)).quantize(Decimal("0.01"))
-    return OrderSpec(
-        instrument=Instrument(symbol=symbol, security_type=SecurityType.STK),
-        side=side,
-        # Of the larger ones some fill in parts: few hundred shares are shown at each price.
-        quantity=Decimal(chance.choice((1, 10, 10, 100, 700, 2500))),
-        order_type=OrderType.MKT if limit is None else OrderType.LMT,
-        limit_price=limit,
-        time_in_force=chance.choice((TimeInForce.DAY, TimeInForce.DAY, TimeInForce.GTC, TimeInForce.IOC)),
-    )

@@ -12,13 +12,14 @@ from collections.abc import Iterator, Sequence
 from decimal import Decimal
 
 from ibkr_gateway_server.audit.order_events import decode
-from ibkr_gateway_server.domain.audit import AuditRecord
+from ibkr_gateway_server.domain.audit import AuditRecord, ChainCheck
 from ibkr_gateway_server.domain.errors import OrderNotFound
 from ibkr_gateway_server.domain.events import OrderEvent, StatusChanged
 from ibkr_gateway_server.domain.orders import Execution, OrderKey, OrderState, OrderStatus
+from ibkr_gateway_server.simulator.gateway import Gateway
 from ibkr_gateway_server.simulator.orders import Order
 
-from tests.reliability.callers import Follower, Intent
+from tests.reliability.intents import Intent, Word
 from tests.reliability.life import CLIENT_ID, Life
 from tests.reliability.world import World
 
@@ -74,7 +75,7 @@ class Watch:
         key, state = status.client_order_id, status.state
         self.states[state] += 1
         self._world.note(f"recorded {key}: {state} {status.filled_quantity}")
-        orders = self._world.orders_of(self._refs.setdefault(key, life.store.order_ref(key)))
+        orders = orders_of(self._world.simulator.gateway, self._refs.setdefault(key, life.store.order_ref(key)))
         alive = [order for order in orders if not order.is_done]
         if (
             (state is OrderState.FILLED and not any(order.status == "Filled" for order in orders))
@@ -90,24 +91,28 @@ class Watch:
         return order.status != "Inactive" and not self._world.is_late(order, QUARANTINE_S)
 
     def _tell(self, invariant: str, status: OrderStatus, orders: Sequence[Order]) -> None:
-        shown = ", ".join(f"{order.status} {order.filled:g}/{order.terms.quantity:g}" for order in orders)
         self.found.append(
-            (invariant, f"{status.client_order_id} is told {status.state}; the broker has: {shown or '-'}")
+            (invariant, f"{status.client_order_id} is told {status.state}; the broker has: {_shown(orders)}")
         )
 
 
-def unsettled(world: World, life: Life, intents: Sequence[Intent]) -> list[Finding]:
+def orders_of(gateway: Gateway, order_ref: str) -> list[Order]:
+    """Every order that the broker has ever had under this orderRef."""
+    return [order for order in gateway._blotter.by_perm_id.values() if order.terms.order_ref == order_ref]
+
+
+def unsettled(gateway: Gateway, word: Word, intents: Sequence[Intent]) -> list[Finding]:
     """Where the gateway's word is not yet, or not, the broker's truth."""
-    return [finding for intent in intents for finding in _compared(world, life, intent)]
+    return [finding for intent in intents for finding in _compared(gateway, word, intent)]
 
 
-def _compared(world: World, life: Life, intent: Intent) -> Iterator[Finding]:
-    orders = world.orders_of(life.store.order_ref(intent.key))
-    shown = ", ".join(f"{order.status} {order.filled:g}/{order.terms.quantity:g}" for order in orders) or "-"
+def _compared(gateway: Gateway, word: Word, intent: Intent) -> Iterator[Finding]:
+    orders = orders_of(gateway, word.order_ref(intent.key))
+    shown = _shown(orders)
     if len(orders) > 1:
         yield ONCE, f"{intent.key}: the broker has {shown}"
     try:
-        known = life.desk.order(OrderKey(intent.key))
+        known = word.order(OrderKey(intent.key))
     except OrderNotFound:
         if orders or intent.is_acknowledged:
             yield LOST, f"{intent.key} is not known; the broker has: {shown}"
@@ -125,14 +130,19 @@ def _compared(world: World, life: Life, intent: Intent) -> Iterator[Finding]:
         yield TRUE, text
     if status.filled_quantity != Decimal(str(order.filled)) and order.status != "Inactive":
         yield FILLS, text
-    yield from _compared_fills(world, order, known.executions, intent.key)
-    terms = order.terms
-    if (terms.action, Decimal(str(terms.quantity)), order.listing.symbol) != (
-        intent.spec.side.value,
-        intent.spec.quantity,
-        intent.spec.instrument.symbol,
-    ):
-        yield TRUE, f"{intent.key} is another order at the broker: {terms.action} {terms.quantity:g}"
+    yield from _compared_fills(gateway, order, known.executions, intent.key)
+    yield from _compared_terms(order, intent)
+
+
+def _compared_terms(order: Order, intent: Intent) -> Iterator[Finding]:
+    terms, spec = order.terms, intent.spec
+    found = (terms.action, Decimal(str(terms.quantity)), order.listing.symbol)
+    if found != (spec.side.value, spec.quantity, spec.instrument.symbol):
+        yield TRUE, f"{intent.key} is another order at the broker: {found}"
+
+
+def _shown(orders: Sequence[Order]) -> str:
+    return ", ".join(f"{order.status} {order.filled:g}/{order.terms.quantity:g}" for order in orders) or "nothing"
 
 
 def _true_states(order: Order, intent: Intent) -> frozenset[OrderState]:
@@ -152,7 +162,7 @@ def _true_states(order: Order, intent: Intent) -> frozenset[OrderState]:
     return working | {OrderState.CANCEL_PENDING} if intent.is_cancel_asked else working
 
 
-def _compared_fills(world: World, order: Order, known: Sequence[Execution], key: str) -> Iterator[Finding]:
+def _compared_fills(gateway: Gateway, order: Order, known: Sequence[Execution], key: str) -> Iterator[Finding]:
     """Every fill with its newest correction, each once."""
     true = {
         one.execution_id.rpartition(".")[0]: (
@@ -160,7 +170,7 @@ def _compared_fills(world: World, order: Order, known: Sequence[Execution], key:
             Decimal(str(one.quantity)),
             Decimal(str(round(one.price, 6))),
         )
-        for one in world.simulator.gateway.executions
+        for one in gateway.executions
         if one.order is order
     }
     told = {one.stem: (one.execution_id, one.quantity, round(one.price, 6)) for one in known}
@@ -168,20 +178,18 @@ def _compared_fills(world: World, order: Order, known: Sequence[Execution], key:
         yield FILLS, f"{key} has filled {sorted(told.values())}; the broker says {sorted(true.values())}"
 
 
-def broken(world: World, life: Life, intents: Sequence[Intent], follower: Follower) -> list[Finding]:
-    """What the record and the stream show, once everything has settled."""
-    records = life.store.at_once(lambda tx: tx.events_after(0, 1_000_000))
-    check = life.store.at_once(lambda tx: tx.verify())
+def broken(
+    gateway: Gateway, word: Word, intents: Sequence[Intent], records: Sequence[AuditRecord], check: ChainCheck
+) -> list[Finding]:
+    """What the record shows, once everything has settled."""
     found: list[Finding] = []
-    if check != type(check)(len(records)):
+    if check != ChainCheck(len(records)):
         found.append((CHAIN, f"{check}"))
-    found += _unexplained(world, life, intents, records)
-    found += _sent_twice(world)
-    found += _of_stream(life, intents, follower, records)
-    return found
+    return [*found, *_unexplained(gateway, word, intents, records)]
 
 
-def _sent_twice(world: World) -> Iterator[Finding]:
+def sent_twice(world: World) -> Iterator[Finding]:
+    """Order ids, and orders, of which more than one frame was written."""
     ids = defaultdict(set)
     for frame in world.frames:
         ids[frame.order_id].add(frame.order_ref)
@@ -194,14 +202,14 @@ def _sent_twice(world: World) -> Iterator[Finding]:
 
 
 def _unexplained(
-    world: World, life: Life, intents: Sequence[Intent], records: Sequence[AuditRecord]
+    gateway: Gateway, word: Word, intents: Sequence[Intent], records: Sequence[AuditRecord]
 ) -> Iterator[Finding]:
     """Intent, then send with the order's id, then evidence with its permId: for each order at the broker."""
-    refs = {life.store.order_ref(intent.key): intent.key for intent in intents}
+    refs = {word.order_ref(intent.key): intent.key for intent in intents}
     by_key: defaultdict[str, list[AuditRecord]] = defaultdict(list)
     for record in records:
         by_key[record.client_order_id].append(record)
-    for order in world.simulator.gateway._blotter.by_perm_id.values():
+    for order in gateway._blotter.by_perm_id.values():
         if order.client_id != CLIENT_ID or order.is_unbound:
             continue
         key = refs.get(order.terms.order_ref, "")
@@ -219,28 +227,22 @@ def _unexplained(
             yield EXPLAINED, f"{key}: the evidence of order {order.order_id} is older than its send"
 
 
-def _of_stream(
-    life: Life, intents: Sequence[Intent], follower: Follower, records: Sequence[AuditRecord]
-) -> Iterator[Finding]:
-    yield from follower.wrong
+Told = Sequence[tuple[int, str, str]]
+"""What a follower has read: sequence, client_order_id, and the state where the event has one."""
+
+
+def streamed(told: Told, word: Word, intents: Sequence[Intent], records: Sequence[AuditRecord]) -> Iterator[Finding]:
+    """What a follower has read, against the record and against the orders' last states."""
     durable = [record.sequence for record in records if decode(record) is not None]
-    told = [event.sequence for event in follower.events]
-    if told != durable:
-        missing, extra = sorted(set(durable) - set(told)), sorted(set(told) - set(durable))
+    sequences = [sequence for sequence, *_ in told]
+    if sequences != durable:
+        missing, extra = sorted(set(durable) - set(sequences)), sorted(set(sequences) - set(durable))
         yield EVENTS, f"missing {missing[:5]}, without record {extra[:5]}, of {len(durable)}"
-    last: dict[str, OrderStatus] = {}
-    for event in follower.events:
-        if isinstance(event.happening, StatusChanged):
-            last[event.client_order_id] = event.happening.status
+    last = {key: state for _, key, state in told if state}
     for intent in intents:
         try:
-            status = life.desk.status(OrderKey(intent.key))
+            state = word.order(OrderKey(intent.key)).status.state
         except OrderNotFound:
             continue
-        replayed = last.get(intent.key)
-        if replayed is None or (replayed.state, replayed.filled_quantity) != (status.state, status.filled_quantity):
-            was = "nothing" if replayed is None else f"{replayed.state} {replayed.filled_quantity}"
-            yield (
-                EVENTS,
-                f"{intent.key}: the stream ends with {was}, the order is {status.state} {status.filled_quantity}",
-            )
+        if last.get(intent.key) != state:
+            yield EVENTS, f"{intent.key}: the stream ends with {last.get(intent.key)}, the order is {state}"

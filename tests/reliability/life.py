@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 from ibkr_gateway_server.audit.store import AuditStore
 from ibkr_gateway_server.audit.transaction import Transaction
@@ -30,6 +30,8 @@ from ibkr_gateway_server.streams.orders import OrderEvents
 from ibkr_gateway_server.trading.desk import Desk
 from ibkr_gateway_server.trading.guard import TradingRules
 from ibkr_gateway_server.trading.session_record import SessionRecord
+
+from tests.reliability.intents import Word
 
 T = TypeVar("T")
 
@@ -52,16 +54,9 @@ class MortalStore(AuditStore):
     """
 
     def __init__(self, path: Path, life: Life) -> None:
-        super().__init__(path)
+        super().__init__(path, inline=True, durable=False)
         self._life = life
         self._turn = asyncio.Lock()
-
-    async def __aenter__(self) -> Self:
-        self._open()
-        return self
-
-    async def __aexit__(self, *_why: object) -> None:
-        self._close()
 
     async def transact(self, work: Callable[[Transaction], T]) -> T:
         """As the store's: one after another, each takes its time, and goes on when nobody waits for it any more.
@@ -137,6 +132,11 @@ class Life:
         self._context = contextvars.copy_context()
         self._context.run(OWNER.set, self)
         self._root: asyncio.Task[None] | None = None
+
+    @property
+    def word(self) -> Word:
+        """What it says of orders."""
+        return Word(self.store.order_ref, self.desk.order)
 
     # --- living --------------------------------------------------------------------------------------------------
 

@@ -13,12 +13,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ibkr_gateway_server.domain.errors import BrokerTimeout
+from ibkr_gateway_server.domain.errors import BrokerTimeout, OrderNotFound
 from ibkr_gateway_server.domain.orders import OrderKey
 from ibkr_gateway_server.trading.guard import TradingRules
 
-from tests.reliability.callers import Caller, Follower, Intent, Tally, intents_of
-from tests.reliability.invariants import WHOLE, Finding, Watch, broken, unsettled
+from tests.reliability.callers import Caller, Follower, Tally
+from tests.reliability.intents import Intent, intents_of
+from tests.reliability.invariants import WHOLE, Finding, Watch, broken, sent_twice, streamed, unsettled
 from tests.reliability.life import Life
 from tests.reliability.mishaps import strike
 from tests.reliability.world import BugHandler, TappedLoop, World
@@ -96,7 +97,8 @@ async def _explore(seed: int, folder: Path, loop: TappedLoop) -> Outcome:
 
 
 async def _lived(world: World, chance: random.Random, outcome: Outcome) -> None:
-    intents = intents_of(world, chance, chance.choice((6, 7, 8, 10)))
+    name = f"intent-{world.seed:08d}"
+    intents = intents_of(name, world.price, chance, chance.choice((6, 7, 8, 10)))
     tally, follower, watch = Tally(), Follower(world, random.Random(world.seed + 77)), Watch(world, intents)
     world.on_events = watch.look
     following = asyncio.create_task(follower.run())
@@ -118,7 +120,10 @@ async def _lived(world: World, chance: random.Random, outcome: Outcome) -> None:
     life = await world.life()
     await life.desk.recorder.settle()
     await _until_followed(life, follower)
-    outcome.findings += broken(world, life, intents, follower)
+    records = life.store.at_once(lambda tx: tx.events_after(0, 1_000_000))
+    check = life.store.at_once(lambda tx: tx.verify())
+    outcome.findings += broken(world.simulator.gateway, life.word, intents, records, check)
+    outcome.findings += [*sent_twice(world), *follower.wrong, *streamed(follower.told, life.word, intents, records)]
     outcome.findings += watch.found + tally.wrong + world.found
     following.cancel()
     outcome.intents = len(intents)
@@ -141,7 +146,7 @@ async def _settled(world: World, intents: Sequence[Intent]) -> list[Finding]:
     while True:
         await asyncio.sleep(LOOK_S)
         life = await world.life()
-        found = unsettled(world, life, intents)
+        found = unsettled(world.simulator.gateway, life.word, intents)
         quiet = 0 if found or loop.time() < world.late_until else quiet + 1
         # Twice in a row: what is on its way at the first look has come at the second.
         if quiet == 2 or (loop.time() > deadline and world.current is not None):
@@ -159,7 +164,7 @@ async def _until_followed(life: Life, follower: Follower) -> None:
 def _final_states(life: Life, intents: Sequence[Intent]) -> Counter[str]:
     states: Counter[str] = Counter()
     for intent in intents:
-        with suppress(Exception):
+        with suppress(OrderNotFound):
             states[life.desk.status(OrderKey(intent.key)).state.value] += 1
     return states
 

@@ -317,10 +317,6 @@ class World:
             gateway.catalogue.match(ContractQuery(symbol=symbol, sec_type="STK"))[0], gateway.now
         ).last
 
-    def orders_of(self, order_ref: str) -> list[Order]:
-        """Every order that the broker has ever had under this orderRef."""
-        return [order for order in self.simulator.gateway._blotter.by_perm_id.values() if _ref(order) == order_ref]
-
     def heal(self) -> None:
         """Nothing goes wrong any more; what has gone wrong stays so."""
         gateway = self.simulator.gateway

@@ -70,6 +70,7 @@ def test_a_port_in_use_stops_the_start_with_69_and_its_name(tmp_path: Path, flag
 
 def test_a_record_that_is_no_database_stops_the_start_with_65_and_stays_as_it_is(tmp_path: Path) -> None:
     record = tmp_path / "audit.db"
+    record.touch(0o600)
     record.write_bytes(b"this is not a database, but it may be evidence" * 100)
     before = record.read_bytes()
     done = start(tmp_path, "--mode", "simulation", "--audit-db", str(record))

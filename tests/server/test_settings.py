@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,22 @@ def test_live_orders_need_the_override_file_and_both_limits(
 def test_an_override_file_that_is_not_there_does_not_count(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with pytest.raises(SettingsInvalid, match="LIVE_TRADING_OVERRIDE_FILE"):
         load(monkeypatch, **LIVE, LIVE_TRADING_OVERRIDE_FILE=str(tmp_path / "missing"))
+
+
+def test_an_override_file_that_is_too_old_does_not_count(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "live").touch(0o600)
+    os.utime(tmp_path / "live", (0, 0))
+    complete = {**LIVE, "LIVE_TRADING_OVERRIDE_FILE": str(tmp_path / "live")}
+    assert load(monkeypatch, **complete).sends_orders
+    with pytest.raises(SettingsInvalid, match="older than LIVE_OVERRIDE_MAX_AGE"):
+        load(monkeypatch, LIVE_OVERRIDE_MAX_AGE="24")
+
+
+def test_the_clients_variables_and_those_of_others_are_none_of_the_servers_business(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    others = {"IBKR_GATEWAY_TOKEN_FILE": "x", "IBKR_GATEWAY_TLS_CA": "x", "GRPC_VERBOSITY": "info", "MAX_NOTINAL": "x"}
+    assert load(monkeypatch, **others).mode == "paper"
 
 
 def test_a_port_of_the_other_mode_needs_a_reasoned_flag(monkeypatch: pytest.MonkeyPatch) -> None:

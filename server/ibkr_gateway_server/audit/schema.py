@@ -1,4 +1,4 @@
-"""The tables of the record, and how the database is opened.
+"""The tables of the record, and how the database is connected to.
 
 `events` is the record itself, appended and never changed; the other tables are what it amounts to now, written in the
 same transaction, so that no reader need replay it.
@@ -6,7 +6,6 @@ same transaction, so that no reader need replay it.
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from functools import partial
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 from sqlalchemy import (
     Column,
+    Connection,
     Engine,
     Index,
     Integer,
@@ -24,11 +24,10 @@ from sqlalchemy import (
     Text,
     create_engine,
     event,
-    text,
 )
 from sqlalchemy.pool import StaticPool
 
-SCHEMA_VERSION = 2
+VERSION = 2
 
 metadata = MetaData()
 
@@ -107,6 +106,14 @@ floors = Table(
     Column("order_id", Integer, nullable=False),
 )
 
+# What is switched by hand and stays so over restarts: the halt. No row: it is off.
+switches = Table(
+    "switches",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("body_json", Text, nullable=False),
+)
+
 # The record can be added to, never changed; a program that tries is told so by the database itself.
 _IMMUTABLE_EVENTS = (
     "CREATE TRIGGER IF NOT EXISTS events_are_final BEFORE UPDATE ON events "
@@ -116,20 +123,19 @@ _IMMUTABLE_EVENTS = (
 )
 
 
-class WrongSchema(RuntimeError):
-    """The database was written by another version of the gateway."""
+# Marks the database as one whose end is kept in a watermark, for programs that look at the file and for ourselves.
+APPLICATION_ID = 0x49424757
 
 
-def open_database(path: Path, *, durable: bool = True) -> Engine:
-    """The database at `path`, made if it is not there; readable by its owner alone.
+def create(connection: Connection) -> None:
+    """Everything that a new database holds."""
+    metadata.create_all(connection)
+    for trigger in _IMMUTABLE_EVENTS:
+        connection.exec_driver_sql(trigger)
 
-    Not `durable`: commits do not wait for the disk.
 
-    Raises WrongSchema, OSError, sqlalchemy.exc.DatabaseError.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-    path.chmod(0o600)
+def connect(path: Path, *, durable: bool) -> Engine:
+    """The database at `path`, a new file if there is none; not opened yet. Not `durable`: commits do not wait."""
     engine = create_engine(
         f"sqlite+pysqlite:///{path}",
         # One connection for everything: two writers of one WAL file could meet SQLite's WAL-reset defect (before
@@ -138,36 +144,30 @@ def open_database(path: Path, *, durable: bool = True) -> Engine:
         connect_args={"check_same_thread": False},
     )
     event.listen(engine, "connect", partial(_set_pragmas, durable=durable))
-    event.listen(engine, "begin", _begin_immediate)
-    try:
-        with engine.begin() as connection:
-            version = connection.execute(text("PRAGMA user_version")).scalar_one()
-            if version not in (0, SCHEMA_VERSION):
-                raise WrongSchema(f"{path} has schema version {version}, this gateway writes version {SCHEMA_VERSION}")
-            metadata.create_all(connection)
-            for trigger in _IMMUTABLE_EVENTS:
-                connection.execute(text(trigger))
-            connection.execute(text(f"PRAGMA user_version = {SCHEMA_VERSION}"))
-    except BaseException:
-        engine.dispose()
-        raise
+    event.listen(engine, "begin", _begin)
     return engine
 
 
+def reading(engine: Engine) -> Engine:
+    """The same database for transactions that only read: they need no lock, so another's does not stop them."""
+    return engine.execution_options(reads_only=True)
+
+
 def _set_pragmas(connection: sqlite3.Connection, _record: Any, *, durable: bool) -> None:
-    # Python's own transaction handling would begin too late; _begin_immediate does it.
+    # Python's own transaction handling would begin too late; _begin does it.
     connection.isolation_level = None
     for pragma in (
+        "busy_timeout = 250",
         "journal_mode = WAL",
         # FULL: a commit is on the disk when it returns. An order's intent must survive the next instant's power cut.
         f"synchronous = {'FULL' if durable else 'OFF'}",
         "foreign_keys = ON",
-        "busy_timeout = 250",
         "trusted_schema = OFF",
         "cell_size_check = ON",
     ):
         connection.execute(f"PRAGMA {pragma}")
 
 
-def _begin_immediate(connection: Any) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+def _begin(connection: Connection) -> None:
+    reads_only = connection.get_execution_options().get("reads_only")
+    connection.exec_driver_sql("BEGIN" if reads_only else "BEGIN IMMEDIATE")

@@ -11,20 +11,20 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
-from sqlalchemy import Connection, Row, Select, func, insert, select, update
+from sqlalchemy import Connection, Row, Select, delete, func, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from ibkr_gateway_server.audit import schema
-from ibkr_gateway_server.audit.chain import GENESIS, link
+from ibkr_gateway_server.audit.chain import COVERED, Place, link
 from ibkr_gateway_server.domain.audit import (
     AuditFilter,
     AuditRecord,
-    ChainCheck,
     ExecutionFilter,
     OrderFilter,
     Page,
     PageRequest,
 )
+from ibkr_gateway_server.domain.clock import utc_now
 from ibkr_gateway_server.domain.orders import (
     Execution,
     LegRole,
@@ -35,6 +35,19 @@ from ibkr_gateway_server.domain.orders import (
 )
 
 T = TypeVar("T")
+
+# What is about to leave for IBKR: the watermark follows such an event at once, and any other within a second.
+COMMANDS = frozenset(
+    {
+        "order.intent",
+        "order.send",
+        "order.modify",
+        "order.cancel",
+        "order.cancel_all",
+        "cancel.retry",
+        "cancel.incomplete",
+    }
+)
 
 _SPEC = TypeAdapter(OrderSpec)
 _TERMS = TypeAdapter(LegTerms)
@@ -65,6 +78,15 @@ class StoredOrder:
 
 
 @dataclass(frozen=True, slots=True)
+class OrderIds:
+    """An order by its ids alone, where no more is known of it."""
+
+    client_order_id: str = ""
+    order_id: int = 0
+    perm_id: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class StoredModification:
     """One change of an intent: `targets` are the terms that IBKR has not shown yet, by leg."""
 
@@ -85,13 +107,25 @@ class Appended:
 
 
 class Transaction:
-    """What can be done within one transaction, on the store's thread."""
+    """What can be done within one transaction, on the store's thread.
 
-    def __init__(self, connection: Connection, key: bytes, last_mac: bytes, boot_id: str) -> None:
-        self.last_mac = last_mac
+    `head` is the newest event, with those appended here; `is_urgent`: one of them is a command to IBKR.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        key: bytes,
+        head: Place,
+        boot_id: str = "",
+        now: Callable[[], datetime] = utc_now,
+    ) -> None:
+        self.head = head
+        self.is_urgent = False
         self._connection = connection
         self._key = key
         self._boot_id = boot_id
+        self._now = now
 
     # --- writing -------------------------------------------------------------------------------------------------
 
@@ -100,16 +134,15 @@ class Transaction:
         kind: str,
         body: Mapping[str, Any],
         *,
-        order: OrderStatus | None = None,
+        order: OrderStatus | OrderIds | None = None,
         cause: Cause | None = None,
         epoch: int = 0,
     ) -> Appended:
         """Add one event to the record. Returns where and when it stands there."""
-        highest = self._connection.execute(select(func.max(schema.events.c.sequence))).scalar_one()
         cause = cause or Cause()
-        now = datetime.now(UTC)
-        row = {
-            "sequence": (highest or 0) + 1,
+        now = self._now()
+        row: dict[str, Any] = {
+            "sequence": self.head.sequence + 1,
             "record_time": now.isoformat(timespec="microseconds"),
             "monotonic_ns": time.monotonic_ns(),
             "boot_id": self._boot_id,
@@ -122,10 +155,11 @@ class Transaction:
             "epoch": epoch,
             "body_json": json.dumps(body, separators=(",", ":"), default=str),
         }
-        mac = link(self._key, self.last_mac, row)
-        self._connection.execute(insert(schema.events).values(**row, previous_mac=self.last_mac, mac=mac))
-        self.last_mac = mac
-        return Appended((highest or 0) + 1, now)
+        mac = link(self._key, self.head.mac, [row[name] for name in COVERED])
+        self._connection.execute(insert(schema.events).values(**row, previous_mac=self.head.mac, mac=mac))
+        self.head = Place(self.head.sequence + 1, mac)
+        self.is_urgent = self.is_urgent or kind in COMMANDS
+        return Appended(self.head.sequence, now)
 
     def save_order(self, order: StoredOrder, sequence: int) -> None:
         """Keep an order as it is now. `sequence` is that of its intent when it is new."""
@@ -191,7 +225,23 @@ class Transaction:
             statement.on_conflict_do_update(index_elements=["client_id"], set_={"order_id": highest})
         )
 
+    def set_switch(self, name: str, body_json: str | None) -> None:
+        """Keep a switch as it is now; None: it is off."""
+        table = schema.switches
+        if body_json is None:
+            self._connection.execute(delete(table).where(table.c.name == name))
+            return
+        statement = upsert(table).values(name=name, body_json=body_json)
+        self._connection.execute(
+            statement.on_conflict_do_update(index_elements=["name"], set_={"body_json": body_json})
+        )
+
     # --- reading -------------------------------------------------------------------------------------------------
+
+    def switch(self, name: str) -> str | None:
+        """A switch as it was last set; None: it is off."""
+        table = schema.switches
+        return self._connection.execute(select(table.c.body_json).where(table.c.name == name)).scalar_one_or_none()
 
     def floor(self, client_id: int) -> int:
         """The highest order id this client has used; 0: none."""
@@ -218,14 +268,8 @@ class Transaction:
 
     def orders(self, wanted: OrderFilter, page: PageRequest) -> Page[OrderStatus]:
         """Orders, newest first."""
-        table = schema.orders
-        query: Any = select(table.c.intent_sequence, table.c.status_json)
-        if wanted.symbol:
-            query = query.where(table.c.symbol == wanted.symbol)
-        if wanted.states:
-            query = query.where(table.c.state.in_([state.value for state in wanted.states]))
-        query = _between(query, table.c.create_time, wanted.start_time, wanted.end_time)
-        return self._page(query, table.c.intent_sequence, page, lambda row: _STATUS.validate_json(row.status_json))
+        sequence = schema.orders.c.intent_sequence
+        return self._page(_orders(wanted), sequence, page, lambda row: _STATUS.validate_json(row.status_json))
 
     def executions(self, wanted: ExecutionFilter, page: PageRequest) -> Page[Execution]:
         """Executions, newest first; corrected ones are left out."""
@@ -241,6 +285,13 @@ class Transaction:
         query = _between(query, table.c.execution_time, wanted.start_time, wanted.end_time)
         return self._page(query, table.c.sequence, page, lambda row: _EXECUTION.validate_json(row.body_json))
 
+    def orders_after(self, sequence: int, wanted: OrderFilter, limit: int) -> list[tuple[int, OrderStatus]]:
+        """At most `limit` orders whose intents come after a sequence, with those, oldest first."""
+        table = schema.orders
+        query = _orders(wanted).where(table.c.intent_sequence > sequence).order_by(table.c.intent_sequence).limit(limit)
+        rows = self._connection.execute(query)
+        return [(row.intent_sequence, _STATUS.validate_json(row.status_json)) for row in rows]
+
     def events(self, wanted: AuditFilter, page: PageRequest) -> Page[AuditRecord]:
         """Events, newest first."""
         table = schema.events
@@ -252,6 +303,8 @@ class Transaction:
         ):
             if value:
                 query = query.where(column == value)
+        if wanted.after_sequence:
+            query = query.where(table.c.sequence > wanted.after_sequence)
         query = _between(query, table.c.record_time, wanted.start_time, wanted.end_time)
         return self._page(query, table.c.sequence, page, _record)
 
@@ -265,16 +318,33 @@ class Transaction:
         """Sequence of the newest event; 0: none."""
         return self._connection.execute(select(func.max(schema.events.c.sequence))).scalar_one() or 0
 
-    def verify(self) -> ChainCheck:
-        """Check every hash from the first event to the last."""
-        previous, expected = GENESIS, 1
-        rows = self._connection.execute(select(schema.events).order_by(schema.events.c.sequence))
-        for row in rows.yield_per(1000):
-            mac = link(self._key, previous, row._asdict())
-            if row.sequence != expected or row.previous_mac != previous or not hmac.compare_digest(row.mac, mac):
-                return ChainCheck(expected, expected)
-            previous, expected = mac, expected + 1
-        return ChainCheck(expected - 1)
+    def head_place(self) -> Place:
+        """The newest event's place in the chain."""
+        return self.place_at(self.last_sequence()) or Place()
+
+    def place_at(self, sequence: int) -> Place | None:
+        """The place of the event with this sequence; None when there is no such event. 0: before the first."""
+        if sequence == 0:
+            return Place()
+        table = schema.events
+        mac = self._connection.execute(select(table.c.mac).where(table.c.sequence == sequence)).scalar_one_or_none()
+        return None if mac is None else Place(sequence, mac)
+
+    def verify_after(self, place: Place, limit: int | None = None) -> tuple[Place, int]:
+        """Check the hashes of at most `limit` events after a place.
+
+        Returns the last event that fits, and the sequence of the first that does not; 0: they all fit.
+        """
+        table = schema.events
+        columns = [*(table.c[name] for name in COVERED), table.c.previous_mac, table.c.mac]
+        query = select(*columns).where(table.c.sequence > place.sequence).order_by(table.c.sequence).limit(limit)
+        for row in self._connection.execute(query).yield_per(1000):
+            *values, previous_mac, mac = row
+            follows = row.sequence == place.sequence + 1 and previous_mac == place.mac
+            if not follows or not hmac.compare_digest(mac, link(self._key, place.mac, values)):
+                return place, place.sequence + 1
+            place = Place(row.sequence, mac)
+        return place, 0
 
     def _page(self, query: Select[Any], sequence: Any, page: PageRequest, read: Callable[[Row[Any]], T]) -> Page[T]:
         if page.before:
@@ -283,6 +353,16 @@ class Transaction:
         shown = rows[: page.size]
         more = len(rows) > page.size
         return Page(tuple(read(row) for row in shown), shown[-1]._mapping[sequence.name] if more else 0)
+
+
+def _orders(wanted: OrderFilter) -> Select[Any]:
+    table = schema.orders
+    query: Any = select(table.c.intent_sequence, table.c.status_json)
+    if wanted.symbol:
+        query = query.where(table.c.symbol == wanted.symbol)
+    if wanted.states:
+        query = query.where(table.c.state.in_([state.value for state in wanted.states]))
+    return _between(query, table.c.create_time, wanted.start_time, wanted.end_time)
 
 
 def _between(query: Select[Any], column: Any, start: datetime | None, end: datetime | None) -> Select[Any]:
@@ -304,6 +384,8 @@ def _record(row: Row[Any]) -> AuditRecord:
         order_id=row.order_id,
         perm_id=row.perm_id,
         body_json=row.body_json,
+        principal=row.principal,
+        epoch=row.epoch,
     )
 
 

@@ -17,23 +17,19 @@ from ibkr_gateway_server.broker.connection import Connection
 from ibkr_gateway_server.broker.contracts import from_contract, to_contract
 from ibkr_gateway_server.broker.notices import is_notice, request_error
 from ibkr_gateway_server.broker.numbers import decimal
-from ibkr_gateway_server.broker.numbers import text as plain_text
+from ibkr_gateway_server.broker.order_fields import order_seen, to_order
 from ibkr_gateway_server.broker.pacing import Pacer, Priority
 from ibkr_gateway_server.domain.errors import BrokerTimeout, DomainError
 from ibkr_gateway_server.domain.evidence import (
     CommissionSeen,
     Evidence,
     ExecutionSeen,
-    OpenOrderSeen,
     OrderErrorSeen,
     OrderStatusSeen,
 )
-from ibkr_gateway_server.domain.orders import LegTerms, OrderSpec, OrderType, Side, WhatIf
+from ibkr_gateway_server.domain.orders import LegTerms, OrderSpec, Side, WhatIf
 
 log = logging.getLogger(__name__)
-
-# IBKR's code of each order type this version sends. Source: TWS API, order types.
-BROKER_ORDER_TYPES = {OrderType.MKT: "MKT", OrderType.LMT: "LMT"}
 
 # The largest order id TWS can hold is 2^31-1; it repeats ids silently beyond.
 LAST_ORDER_ID = 2**31 - 10_000
@@ -57,14 +53,14 @@ class OrderWire:
     def place(
         self, connection: Connection, order_id: int, spec: OrderSpec, terms: LegTerms, ref: str, parent_id: int = 0
     ) -> None:
-        """Write one order, now. Raises TradingDisabled, LiveNotAuthorized with nothing written.
+        """Write one leg of a resolved order, or a change of it, now. `parent_id`: the order id that it is attached to.
 
-        Any other error leaves open whether a byte has left.
+        Raises TradingDisabled, LiveNotAuthorized with nothing written. Any other error leaves open whether a byte has
+        left.
         """
         self._authorize()
-        connection.client.placeOrder(
-            order_id, to_contract(spec.instrument), _to_order(spec, terms, connection.client_id, ref)
-        )
+        order = to_order(spec, terms, connection.client_id, ref, parent_id)
+        connection.client.placeOrder(order_id, to_contract(spec.instrument), order)
 
     def cancel(self, connection: Connection, order_id: int) -> None:
         """Write one cancel, now. Raises TradingDisabled, LiveNotAuthorized with nothing written."""
@@ -72,22 +68,25 @@ class OrderWire:
         connection.client.cancelOrder(order_id, "")
 
     def cancel_all(self, connection: Connection) -> None:
-        """Write a cancel of every order of the login, now. Raises TradingDisabled, LiveNotAuthorized with nothing
-        written."""
+        """Write one cancel of every open order of the login, also of those placed elsewhere, now.
+
+        Raises TradingDisabled, LiveNotAuthorized with nothing written.
+        """
         self._authorize()
         connection.client.reqGlobalCancel()
 
     async def what_if(
         self, connection: Connection, order_id: int, spec: OrderSpec, terms: LegTerms, timeout_s: float
     ) -> WhatIf:
-        """What the order would cost and need, computed by IBKR; nothing is placed.
+        """What one leg of a resolved order would cost and need by itself, computed by IBKR; nothing is placed.
 
         Raises TradingDisabled, BrokerTimeout, BrokerDisconnected, or what IBKR's refusal stands for.
         """
         await self._pacer.take(Priority.ORDER, timeout_s)
         self._authorize()
-        order = _to_order(spec, terms, connection.client_id, "")
-        order.whatIf = True
+        order = to_order(spec, terms, connection.client_id, "")
+        # One that is not transmitted would be kept in TWS instead of being answered.
+        order.whatIf = order.transmit = True
         answer: asyncio.Future[WhatIf] = asyncio.get_running_loop().create_future()
         self._what_ifs[order_id] = answer
         closed = asyncio.ensure_future(connection.closed.wait())
@@ -144,10 +143,10 @@ class _Ear:
         if order.whatIf:
             self._answer_what_if(order.orderId, state)
         else:
-            self._hear(_seen(self._epoch, contract, order, state))
+            self._hear(order_seen(self._epoch, contract, order, state))
 
     def completed_order(self, contract: ib.Contract, order: ib.Order, state: ib.OrderState) -> None:
-        self._hear(_seen(self._epoch, contract, order, state, is_completed=True))
+        self._hear(order_seen(self._epoch, contract, order, state, is_completed=True))
 
     def order_status(
         self,
@@ -233,48 +232,3 @@ class _Ear:
 
 def _what_if_refused(code: int, message: str) -> DomainError:
     return request_error(code, message, "the order", "what-if")
-
-
-def _to_order(spec: OrderSpec, terms: LegTerms, client_id: int, ref: str) -> ib.Order:
-    order = ib.Order(
-        clientId=client_id,
-        action=terms.side.value,
-        # Whole numbers go out without a decimal point, as TWS itself writes them.
-        totalQuantity=float(terms.quantity) if terms.quantity % 1 else int(terms.quantity),
-        orderType=BROKER_ORDER_TYPES[terms.order_type],
-        tif=terms.time_in_force.value,
-        account=spec.account_id,
-        orderRef=ref,
-        outsideRth=spec.outside_regular_hours,
-        transmit=True,
-    )
-    if terms.limit_price is not None:
-        order.lmtPrice = float(plain_text(terms.limit_price))
-    return order
-
-
-def _seen(
-    epoch: int, contract: ib.Contract, order: ib.Order, state: ib.OrderState, *, is_completed: bool = False
-) -> OpenOrderSeen:
-    # A market order's limit price comes as 0.0; only the order types that have one say something by it.
-    takes_limit = "LMT" in order.orderType or order.orderType in ("LIMIT", "LOC", "LIT", "REL", "TRAIL LIMIT")
-    takes_stop = order.orderType.startswith("STP") or order.orderType in ("MIT", "LIT")
-    return OpenOrderSeen(
-        epoch=epoch,
-        order_id=order.orderId,
-        client_id=order.clientId,
-        perm_id=order.permId,
-        account_id=order.account,
-        order_ref=order.orderRef,
-        instrument=from_contract(contract),
-        side=Side.BUY if order.action == "BUY" else Side.SELL,
-        broker_order_type=order.orderType,
-        quantity=decimal(float(order.totalQuantity)) or Decimal(0),
-        time_in_force=order.tif,
-        status=state.status,
-        limit_price=decimal(order.lmtPrice) if takes_limit else None,
-        stop_price=decimal(order.auxPrice) if takes_stop else None,
-        is_completed=is_completed,
-        filled_quantity=decimal(order.filledQuantity) if is_completed else None,
-        completed_status=state.completedStatus if is_completed else "",
-    )

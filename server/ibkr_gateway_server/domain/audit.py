@@ -26,6 +26,8 @@ class AuditRecord:
     order_id: int
     perm_id: int
     body_json: str
+    principal: str = ""
+    epoch: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,7 @@ class AuditFilter:
     correlation_id: str = ""
     start_time: datetime | None = None
     end_time: datetime | None = None
+    after_sequence: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +81,34 @@ class Page(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class ChainCheck:
-    """What a check of the chain found. `first_bad_sequence` 0: every hash fits."""
+    """What a check of the chain found. `first_bad_sequence` 0: every hash fits.
+
+    `watermark_sequence` is the highest sequence that there ever was; more than was checked: the end is missing.
+    """
 
     checked_count: int
     first_bad_sequence: int = 0
+    watermark_sequence: int = 0
 
     @property
     def is_valid(self) -> bool:
         """True when every hash fits."""
         return self.first_bad_sequence == 0
+
+
+@dataclass(frozen=True, slots=True)
+class Rollback:
+    """A record that has fewer events than it once had, or others: it ended at `head_sequence` when that was first seen.
+
+    `watermark_sequence` is what it once had; 0: that is not known, since the watermark is gone. Not `is_new`: it was
+    seen in an earlier life of the gateway and not accepted since.
+    """
+
+    head_sequence: int
+    watermark_sequence: int
+    is_new: bool = True
+
+    @property
+    def lost_count(self) -> int:
+        """Events that are known to be lost."""
+        return max(self.watermark_sequence - self.head_sequence, 0)

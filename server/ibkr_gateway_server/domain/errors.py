@@ -159,9 +159,10 @@ class Violations:
         """Note one wrong field; `values` are what the description names, for the error's metadata."""
         self._found.append(FieldViolation(field, description, reason, tuple(values.items())))
 
-    def extend(self, others: Violations) -> None:
-        """Note what others have found as well."""
-        self._found += others._found
+    def extend(self, others: Violations, *, new_fields_only: bool = False) -> None:
+        """Note what others have found as well; with `new_fields_only` but of fields that are not noted as wrong yet."""
+        known = {violation.field for violation in self._found} if new_fields_only else set()
+        self._found += [violation for violation in others._found if violation.field not in known]
 
     @contextmanager
     def under(self, prefix: str) -> Iterator[Violations]:

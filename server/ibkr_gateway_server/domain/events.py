@@ -77,3 +77,5 @@ class OrderEvent:
     happening: OrderHappening
     recovered: bool = False
     leg_role: LegRole | None = None
+    audit_pending: bool = False
+    """The record does not hold it yet: `sequence` is 0, and it is told again with its own once it does."""

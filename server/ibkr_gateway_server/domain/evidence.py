@@ -16,7 +16,10 @@ from ibkr_gateway_server.domain.orders import Side
 
 @dataclass(frozen=True, slots=True)
 class OpenOrderSeen:
-    """openOrder, or completedOrder when `is_completed`: an order with its terms and IBKR's word for its state."""
+    """openOrder, or completedOrder when `is_completed`: an order with its terms and IBKR's word for its state.
+
+    Prices that the type does not have are None. A trailing order's limit and stop prices are where they are now.
+    """
 
     epoch: int
     order_id: int

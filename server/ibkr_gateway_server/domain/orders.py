@@ -1,4 +1,7 @@
-"""Orders: the terms a caller asks for, and where each stands. Prices and quantities are Decimals, per unit."""
+"""Orders: where each stands, and what is told of it. Prices and quantities are Decimals, per unit.
+
+What an order's terms are is in `domain.order_terms`; its names are here as well: who speaks of orders needs both.
+"""
 
 from __future__ import annotations
 
@@ -9,57 +12,20 @@ from decimal import Decimal
 from enum import StrEnum
 
 from ibkr_gateway_server.domain.errors import Reason, Violations
-from ibkr_gateway_server.domain.instruments import Instrument, SecurityType
+from ibkr_gateway_server.domain.halts import Halt
+from ibkr_gateway_server.domain.instruments import Instrument
+from ibkr_gateway_server.domain.order_terms import MAX_SIGNIFICANT_DIGITS as MAX_SIGNIFICANT_DIGITS
+from ibkr_gateway_server.domain.order_terms import LegRole as LegRole
+from ibkr_gateway_server.domain.order_terms import LegTerms as LegTerms
+from ibkr_gateway_server.domain.order_terms import OcaType as OcaType
+from ibkr_gateway_server.domain.order_terms import OrderSpec as OrderSpec
+from ibkr_gateway_server.domain.order_terms import OrderType as OrderType
+from ibkr_gateway_server.domain.order_terms import Side as Side
+from ibkr_gateway_server.domain.order_terms import TimeInForce as TimeInForce
+from ibkr_gateway_server.domain.order_terms import significant_digits as significant_digits
 from ibkr_gateway_server.domain.quotes import Quote
 
 CLIENT_ORDER_ID_PATTERN = re.compile(r"[A-Za-z0-9_-]{16,64}", re.ASCII)
-
-# TWS holds prices and quantities as doubles: 15 significant digits survive the journey, more may not.
-MAX_SIGNIFICANT_DIGITS = 15
-
-
-class Side(StrEnum):
-    """IBKR's codes of an order's direction."""
-
-    BUY = "BUY"
-    SELL = "SELL"
-
-
-class OrderType(StrEnum):
-    """Order types under the contract's names; `IBKR_CODES` has IBKR's where they differ."""
-
-    MKT = "MKT"
-    LMT = "LMT"
-    STP = "STP"
-    STP_LMT = "STP_LMT"
-    TRAIL = "TRAIL"
-    TRAIL_LIMIT = "TRAIL_LIMIT"
-    BRACKET = "BRACKET"
-    MOC = "MOC"
-    LOC = "LOC"
-    OPG = "OPG"
-    MIT = "MIT"
-    LIT = "LIT"
-    REL = "REL"
-
-
-class TimeInForce(StrEnum):
-    """IBKR's codes of how long an order lives."""
-
-    DAY = "DAY"
-    GTC = "GTC"
-    IOC = "IOC"
-    FOK = "FOK"
-    GTD = "GTD"
-    OPG = "OPG"
-
-
-class OcaType(StrEnum):
-    """What becomes of the others of an OCA group when one fills, under the contract's names. IB: ocaType 1 to 3."""
-
-    CANCEL_WITH_BLOCK = "CANCEL_WITH_BLOCK"
-    REDUCE_WITH_BLOCK = "REDUCE_WITH_BLOCK"
-    REDUCE_WITHOUT_BLOCK = "REDUCE_WITHOUT_BLOCK"
 
 
 class OrderState(StrEnum):
@@ -148,84 +114,6 @@ class OrderOrigin(StrEnum):
     EXTERNAL_OWN = "EXTERNAL_OWN"
 
 
-class LegRole(StrEnum):
-    """The part a leg plays."""
-
-    ENTRY = "ENTRY"
-    TAKE_PROFIT = "TAKE_PROFIT"
-    STOP_LOSS = "STOP_LOSS"
-
-
-@dataclass(frozen=True, slots=True)
-class OrderSpec:
-    """The terms of an order, of a bracket all three legs' in one. `account_id` empty: the login's only account.
-
-    Which prices a type takes and needs is `PRICES_OF`; `trading.plan` makes the orders of it that IBKR gets.
-    """
-
-    instrument: Instrument
-    side: Side
-    quantity: Decimal
-    order_type: OrderType
-    limit_price: Decimal | None = None
-    stop_price: Decimal | None = None
-    time_in_force: TimeInForce = TimeInForce.DAY
-    account_id: str = ""
-    outside_regular_hours: bool = False
-    strategy_id: str = ""
-    note: str = ""
-    trailing_amount: Decimal | None = None
-    trailing_percent: Decimal | None = None
-    trail_stop_price: Decimal | None = None
-    limit_offset: Decimal | None = None
-    take_profit_price: Decimal | None = None
-    stop_loss_price: Decimal | None = None
-    stop_loss_limit_price: Decimal | None = None
-    bracket_transmit: bool = True
-    oca_group: str = ""
-    oca_type: OcaType | None = None
-    good_till_time: datetime | None = None
-    good_after_time: datetime | None = None
-    all_or_none: bool = False
-    hidden: bool = False
-    display_size: int = 0
-
-    def violations(self, found: Violations) -> None:
-        """Note every term that is wrong by itself, without asking IBKR."""
-        if self.instrument.security_type is SecurityType.IND:
-            found.add("instrument.security_type", "an index cannot be traded; name a future, an option or a fund on it")
-        _check_quantity(self.quantity, found)
-        _check_price(
-            "limit_price", self.limit_price, found, taken=self.order_type is OrderType.LMT, kind=self.order_type
-        )
-        _check_price("stop_price", self.stop_price, found, taken=False, kind=self.order_type)
-        if len(self.strategy_id) > 64:
-            found.add("strategy_id", f"has {len(self.strategy_id)} characters; 64 are allowed")
-        if len(self.note) > 256:
-            found.add("note", f"has {len(self.note)} characters; 256 are allowed")
-
-
-@dataclass(frozen=True, slots=True)
-class LegTerms:
-    """One order of a plan as IBKR gets it: what differs between the legs of a spec. Prices are per unit."""
-
-    role: LegRole
-    order_type: OrderType
-    side: Side
-    quantity: Decimal
-    time_in_force: TimeInForce
-    limit_price: Decimal | None = None
-    stop_price: Decimal | None = None
-    trailing_amount: Decimal | None = None
-    trailing_percent: Decimal | None = None
-    trail_stop_price: Decimal | None = None
-    limit_offset: Decimal | None = None
-    oca_group: str = ""
-    oca_type: OcaType | None = None
-    transmits: bool = True
-    """False: TWS keeps it until a later leg of the plan transmits all of them. IB: transmit."""
-
-
 def check_client_order_id(value: str, found: Violations, name: str = "client_order_id") -> None:
     """Note a client_order_id, or another id of a command, that is missing or not of the contract's form."""
     if not value:
@@ -236,31 +124,6 @@ def check_client_order_id(value: str, found: Violations, name: str = "client_ord
         )
     elif not CLIENT_ORDER_ID_PATTERN.fullmatch(value):
         found.add(name, "must be 16 to 64 characters of A-Z a-z 0-9 _ -")
-
-
-def _check_quantity(quantity: Decimal, found: Violations) -> None:
-    if not quantity.is_finite() or quantity <= 0:
-        found.add("quantity", f"{quantity} is not a positive number; the side says whether to buy or sell")
-    elif significant_digits(quantity) > MAX_SIGNIFICANT_DIGITS:
-        found.add("quantity", f"has more than {MAX_SIGNIFICANT_DIGITS} significant digits")
-
-
-def _check_price(name: str, price: Decimal | None, found: Violations, *, taken: bool, kind: OrderType) -> None:
-    if taken and price is None:
-        found.add(name, f"is needed for a {kind} order")
-    elif price is None:
-        return
-    elif not taken:
-        found.add(name, f"is not taken by a {kind} order; leave it out")
-    elif not price.is_finite():
-        found.add(name, f"{price} is not a price")
-    elif significant_digits(price) > MAX_SIGNIFICANT_DIGITS:
-        found.add(name, f"has more than {MAX_SIGNIFICANT_DIGITS} significant digits")
-
-
-def significant_digits(number: Decimal) -> int:
-    """Digits that matter: 100.50 has 4."""
-    return len(number.normalize().as_tuple().digits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -430,6 +293,7 @@ class TradingStatus:
     blockers: tuple[Blocker, ...]
     max_notional: Decimal | None = None
     max_size_per_symbol: Decimal | None = None
+    halt: Halt | None = None
 
     @property
     def can_send_orders(self) -> bool:

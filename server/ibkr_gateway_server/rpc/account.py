@@ -12,7 +12,7 @@ from ibkr_gateway_server.broker.session import Session
 from ibkr_gateway_server.domain.accounts import is_paper_account
 from ibkr_gateway_server.domain.audit import ExecutionFilter
 from ibkr_gateway_server.domain.errors import AccountNotFound
-from ibkr_gateway_server.rpc import parse, present
+from ibkr_gateway_server.rpc import parse, present, present_accounts
 from ibkr_gateway_server.rpc.calls import Call
 from ibkr_gateway_server.rpc.words import account_item, numbered
 from ibkr_gateway_server.streams.accounts import AccountHub, PnlView, PositionsView, SummaryView
@@ -48,7 +48,9 @@ class AccountServicer:
     ) -> pb.GetAccountSummaryResponse:
         self._refuse_old(request)
         summary = await self._accounts.summary(request.account_id)
-        return pb.GetAccountSummaryResponse(summary=present.account_summary(summary, is_stale=self._accounts.is_stale))
+        return pb.GetAccountSummaryResponse(
+            summary=present_accounts.account_summary(summary, is_stale=self._accounts.is_stale)
+        )
 
     async def GetAccountValues(self, request: pb.GetAccountValuesRequest, _call: Call) -> pb.GetAccountValuesResponse:
         self._refuse_old(request)
@@ -62,7 +64,7 @@ class AccountServicer:
         self._refuse_old(request)
         positions, as_of_time = await self._accounts.positions(request.account_id)
         return pb.GetPositionsResponse(
-            positions=[present.position(position) for position in positions],
+            positions=[present_accounts.position(position) for position in positions],
             as_of_time=present.time(as_of_time),
             is_stale=self._accounts.is_stale,
         )
@@ -73,15 +75,15 @@ class AccountServicer:
         positions, _ = await self._accounts.positions(request.account_id)
         is_stale = self._accounts.is_stale
         return pb.GetAccountStatusResponse(
-            summary=present.account_summary(summary, is_stale=is_stale),
-            positions=[present.position(position) for position in positions],
+            summary=present_accounts.account_summary(summary, is_stale=is_stale),
+            positions=[present_accounts.position(position) for position in positions],
             is_stale=is_stale,
         )
 
     async def GetPnl(self, request: pb.GetPnlRequest, _call: Call) -> pb.GetPnlResponse:
         self._refuse_old(request)
         pnl = await self._accounts.pnl(request.account_id)
-        return pb.GetPnlResponse(pnl=present.account_pnl(pnl, is_stale=self._accounts.is_stale))
+        return pb.GetPnlResponse(pnl=present_accounts.account_pnl(pnl, is_stale=self._accounts.is_stale))
 
     async def StreamAccountSummary(
         self, request: pb.StreamAccountSummaryRequest, _call: Call

@@ -21,9 +21,10 @@ from google.protobuf import message_factory
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import Message
 
+from ibkr_gateway_server.audit.transaction import Cause
 from ibkr_gateway_server.domain.errors import BrokerTimeout, DomainError, NotImplementedYet, ShuttingDown
 from ibkr_gateway_server.domain.scopes import Caller, Scope
-from ibkr_gateway_server.logs import correlation_id
+from ibkr_gateway_server.logs import LineRate, correlation_id
 from ibkr_gateway_server.metrics import Metrics
 from ibkr_gateway_server.rpc.gate import Gate, Metadata
 from ibkr_gateway_server.rpc.scopes import SCOPES
@@ -36,7 +37,7 @@ _CALLERS_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,64}", re.ASCII)
 _ID_KEYS = ("x-correlation-id", "x-request-id")
 
 # Reads that succeed are logged so many times a second for each RPC; a line costs as much as a quote. Refusals and all
-# calls of the orders' service are always logged.
+# calls of the orders' service are always logged, except those without a token, which the gate tells.
 LINES_A_SECOND = 20
 COMMANDS = ".OrdersService/"
 
@@ -52,6 +53,11 @@ class Call:
     deadline: float
     """On the event loop's clock, in seconds."""
     caller: Caller
+
+    @property
+    def cause(self) -> Cause:
+        """Who and what, for the record."""
+        return Cause(self.caller.name, self.correlation_id)
 
     def has_scope(self, scope: Scope) -> bool:
         """Whether the caller may do this as well as what the RPC needs anyway."""
@@ -153,7 +159,7 @@ class CallWrapper:
                 elapsed = perf_counter() - began
                 (answered if code == "OK" else requests.labels(endpoint, code)).inc()
                 duration.observe(elapsed)
-                if code != "OK" or lines.has_room(began):
+                if code != "UNAUTHENTICATED" and (code != "OK" or lines.has_room(began)):
                     extra = {"endpoint": endpoint, "status": code, "duration_s": round(elapsed, 6)}
                     log.info("rpc", extra={**extra, **lines.left_out()})
 
@@ -189,8 +195,9 @@ class CallWrapper:
                 self._leave()
                 open_streams.dec()
                 requests.labels(endpoint, code).inc()
-                extra = {"endpoint": endpoint, "status": code, "duration_s": round(perf_counter() - began, 6)}
-                log.info("rpc stream", extra=extra)
+                if code != "UNAUTHENTICATED":
+                    extra = {"endpoint": endpoint, "status": code, "duration_s": round(perf_counter() - began, 6)}
+                    log.info("rpc stream", extra=extra)
 
         return handle
 
@@ -233,7 +240,8 @@ def _known(error: Exception) -> DomainError:
     if isinstance(error, grpc.aio.AbortError):
         raise error
     known = error if isinstance(error, DomainError) else bug(error)
-    log.info("refused", extra={"reason": known.reason, "text": known.message[:500]})
+    if CODES[known.reason] is not grpc.StatusCode.UNAUTHENTICATED:
+        log.info("refused", extra={"reason": known.reason, "text": known.message[:500]})
     return known
 
 
@@ -244,30 +252,3 @@ def _callers_id(metadata: Metadata) -> str:
         if isinstance(value, str) and _CALLERS_ID.fullmatch(value):
             return value
     return str(uuid.uuid4())
-
-
-class LineRate:
-    """At most so many lines of log a second; the next one says how many were left out. `limit` None: no limit."""
-
-    def __init__(self, limit: int | None) -> None:
-        self._limit = limit
-        self._second = 0
-        self._written = 0
-        self._left_out = 0
-
-    def has_room(self, now_s: float) -> bool:
-        """Whether there is room for one now; it is taken."""
-        if self._limit is None:
-            return True
-        if int(now_s) != self._second:
-            self._second, self._written = int(now_s), 0
-        if self._written >= self._limit:
-            self._left_out += 1
-            return False
-        self._written += 1
-        return True
-
-    def left_out(self) -> dict[str, int]:
-        """How many were left out since the last line, as a field of this one; empty: none."""
-        count, self._left_out = self._left_out, 0
-        return {"unlogged_count": count} if count else {}

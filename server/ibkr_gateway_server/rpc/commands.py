@@ -6,7 +6,7 @@ from ibkr_gateway.v1 import market_data_service_pb2 as pb
 
 from ibkr_gateway_server.domain.errors import DomainError, RequestMalformed, Violations
 from ibkr_gateway_server.domain.ticks import TickType
-from ibkr_gateway_server.rpc import parse
+from ibkr_gateway_server.rpc import parse, parse_market_data
 from ibkr_gateway_server.streams.market_data import Beat, Channel, Command, ListOpen, Subscribe, Unsubscribe
 
 MAX_ID_LENGTH = 64
@@ -44,7 +44,7 @@ def _subscribe(message: pb.MarketDataSubscription) -> Subscribe:
         with nested.under("instrument") as deeper:
             named = parse.instrument(message.instrument, deeper)
         channel = parse.enum(message, "channel", Channel, nested)
-        row_count = parse.rows(message, "depth_row_count", nested)
+        row_count = parse_market_data.rows(message, "depth_row_count", nested)
         tick_type = parse.enum(message, "tick_type", TickType, nested, required=channel is Channel.TICKS)
     found.raise_if_any()
     assert channel is not None

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
+from time import perf_counter
 
 from ibkr_gateway_server.audit.denials import Denial
 from ibkr_gateway_server.credentials.tokens import Tokens, digest_of
 from ibkr_gateway_server.domain.errors import DomainError, ScopeMissing, TokenExpired, TokenInvalid, TokenMissing
 from ibkr_gateway_server.domain.scopes import LOCAL, Caller, Scope
-from ibkr_gateway_server.logs import correlation_id, principal
+from ibkr_gateway_server.logs import LineRate, correlation_id, principal
 
 log = logging.getLogger(__name__)
 
@@ -18,6 +19,8 @@ Metadata = Iterable[tuple[str, str | bytes]]
 KEY = "authorization"
 # Of the hash of what was shown: enough to see that two denials had the same token, nothing to find the token by.
 PREFIX_DIGITS = 8
+# Of denials; whoever knocks without end does not fill the disk.
+LINES_A_SECOND = 5
 
 NOBODY = Caller("", frozenset())
 """Who calls what anybody may call: nothing else is his to do."""
@@ -32,6 +35,7 @@ class Gate:
     def __init__(self, tokens: Tokens | None = None, tell: Callable[[Denial], None] = lambda _denial: None) -> None:
         self._tokens = tokens
         self._tell = tell
+        self._lines = LineRate(LINES_A_SECOND)
 
     def admit(self, metadata: Metadata, endpoint: str, scope: Scope | None) -> Caller:
         """Who calls. `scope` None: anybody may. Raises TokenMissing, TokenInvalid, TokenExpired, ScopeMissing."""
@@ -62,7 +66,9 @@ class Gate:
 
     def _deny(self, refusal: DomainError, endpoint: str, *, caller: Caller = NOBODY, shown: str = "") -> None:
         prefix = digest_of(shown).hex()[:PREFIX_DIGITS] if shown else ""
-        log.warning("denied", extra={"endpoint": endpoint, "reason": refusal.reason, "token_hash": prefix})
+        if self._lines.has_room(perf_counter()):
+            extra = {"endpoint": endpoint, "reason": refusal.reason, "token_hash": prefix}
+            log.warning("denied", extra={**extra, **self._lines.left_out()})
         self._tell(Denial(refusal.reason, endpoint, caller.name, correlation_id.get(), prefix))
 
 

@@ -15,7 +15,10 @@ from ibkr_gateway.v1 import gateway_service_pb2 as pb
 
 from ibkr_gateway_server.broker.ib import LIBRARY
 from ibkr_gateway_server.broker.session import Session
+from ibkr_gateway_server.domain.errors import Violations
+from ibkr_gateway_server.domain.halts import Halt, HaltLevel
 from ibkr_gateway_server.domain.orders import TradingStatus
+from ibkr_gateway_server.domain.scopes import Scope
 from ibkr_gateway_server.domain.sessions import SessionState
 from ibkr_gateway_server.domain.streams import Draining, Heartbeat
 from ibkr_gateway_server.domain.usage import Usage
@@ -24,7 +27,11 @@ from ibkr_gateway_server.rpc import parse, present
 from ibkr_gateway_server.rpc.calls import Call
 from ibkr_gateway_server.rpc.words import heartbeat, word
 from ibkr_gateway_server.settings import Settings
+from ibkr_gateway_server.trading.halt import HaltSwitch
 from ibkr_gateway_server.trading.watch import TradingWatch
+
+# Characters of why trading is halted or goes on, which is for the record.
+MAX_COMMENT = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +57,14 @@ class GatewayServicer:
         about: About,
         session: Session,
         trading: TradingWatch,
+        halt: HaltSwitch,
         metrics: Metrics,
         usage: Callable[[], Sequence[Usage]],
     ) -> None:
         self._about = about
         self._session = session
         self._trading = trading
+        self._halt = halt
         self._metrics = metrics
         self._usage = usage
         self._draining: Draining | None = None
@@ -129,6 +138,18 @@ class GatewayServicer:
                 wait.cancel()
         yield pb.WatchTradingStatusResponse(sequence=sequence + 1, **word(self._draining))
 
+    async def HaltTrading(self, request: pb.HaltTradingRequest, call: Call) -> pb.HaltTradingResponse:
+        level, comment = _level(request), _comment(request)
+        if level is HaltLevel.GLOBAL_CANCEL:
+            call.require(Scope.ADMIN)
+        count = await self._halt.engage(level, comment, call.cause, wait_s=max(call.remaining_s, 0.0))
+        status = self._trading_status(self._trading.now())
+        return pb.HaltTradingResponse(cancel_requested_count=count, status=status)
+
+    async def ResumeTrading(self, request: pb.ResumeTradingRequest, call: Call) -> pb.ResumeTradingResponse:
+        await self._halt.release(_comment(request), call.cause)
+        return pb.ResumeTradingResponse(status=self._trading_status(self._trading.now()))
+
     def _trading_status(self, status: TradingStatus) -> pb.TradingStatus:
         return pb.TradingStatus(
             trading_mode=self._about.trading_mode,
@@ -146,6 +167,7 @@ class GatewayServicer:
             ],
             max_notional=present.decimal(status.max_notional),
             max_size_per_symbol=present.decimal(status.max_size_per_symbol),
+            **_halt(status.halt),
         )
 
     async def WatchSession(
@@ -195,6 +217,31 @@ class GatewayServicer:
                 for reason in reasons
             ]
         )
+
+
+def _level(request: pb.HaltTradingRequest) -> HaltLevel:
+    name = parse.enum_name(request, "level")
+    if name not in HaltLevel.__members__:
+        found = Violations()
+        found.add("level", f"must be one of {', '.join(HaltLevel)}")
+        found.raise_if_any()
+    return HaltLevel[name]
+
+
+def _comment(request: pb.HaltTradingRequest | pb.ResumeTradingRequest) -> str:
+    if len(request.comment) > MAX_COMMENT:
+        found = Violations()
+        found.add("comment", f"must have at most {MAX_COMMENT} characters")
+        found.raise_if_any()
+    return request.comment
+
+
+def _halt(halt: Halt | None) -> dict[str, Any]:
+    """The fields of a trading status that tell of a halt; none without one."""
+    if halt is None:
+        return {}
+    level = pb.HaltLevel.Value(f"HALT_LEVEL_{halt.level}")
+    return {"halt_level": level, "halt_comment": halt.comment, "halt_time": present.time(halt.since_time)}
 
 
 def _value(value: Value) -> dict[str, Any]:

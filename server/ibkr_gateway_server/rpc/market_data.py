@@ -12,7 +12,7 @@ from ibkr_gateway_server.broker.long_history import LongHistory
 from ibkr_gateway_server.broker.market_data import MarketData
 from ibkr_gateway_server.domain.errors import DomainError
 from ibkr_gateway_server.domain.instruments import Instrument
-from ibkr_gateway_server.rpc import parse, present
+from ibkr_gateway_server.rpc import parse, parse_market_data, present
 from ibkr_gateway_server.rpc.calls import Call
 from ibkr_gateway_server.rpc.market_data_streams import MarketDataStreams
 from ibkr_gateway_server.rpc.quote_frames import QuoteFrames
@@ -62,7 +62,7 @@ class MarketDataServicer(MarketDataStreams):
                 yield self._frames.frame(batch, call.correlation_id)
 
     async def GetHistoricalBars(self, request: pb.GetHistoricalBarsRequest, call: Call) -> pb.GetHistoricalBarsResponse:
-        bars = await self._history.bars(parse.bars_request(request), call.remaining_s)
+        bars = await self._history.bars(parse_market_data.bars_request(request), call.remaining_s)
         return pb.GetHistoricalBarsResponse(
             instrument=present.instrument(bars.instrument),
             bars=[present.bar(bar) for bar in bars.bars],
@@ -71,7 +71,7 @@ class MarketDataServicer(MarketDataStreams):
         )
 
     async def GetHeadTimestamp(self, request: pb.GetHeadTimestampRequest, call: Call) -> pb.GetHeadTimestampResponse:
-        named, shown = parse.head_timestamp_request(request)
+        named, shown = parse_market_data.head_timestamp_request(request)
         moment = await self._history.head_timestamp(
             named, shown, call.remaining_s, regular_hours_only=request.regular_hours_only
         )
@@ -80,7 +80,9 @@ class MarketDataServicer(MarketDataStreams):
     async def StreamHistoricalBars(
         self, request: pb.StreamHistoricalBarsRequest, _call: Call
     ) -> AsyncIterator[pb.StreamHistoricalBarsResponse]:
-        async for part in self._long_history.stream(parse.long_history_request(request), request.resume_token):
+        async for part in self._long_history.stream(
+            parse_market_data.long_history_request(request), request.resume_token
+        ):
             yield pb.StreamHistoricalBarsResponse(
                 bars=[present.bar(bar) for bar in part.bars],
                 progress=pb.HistoryProgress(

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 from ibkr_gateway.v1 import market_data_service_pb2 as pb
 
-from ibkr_gateway_server.rpc import parse
+from ibkr_gateway_server.rpc import parse, parse_market_data
 from ibkr_gateway_server.rpc.calls import Call
 from ibkr_gateway_server.rpc.commands import command
 from ibkr_gateway_server.rpc.words import bar_event, depth_event, market_data_event, tick_event
@@ -26,14 +26,14 @@ class MarketDataStreams:
         self._source = source
 
     async def StreamTicks(self, request: pb.StreamTicksRequest, call: Call) -> AsyncIterator[pb.StreamTicksResponse]:
-        named, tick_type = parse.tick_request(request)
+        named, tick_type = parse_market_data.tick_request(request)
         heartbeat_s = parse.heartbeat_s(request)
         async with self._hubs.ticks.subscribe(named, tick_type, heartbeat_s=heartbeat_s) as events:
             async for batch in events:
                 yield pb.StreamTicksResponse(events=[tick_event(event, call.correlation_id) for event in batch])
 
     async def StreamBars(self, request: pb.StreamBarsRequest, call: Call) -> AsyncIterator[pb.StreamBarsResponse]:
-        wanted, heartbeat_s = parse.live_bars_request(request), parse.heartbeat_s(request)
+        wanted, heartbeat_s = parse_market_data.live_bars_request(request), parse.heartbeat_s(request)
         sequence = itertools.count(1)
         stream = self._hubs.bars.subscribe(wanted, heartbeat_s=heartbeat_s, timeout_s=call.remaining_s)
         async with stream as batches:
@@ -47,7 +47,7 @@ class MarketDataStreams:
     async def StreamMarketDepth(
         self, request: pb.StreamMarketDepthRequest, call: Call
     ) -> AsyncIterator[pb.StreamMarketDepthResponse]:
-        wanted, heartbeat_s = parse.depth_request(request), parse.heartbeat_s(request)
+        wanted, heartbeat_s = parse_market_data.depth_request(request), parse.heartbeat_s(request)
         sequence = itertools.count(1)
         async with self._hubs.books.subscribe(wanted, heartbeat_s=heartbeat_s) as batches:
             async for batch in batches:

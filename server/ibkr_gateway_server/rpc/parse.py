@@ -13,24 +13,15 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.protobuf.unknown_fields import UnknownFieldSet
-from ibkr_gateway.v1 import common_pb2, market_data_service_pb2, orders_service_pb2
+from ibkr_gateway.v1 import common_pb2, orders_service_pb2
 
 from ibkr_gateway_server.domain.audit import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, PageRequest
-from ibkr_gateway_server.domain.bars import (
-    BarSize,
-    BarsRequest,
-    DurationUnit,
-    HistorySpan,
-    LiveBarsRequest,
-    LongHistoryRequest,
-    WhatToShow,
-)
-from ibkr_gateway_server.domain.depth import DepthRequest
 from ibkr_gateway_server.domain.errors import FieldsInvalid, FieldViolation, RequestMalformed, Violations
 from ibkr_gateway_server.domain.instruments import Instrument, OptionRight, SecurityType
 from ibkr_gateway_server.domain.orders import (
     MAX_SIGNIFICANT_DIGITS,
     LegRole,
+    OcaType,
     OrderKey,
     OrderSpec,
     OrderType,
@@ -38,48 +29,15 @@ from ibkr_gateway_server.domain.orders import (
     TimeInForce,
     significant_digits,
 )
-from ibkr_gateway_server.domain.ticks import TickType
 
 E = TypeVar("E", bound=Enum)
-
-# The contract's order of these is the domain's; their names differ, since a Python name cannot begin with a digit.
-BAR_SIZES = dict(enumerate(BarSize, start=1))
-DURATION_UNITS = dict(enumerate(DurationUnit, start=1))
-
-# What this version sends; the rest of the contract is refused by name, never ignored.
-SENT_ORDER_TYPES = (OrderType.MKT, OrderType.LMT)
-SENT_TIMES_IN_FORCE = (TimeInForce.DAY, TimeInForce.GTC, TimeInForce.IOC, TimeInForce.FOK, TimeInForce.OPG)
-_NOT_YET = (
-    "cash_quantity",
-    "good_till_time",
-    "good_after_time",
-    "trailing_amount",
-    "trailing_percent",
-    "trail_stop_price",
-    "limit_offset",
-    "take_profit_price",
-    "stop_loss_price",
-    "stop_loss_limit_price",
-    "bracket_transmit",
-    "oca_group",
-    "oca_type",
-    "all_or_none",
-    "hidden",
-    "display_size",
-)
 
 # ASCII digits only: other scripts' digits are digits to Python.
 _DECIMAL = re.compile(r"-?\d{1,15}(\.\d{1,15})?", re.ASCII)
 _DATE = re.compile(r"\d{4}-\d{2}(-\d{2})?", re.ASCII)
 
-# What IBKR keeps up to date. Source: TWS API, reqHistoricalData with keepUpToDate, and reqRealTimeBars.
-LIVE_SHOWN = (WhatToShow.TRADES, WhatToShow.MIDPOINT, WhatToShow.BID, WhatToShow.ASK)
-
 MAX_INSTRUMENTS = 100
 MAX_KEYS = 100
-MAX_DURATION = 86400
-MAX_ROWS = 20
-DEFAULT_ROWS = 5
 HEARTBEAT_S = (1.0, 60.0)
 DEFAULT_HEARTBEAT_S = 15.0
 
@@ -154,158 +112,90 @@ def instruments(messages: Iterable[common_pb2.Instrument]) -> list[Instrument]:
     return parsed
 
 
-def bars_request(message: market_data_service_pb2.GetHistoricalBarsRequest) -> BarsRequest:
-    """A historical request. Raises FieldsInvalid."""
-    found = Violations()
-    with found.under("instrument") as nested:
-        named = instrument(message.instrument, nested)
-    bar_size = BAR_SIZES.get(message.bar_size)
-    if bar_size is None:
-        found.add("bar_size", "is needed: BAR_SIZE_1_SEC to BAR_SIZE_1_MONTH")
-    history = _history(message.duration, found)
-    shown = enum(message, "what_to_show", WhatToShow, found, required=False)
-    end = time(message.end_time) if message.HasField("end_time") else None
-    found.raise_if_any()
-    assert bar_size is not None
-    assert history is not None
-    return BarsRequest(named, bar_size, history.value, history.unit, shown, message.regular_hours_only, end)
-
-
-def live_bars_request(message: market_data_service_pb2.StreamBarsRequest) -> LiveBarsRequest:
-    """Which bars that go on. Raises FieldsInvalid."""
-    found = Violations()
-    with found.under("instrument") as nested:
-        named = instrument(message.instrument, nested)
-    bar_size = BAR_SIZES.get(message.bar_size)
-    if bar_size is None or bar_size is BarSize.SEC_1:
-        found.add("bar_size", "is needed: BAR_SIZE_5_SECS to BAR_SIZE_1_MONTH; IBKR updates none of one second")
-    elif message.real_time and bar_size is not BarSize.SECS_5:
-        found.add("bar_size", "is BAR_SIZE_5_SECS where real_time is set")
-    shown = enum(message, "what_to_show", WhatToShow, found, required=False)
-    if shown is not None and shown not in LIVE_SHOWN:
-        found.add("what_to_show", f"{shown} does not go on; one of {', '.join(LIVE_SHOWN)}")
-    history = _history(message.duration, found) if message.HasField("duration") else None
-    if history is not None and message.real_time:
-        found.add("duration", "is not for real_time: IBKR's real-time bars have no history")
-    found.raise_if_any()
-    assert bar_size is not None
-    return LiveBarsRequest(named, bar_size, shown, message.regular_hours_only, history, message.real_time)
-
-
-def _history(message: market_data_service_pb2.HistoryDuration, found: Violations) -> HistorySpan | None:
-    unit = DURATION_UNITS.get(message.unit)
-    if unit is None:
-        found.add("duration.unit", "is needed: DURATION_UNIT_SECOND, DAY, WEEK, MONTH or YEAR")
-    if not 1 <= message.value <= MAX_DURATION:
-        found.add("duration.value", f"{message.value} is not within 1 to {MAX_DURATION}")
-    return HistorySpan(message.value, unit) if unit is not None else None
-
-
-def depth_request(message: market_data_service_pb2.StreamMarketDepthRequest) -> DepthRequest:
-    """Whose book, and how many rows of it. Raises FieldsInvalid."""
-    found = Violations()
-    with found.under("instrument") as nested:
-        named = instrument(message.instrument, nested)
-    row_count = rows(message, "row_count", found)
-    found.raise_if_any()
-    return DepthRequest(named, row_count, message.smart_depth)
-
-
-def rows(message: Message, name: str, found: Violations) -> int:
-    """Rows of a book on each side; what is wrong is noted."""
-    count: int = getattr(message, name) if message.HasField(name) else DEFAULT_ROWS
-    if not 1 <= count <= MAX_ROWS:
-        found.add(name, f"{count} is not within 1 to {MAX_ROWS}")
-    return count
-
-
-def head_timestamp_request(
-    message: market_data_service_pb2.GetHeadTimestampRequest,
-) -> tuple[Instrument, WhatToShow | None]:
-    """Whose earliest bar of which prices. Raises FieldsInvalid."""
-    found = Violations()
-    with found.under("instrument") as nested:
-        named = instrument(message.instrument, nested)
-    shown = enum(message, "what_to_show", WhatToShow, found, required=False)
-    found.raise_if_any()
-    return named, shown
-
-
-def long_history_request(message: market_data_service_pb2.StreamHistoricalBarsRequest) -> LongHistoryRequest:
-    """Bars of a range. Raises FieldsInvalid."""
-    found = Violations()
-    with found.under("instrument") as nested:
-        named = instrument(message.instrument, nested)
-    bar_size = BAR_SIZES.get(message.bar_size)
-    if bar_size is None:
-        found.add("bar_size", "is needed: BAR_SIZE_1_SEC to BAR_SIZE_1_MONTH")
-    shown = enum(message, "what_to_show", WhatToShow, found, required=False)
-    if not message.HasField("start_time"):
-        found.add("start_time", "is needed: bars from then on")
-    end = time(message.end_time) if message.HasField("end_time") else None
-    found.raise_if_any()
-    assert bar_size is not None
-    return LongHistoryRequest(named, bar_size, time(message.start_time), end, shown, message.regular_hours_only)
-
-
-def tick_request(message: market_data_service_pb2.StreamTicksRequest) -> tuple[Instrument, TickType]:
-    """Whose ticks of which kind. Raises FieldsInvalid."""
-    found = Violations()
-    with found.under("instrument") as nested:
-        named = instrument(message.instrument, nested)
-    tick_type = enum(message, "tick_type", TickType, found)
-    found.raise_if_any()
-    assert tick_type is not None
-    return named, tick_type
-
-
 def order_spec(message: orders_service_pb2.OrderSpec, found: Violations) -> OrderSpec:
-    """An order's terms, only to be used when nothing is noted; what is wrong is noted, all of it."""
+    """An order's terms in their one spelling, only to be used when nothing is noted; what is wrong is noted, all of
+    it."""
     with found.under("instrument") as nested:
         named = instrument(message.instrument, nested)
     side = enum(message, "side", Side, found)
     order_type = enum(message, "order_type", OrderType, found)
-    if order_type is not None and order_type not in SENT_ORDER_TYPES:
-        found.add("order_type", f"{order_type} is not supported yet; MKT and LMT are")
     tif = enum(message, "time_in_force", TimeInForce, found, required=False)
-    if tif is not None and tif not in SENT_TIMES_IN_FORCE:
-        found.add("time_in_force", f"{tif} is not supported yet; {', '.join(SENT_TIMES_IN_FORCE)} are")
-    set_fields = {field.name for field, _ in message.ListFields()}
-    for name in _NOT_YET:
-        if name in set_fields:
-            found.add(name, "is not supported yet; leave it out")
-    if not message.quantity:
+    oca_type = enum(message, "oca_type", OcaType, found, required=False)
+    if message.cash_quantity:
+        found.add("cash_quantity", "is not supported; give a quantity")
+    elif not message.quantity:
         found.add("quantity", 'is needed, as a decimal: "100"')
     quantity = _decimal(message.quantity, "quantity", found)
-    limit_price = _decimal(message.limit_price, "limit_price", found) if message.HasField("limit_price") else None
-    stop_price = _decimal(message.stop_price, "stop_price", found) if message.HasField("stop_price") else None
+
+    def price(name: str) -> Decimal | None:
+        return _optional_decimal(message, name, found)
+
     # What could not be read stands in as something harmless, so that the rest is checked all the same.
     spec = OrderSpec(
         instrument=named,
         side=side or Side.BUY,
         quantity=Decimal(1) if quantity is None else quantity,
         order_type=order_type or OrderType.MKT,
-        limit_price=limit_price if order_type else None,
-        stop_price=stop_price if order_type else None,
+        limit_price=price("limit_price"),
+        stop_price=price("stop_price"),
         time_in_force=tif or TimeInForce.DAY,
         account_id=message.account_id,
         outside_regular_hours=message.outside_regular_hours,
         strategy_id=message.strategy_id,
         note=message.note,
+        trailing_amount=price("trailing_amount"),
+        trailing_percent=price("trailing_percent"),
+        trail_stop_price=price("trail_stop_price"),
+        limit_offset=price("limit_offset"),
+        take_profit_price=price("take_profit_price"),
+        stop_loss_price=price("stop_loss_price"),
+        stop_loss_limit_price=price("stop_loss_limit_price"),
+        bracket_transmit=message.bracket_transmit or not message.HasField("bracket_transmit"),
+        oca_group=message.oca_group,
+        oca_type=oca_type,
+        good_till_time=_moment(message, "good_till_time", found),
+        good_after_time=_moment(message, "good_after_time", found),
+        all_or_none=message.all_or_none,
+        hidden=message.hidden,
+        display_size=message.display_size,
     )
-    spec.violations(found)
-    return spec
+    wrong = Violations()
+    # Of an order without a type nobody can say which other terms are right.
+    known = spec if order_type else OrderSpec(named, spec.side, spec.quantity, OrderType.MKT)
+    known.violations(wrong)
+    found.extend(wrong, new_fields_only=True)
+    return spec.normalised()
+
+
+def _optional_decimal(message: Message, name: str, found: Violations) -> Decimal | None:
+    """An optional number; one that is there and empty is wrong as well."""
+    if not message.HasField(name):
+        return None
+    if not getattr(message, name):
+        found.add(name, "is empty; leave it out, or give a decimal number")
+    return _decimal(getattr(message, name), name, found)
+
+
+def _moment(message: Message, name: str, found: Violations) -> datetime | None:
+    """An optional point in time; what is wrong with it is noted."""
+    try:
+        return time(getattr(message, name)) if message.HasField(name) else None
+    except FieldsInvalid as invalid:
+        found.add(name, invalid.violations[0].description)
+        return None
 
 
 def order_key(message: orders_service_pb2.OrderKey) -> OrderKey:
-    """Which order. Raises FieldsInvalid when none is named."""
-    role = enum(message, "leg_role", LegRole, (found := Violations()), required=False)
-    found.raise_if_any()
+    """Which order, or which leg of it. Raises FieldsInvalid when none is named."""
+    found = Violations()
+    with found.under("order") as nested:
+        role = enum(message, "leg_role", LegRole, nested, required=False)
     key = OrderKey(message.client_order_id, message.order_id, message.perm_id, role)
     if not key.client_order_id and key.order_id <= 0 and key.perm_id <= 0:
-        found = Violations()
         found.add("order", "name it by client_order_id, order_id or perm_id")
-        found.raise_if_any()
+    elif role is not None and not key.client_order_id:
+        found.add("order.leg_role", "goes with a client_order_id; an order_id or perm_id names one leg by itself")
+    found.raise_if_any()
     return key
 
 

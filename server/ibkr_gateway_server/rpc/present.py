@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import Enum
+from itertools import chain
 from typing import Any
 
 from google.protobuf.duration_pb2 import Duration
@@ -18,7 +19,6 @@ from ibkr_gateway.v1 import (
     orders_service_pb2,
 )
 
-from ibkr_gateway_server.domain.accounts import AccountPnl, AccountSummary, PnlDetail, Position
 from ibkr_gateway_server.domain.bars import Bar
 from ibkr_gateway_server.domain.depth import MarketDepth
 from ibkr_gateway_server.domain.instruments import Instrument
@@ -32,6 +32,7 @@ from ibkr_gateway_server.domain.orders import (
     OrderSpec,
     OrderState,
     OrderStatus,
+    OrderType,
     Preview,
 )
 from ibkr_gateway_server.domain.quotes import Greeks, Quote
@@ -161,54 +162,6 @@ def tick(shown: Tick) -> market_data_service_pb2.Tick:
     )
 
 
-def account_summary(summary: AccountSummary, *, is_stale: bool = False) -> account_service_pb2.AccountSummary:
-    """Balances and margin."""
-    return account_service_pb2.AccountSummary(
-        account_id=summary.account_id,
-        currency=summary.currency,
-        net_liquidation=decimal(summary.net_liquidation),
-        cash=decimal(summary.cash),
-        buying_power=decimal(summary.buying_power),
-        margin_excess=decimal(summary.margin_excess),
-        maintenance_margin=decimal(summary.maintenance_margin),
-        initial_margin=decimal(summary.initial_margin),
-        available_funds=decimal(summary.available_funds),
-        gross_position_value=decimal(summary.gross_position_value),
-        cushion=decimal(summary.cushion),
-        as_of_time=time(summary.as_of_time),
-        is_stale=is_stale,
-    )
-
-
-def position(held: Position) -> account_service_pb2.Position:
-    """One position."""
-    return account_service_pb2.Position(
-        account_id=held.account_id,
-        instrument=instrument(held.instrument),
-        quantity=decimal(held.quantity) or "0",
-        average_cost=decimal(held.average_cost) or "0",
-        market_price=held.market_price,
-        market_value=decimal(held.market_value),
-        unrealized_pnl=decimal(held.unrealized_pnl),
-        realized_pnl=decimal(held.realized_pnl),
-        currency=held.currency,
-    )
-
-
-def account_pnl(pnl: AccountPnl, *, is_stale: bool = False) -> account_service_pb2.AccountPnl:
-    """P&L of an account and its positions."""
-    return account_service_pb2.AccountPnl(
-        account_id=pnl.account_id,
-        currency=pnl.currency,
-        daily_pnl=decimal(pnl.daily_pnl),
-        unrealized_pnl=decimal(pnl.unrealized_pnl),
-        realized_pnl=decimal(pnl.realized_pnl),
-        details=[_pnl_detail(detail) for detail in pnl.details],
-        as_of_time=time(pnl.as_of_time),
-        is_stale=is_stale,
-    )
-
-
 def execution(fill: Execution) -> account_service_pb2.Execution:
     """One fill."""
     return account_service_pb2.Execution(
@@ -262,6 +215,12 @@ def order_status(status: OrderStatus) -> orders_service_pb2.OrderStatus:
         create_time=time(status.create_time),
         update_time=time(status.update_time),
         last_sequence=status.last_sequence,
+        leg_role=enum(orders_service_pb2.LegRole, "LEG_ROLE", status.leg_role),
+        parent_order_id=status.parent_order_id,
+        trailing_amount=decimal(status.trailing_amount),
+        trailing_percent=decimal(status.trailing_percent),
+        pending_modify_id=status.pending_modify_id,
+        oca_group=status.oca_group,
     )
 
 
@@ -284,7 +243,7 @@ def order_result(placed: Order) -> orders_service_pb2.OrderResult:
         state=enum(orders_service_pb2.OrderState, "ORDER_STATE", status.state),
         order_ids=[leg.order_id for leg in placed.legs if leg.order_id],
         leg_roles=[enum(orders_service_pb2.LegRole, "LEG_ROLE", leg.leg_role) for leg in placed.legs],
-        warnings=[notice(warning) for leg in placed.legs for warning in leg.warnings],
+        warnings=[notice(warning) for warning in dict.fromkeys(chain(*(leg.warnings for leg in placed.legs)))],
         is_simulated=status.state is OrderState.SIMULATED,
         status=order_status(status),
         legs=[order_status(leg) for leg in placed.legs],
@@ -294,7 +253,7 @@ def order_result(placed: Order) -> orders_service_pb2.OrderResult:
 def order(known: Order) -> orders_service_pb2.Order:
     """An order with its terms, its legs and their executions."""
     return orders_service_pb2.Order(
-        spec=_order_spec(known.spec) if known.spec else None,
+        spec=order_spec(known.spec) if known.spec else None,
         status=order_status(known.status),
         executions=[execution(fill) for fill in known.executions],
         legs=[order_status(leg) for leg in known.legs],
@@ -318,6 +277,8 @@ def preview(shown: Preview, source: str, correlation_id: str) -> orders_service_
         quote=quote(shown.quote, source) if shown.quote else None,
         warnings=shown.warnings,
         blockers=[blocker_error(blocker, correlation_id) for blocker in shown.blockers],
+        preview_token=shown.token,
+        expire_time=time(shown.expire_time),
     )
 
 
@@ -344,7 +305,8 @@ def session_status(status: SessionStatus) -> gateway_service_pb2.SessionStatus:
     )
 
 
-def _order_spec(spec: OrderSpec) -> orders_service_pb2.OrderSpec:
+def order_spec(spec: OrderSpec) -> orders_service_pb2.OrderSpec:
+    """The terms of an order, in their one spelling."""
     return orders_service_pb2.OrderSpec(
         account_id=spec.account_id,
         instrument=instrument(spec.instrument),
@@ -357,6 +319,21 @@ def _order_spec(spec: OrderSpec) -> orders_service_pb2.OrderSpec:
         outside_regular_hours=spec.outside_regular_hours,
         strategy_id=spec.strategy_id,
         note=spec.note,
+        trailing_amount=decimal(spec.trailing_amount),
+        trailing_percent=decimal(spec.trailing_percent),
+        trail_stop_price=decimal(spec.trail_stop_price),
+        limit_offset=decimal(spec.limit_offset),
+        take_profit_price=decimal(spec.take_profit_price),
+        stop_loss_price=decimal(spec.stop_loss_price),
+        stop_loss_limit_price=decimal(spec.stop_loss_limit_price),
+        bracket_transmit=spec.bracket_transmit if spec.order_type is OrderType.BRACKET else None,
+        oca_group=spec.oca_group,
+        oca_type=enum(orders_service_pb2.OcaType, "OCA_TYPE", spec.oca_type),
+        good_till_time=time(spec.good_till_time),
+        good_after_time=time(spec.good_after_time),
+        all_or_none=spec.all_or_none,
+        hidden=spec.hidden,
+        display_size=spec.display_size,
     )
 
 
@@ -371,17 +348,10 @@ def _leg(leg: Leg) -> orders_service_pb2.OrderLeg:
         time_in_force=enum(orders_service_pb2.TimeInForce, "TIME_IN_FORCE", leg.terms.time_in_force),
         estimated_price=decimal(leg.estimated_price),
         estimated_notional=decimal(leg.estimated_notional),
-    )
-
-
-def _pnl_detail(detail: PnlDetail) -> account_service_pb2.PnlDetail:
-    return account_service_pb2.PnlDetail(
-        instrument=instrument(detail.instrument),
-        quantity=decimal(detail.quantity) or "0",
-        daily_pnl=decimal(detail.daily_pnl),
-        unrealized_pnl=decimal(detail.unrealized_pnl),
-        realized_pnl=decimal(detail.realized_pnl),
-        market_value=decimal(detail.market_value),
+        trailing_amount=decimal(leg.terms.trailing_amount),
+        trailing_percent=decimal(leg.terms.trailing_percent),
+        trail_stop_price=decimal(leg.terms.trail_stop_price),
+        limit_offset=decimal(leg.terms.limit_offset),
     )
 
 

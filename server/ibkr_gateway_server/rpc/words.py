@@ -37,7 +37,7 @@ from ibkr_gateway_server.domain.streams import (
     TickEvent,
 )
 from ibkr_gateway_server.domain.ticks import Tick
-from ibkr_gateway_server.rpc import present
+from ibkr_gateway_server.rpc import present, present_accounts
 from ibkr_gateway_server.rpc.status import gateway_error
 from ibkr_gateway_server.streams.accounts import AccountItem
 from ibkr_gateway_server.streams.depth import BookShown
@@ -101,11 +101,11 @@ def account_item(item: AccountItem) -> dict[str, Any]:
     """One item of an account stream, as the oneof field it fills."""
     match item:
         case AccountSummary():
-            return {"summary": present.account_summary(item)}
+            return {"summary": present_accounts.account_summary(item)}
         case Position():
-            return {"position": present.position(item)}
+            return {"position": present_accounts.position(item)}
         case AccountPnl():
-            return {"pnl": present.account_pnl(item)}
+            return {"pnl": present_accounts.account_pnl(item)}
     return word(item)
 
 
@@ -195,6 +195,7 @@ def order_event(item: OrderStreamItem) -> orders_service_pb2.OrderEvent:
         account_id=item.account_id,
         recovered=item.recovered,
         leg_role=present.enum(orders_service_pb2.LegRole, "LEG_ROLE", item.leg_role),
+        audit_pending=item.audit_pending,
         **_happening(item),
     )
 

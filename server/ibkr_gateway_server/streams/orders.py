@@ -31,10 +31,18 @@ OpenOrders = Callable[[], Sequence[OrderStatus]]
 
 
 class OrderEvents(Hub["OrderSubscription"]):
-    """Opens order streams. `put` takes every event once it is durable."""
+    """Opens order streams. `put` takes every event once it is durable, and before when it cannot be; `pending` gives
+    those that cannot be made durable now."""
 
-    def __init__(self, store: AuditStore, open_orders: OpenOrders, session_status: Callable[[], SessionStatus]) -> None:
+    def __init__(
+        self,
+        store: AuditStore,
+        open_orders: OpenOrders,
+        session_status: Callable[[], SessionStatus],
+        pending: Callable[[], Sequence[OrderEvent]] = tuple,
+    ) -> None:
         self._store = store
+        self._pending = pending
         self._open_orders = open_orders
         super().__init__(session_status)
         self._gap: Gap | None = None
@@ -96,6 +104,8 @@ class OrderSubscription:
         else:
             async for batch in self._recorded():
                 yield batch
+        if pending := self._take_pending():
+            yield pending
         if self._hub._gap is not None:
             yield (self._hub._gap,)
         loop = asyncio.get_running_loop()
@@ -159,20 +169,31 @@ class OrderSubscription:
         while self._waiting:
             item = self._waiting.popleft()
             if isinstance(item, OrderEvent):
-                if item.sequence <= self._told:
-                    continue
-                self._told = item.sequence
+                # What is not durable yet has no place to resume from, and is told again with its sequence.
+                if not item.audit_pending:
+                    if item.sequence <= self._told:
+                        continue
+                    self._told = item.sequence
                 if not self._wants(item.client_order_id):
                     continue
             batch.append(item)
         return batch
+
+    def _take_pending(self) -> tuple[OrderStreamItem, ...]:
+        """What happened before this and is not durable yet; of it nothing waits to be told a second time."""
+        self._waiting = deque(item for item in self._waiting if not _is_pending(item))
+        return tuple(event for event in self._hub._pending() if self._wants(event.client_order_id))
 
     def _wants(self, client_order_id: str) -> bool:
         return self._client_order_id in ("", client_order_id)
 
 
 def _is_event_up_to(item: OrderStreamItem, sequence: int) -> bool:
-    return isinstance(item, OrderEvent) and item.sequence <= sequence
+    return isinstance(item, OrderEvent) and item.sequence <= sequence and not item.audit_pending
+
+
+def _is_pending(item: OrderStreamItem) -> bool:
+    return isinstance(item, OrderEvent) and item.audit_pending
 
 
 def _as_event(status: OrderStatus) -> OrderEvent:

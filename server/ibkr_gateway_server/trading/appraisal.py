@@ -6,25 +6,28 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from decimal import Decimal
+from functools import partial
 
 from ibkr_gateway_server.broker.accounts import Accounts
 from ibkr_gateway_server.broker.contracts import Contracts
 from ibkr_gateway_server.broker.market_data import MarketData
 from ibkr_gateway_server.domain.errors import DomainError, Reason, Violations
 from ibkr_gateway_server.domain.instruments import ContractDetails, PriceLadder, SecurityType
+from ibkr_gateway_server.domain.order_terms import PRICE_FIELDS
 from ibkr_gateway_server.domain.orders import (
     Blocker,
     Leg,
-    LegRole,
     LegTerms,
     MarginSource,
     OrderSpec,
+    OrderType,
     Preview,
     Side,
     WhatIf,
 )
 from ibkr_gateway_server.domain.quotes import Quote
 from ibkr_gateway_server.trading.guard import Guard
+from ibkr_gateway_server.trading.plan import legs_of
 
 log = logging.getLogger(__name__)
 
@@ -62,61 +65,61 @@ class Appraiser:
         return resolved
 
     async def check_limits(self, spec: OrderSpec) -> None:
-        """Hold a resolved order against the operator's limits. Raises AccountMismatch, MaxSize, MaxNotional,
-        NoReferencePrice."""
+        """Hold a resolved order against the operator's limits, each leg of it. Raises AccountMismatch, MaxSize,
+        MaxNotional, NoReferencePrice."""
         self._guard.check_account(spec.account_id)
         self._guard.check_size(spec)
         if self._guard.rules.max_notional is not None:
-            quote = None if spec.limit_price is not None else await self._quote(spec)
-            self._guard.check_notional(spec, notional(spec, reference_price(spec, quote)))
+            plan = legs_of(spec, "")
+            needs_quote = any(own_price(terms) is None for terms in plan)
+            quote = await self._quote(spec) if needs_quote else None
+            for terms in plan:
+                self._guard.check_notional(spec, _valued(spec, terms, quote).estimated_notional)
 
     async def preview(
         self, spec: OrderSpec, ask_what_if: Callable[[OrderSpec, LegTerms], Awaitable[WhatIf]]
     ) -> Preview:
-        """What a resolved order would do: by IBKR's what-if where orders may be sent, else by estimate."""
+        """What a resolved order would do: by IBKR's what-if of its entry where orders may be sent, else by estimate."""
         quote = await self._quote(spec)
-        price = reference_price(spec, quote)
-        value = notional(spec, price)
-        blockers = self._blockers(spec, value)
-        warnings: list[str] = []
-        what_if = None
-        if self._guard.status((spec.account_id,)).can_send_orders:
-            try:
-                what_if = await ask_what_if(spec, _entry_leg(spec, price, value).terms)
-                # IBKR states margins in the account's base currency and does not name it.
-                what_if = replace(what_if, currency=(await self._accounts.summary(spec.account_id)).currency)
-                warnings += [what_if.warning] if what_if.warning else []
-            except DomainError as error:
-                what_if = None
-                warnings.append(f"commission and margin are not known: IBKR gave no what-if: {error.message}")
-        else:
-            # IBKR computes a what-if from an order message, and none leaves the gateway while orders may not.
-            warnings.append("commission and margin are not known: orders cannot be sent now, so IBKR was not asked")
-        if price is None:
-            warnings.append("there is no fresh quote to value the order by")
+        legs = tuple(_valued(spec, terms, quote) for terms in legs_of(spec, ""))
+        what_if, warnings = await self._what_if(spec, legs[0].terms, ask_what_if)
+        warnings += _remarks(spec, legs, has_figures=what_if is not None)
         return Preview(
             instrument=spec.instrument,
-            legs=(_entry_leg(spec, price, value),),
+            legs=legs,
             margin_source=MarginSource.BROKER_WHATIF if what_if else MarginSource.ESTIMATE,
             what_if=what_if,
-            notional=value,
+            notional=legs[0].estimated_notional,
             quote=quote,
             warnings=tuple(warnings),
-            blockers=blockers,
+            blockers=self._blockers(spec, legs),
         )
 
-    def _blockers(self, spec: OrderSpec, value: Decimal | None) -> tuple[Blocker, ...]:
+    async def _what_if(
+        self, spec: OrderSpec, entry: LegTerms, ask_what_if: Callable[[OrderSpec, LegTerms], Awaitable[WhatIf]]
+    ) -> tuple[WhatIf | None, list[str]]:
+        """IBKR's figures, or why there are none."""
+        if not self._guard.status((spec.account_id,)).can_send_orders:
+            # IBKR computes a what-if from an order message, and none leaves the gateway while orders may not.
+            return None, ["commission and margin are not known: orders cannot be sent now, so IBKR was not asked"]
+        try:
+            what_if = await ask_what_if(spec, entry)
+            # IBKR states margins in the account's base currency and does not name it.
+            what_if = replace(what_if, currency=(await self._accounts.summary(spec.account_id)).currency)
+        except DomainError as error:
+            return None, [f"commission and margin are not known: IBKR gave no what-if: {error.message}"]
+        return what_if, [what_if.warning] if what_if.warning else []
+
+    def _blockers(self, spec: OrderSpec, legs: tuple[Leg, ...]) -> tuple[Blocker, ...]:
         blockers = list(self._guard.status((spec.account_id,)).blockers)
-        checks: tuple[Callable[[], None], ...] = (
-            lambda: self._guard.check_size(spec),
-            lambda: self._guard.check_notional(spec, value),
-        )
+        checks: list[Callable[[], None]] = [lambda: self._guard.check_size(spec)]
+        checks += [partial(self._guard.check_notional, spec, leg.estimated_notional) for leg in legs]
         for check in checks:
             try:
                 check()
             except DomainError as error:
                 blockers.append(Blocker(error.reason, error.message, "change the order, or have the limit changed"))
-        return tuple(blockers)
+        return tuple(dict.fromkeys(blockers))
 
     async def _quote(self, spec: OrderSpec) -> Quote | None:
         try:
@@ -139,7 +142,8 @@ def check_terms(spec: OrderSpec, details: ContractDetails, ladder: PriceLadder) 
             quantity=str(spec.quantity),
             increment=f"{increment:f}",
         )
-    for name, price in (("limit_price", spec.limit_price), ("stop_price", spec.stop_price)):
+    for name in PRICE_FIELDS:
+        price: Decimal | None = getattr(spec, name)
         neighbours = ladder.neighbours(price) if price is not None else None
         if price is not None and neighbours is not None:
             below, above = (f"{value:f}" for value in neighbours)
@@ -156,13 +160,22 @@ def check_terms(spec: OrderSpec, details: ContractDetails, ladder: PriceLadder) 
     found.raise_if_any()
 
 
-def reference_price(spec: OrderSpec, quote: Quote | None) -> Decimal | None:
-    """The price an order is valued by: its limit, else what it would meet now. None: there is no fresh price."""
-    if spec.limit_price is not None:
-        return spec.limit_price
+def own_price(terms: LegTerms) -> Decimal | None:
+    """The price that a leg itself is valued by: its limit, else its stop. None: only the market tells.
+
+    A trailing order's stop moves with the market, so the market values it.
+    """
+    return terms.limit_price if terms.limit_price is not None else terms.stop_price
+
+
+def reference_price(terms: LegTerms, quote: Quote | None) -> Decimal | None:
+    """The price a leg is valued by: its own, else what it would meet now. None: there is no fresh price."""
+    own = own_price(terms)
+    if own is not None:
+        return own
     if quote is None or quote.is_stale:
         return None
-    price = quote.reference_price(buying=spec.side is Side.BUY)
+    price = quote.reference_price(buying=terms.side is Side.BUY)
     return None if price is None else Decimal(repr(price))
 
 
@@ -171,14 +184,22 @@ def notional(spec: OrderSpec, price: Decimal | None) -> Decimal | None:
     return None if price is None else spec.quantity * price * (spec.instrument.multiplier or Decimal(1))
 
 
-def _entry_leg(spec: OrderSpec, price: Decimal | None, value: Decimal | None) -> Leg:
-    terms = LegTerms(
-        role=LegRole.ENTRY,
-        order_type=spec.order_type,
-        side=spec.side,
-        quantity=spec.quantity,
-        time_in_force=spec.time_in_force,
-        limit_price=spec.limit_price,
-        stop_price=spec.stop_price,
-    )
-    return Leg(terms, price, value)
+def _valued(spec: OrderSpec, terms: LegTerms, quote: Quote | None) -> Leg:
+    price = reference_price(terms, quote)
+    return Leg(terms, price, notional(spec, price))
+
+
+def _remarks(spec: OrderSpec, legs: tuple[Leg, ...], *, has_figures: bool) -> list[str]:
+    """What a caller should know of figures and legs beside IBKR's own warnings."""
+    remarks = []
+    if legs[0].estimated_price is None:
+        remarks.append("there is no fresh quote to value the order by")
+    if spec.order_type is OrderType.BRACKET:
+        if has_figures:
+            remarks.append("commission and margin are the entry's alone; its exits are charged when they fill")
+        if not spec.bracket_transmit:
+            remarks.append(
+                "the bracket is staged in TWS: nothing of it works before it is transmitted there, and until then TWS "
+                "says nothing of it"
+            )
+    return remarks

@@ -108,7 +108,8 @@ class Cancels:
         entries = self._ledger.open_entries()
         cause = Cause(principal.get(), correlation_id.get())
         body = {"open_count": len(entries)}
-        await self._store.transact(lambda tx: tx.append("order.cancel_all", body, cause=cause, epoch=connection.epoch))
+        # A record that cannot be written is no reason either: the cancel is noted beside it.
+        await self._store.append_or_journal("order.cancel_all", body, cause=cause, epoch=connection.epoch)
         if self._session.connection() is not connection:
             raise connection.disconnected()
         self._write(lambda: self._wire.cancel_all(connection), {"open_orders": len(entries)})
@@ -121,7 +122,7 @@ class Cancels:
         connection = self._session.connection()
         await self._pacer.take(Priority.CANCEL, timeout_s)
         status = entry.status
-        await self._store.transact(lambda tx: tx.append(kind, {}, order=status, cause=cause, epoch=connection.epoch))
+        await self._store.append_or_journal(kind, {}, order=status, cause=cause, epoch=connection.epoch)
         if self._session.connection() is not connection:
             raise connection.disconnected()
         self._write(lambda: self._wire.cancel(connection, entry.status.order_id), ids_of(entry))

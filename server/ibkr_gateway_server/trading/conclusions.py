@@ -39,6 +39,7 @@ from ibkr_gateway_server.domain.orders import (
     OrderStatus,
 )
 from ibkr_gateway_server.trading.entries import Change, Entry, with_terms
+from ibkr_gateway_server.trading.plan import same_terms, terms_shown
 from ibkr_gateway_server.trading.transitions import (
     CANCEL_REFUSED,
     CHANGE_REFUSED,
@@ -125,9 +126,8 @@ def _with_told(entry: Entry, status: OrderStatus, filled: Decimal, average: Deci
 
 def _compared(entry: Entry, terms: LegTerms, seen: OpenOrderSeen, now: datetime, recovered: bool) -> list[Change]:
     """The terms that IBKR shows, beside those that the order should have."""
-    shown = terms_shown(terms, seen)
-    change = entry.change
-    if change is not None and terms_shown(change.targets[_role(entry)], seen) == change.targets[_role(entry)]:
+    shown, change = terms_shown(terms, seen), entry.change
+    if change is not None and same_terms(seen, change.targets[_role(entry)]):
         entry.terms = change.targets.pop(_role(entry))
         changes = moved(entry, with_terms(entry.status, entry.terms), now, recovered)
         return changes if change.targets else changes + _settled(entry, ModificationState.CONFIRMED, now, recovered)
@@ -140,23 +140,6 @@ def _compared(entry: Entry, terms: LegTerms, seen: OpenOrderSeen, now: datetime,
         Change(entry, ModifiedExternally(before, entry.status), recovered),
         Change(entry, StatusChanged(entry.status), recovered),
     ]
-
-
-def terms_shown(terms: LegTerms, seen: OpenOrderSeen) -> LegTerms:
-    """These terms with what IBKR shows of them: the quantity, and each price that the order has."""
-
-    def of(known: Decimal | None, shown: Decimal | None) -> Decimal | None:
-        return known if known is None or shown is None else shown
-
-    return replace(
-        terms,
-        quantity=seen.quantity or terms.quantity,
-        limit_price=of(terms.limit_price, seen.limit_price),
-        stop_price=of(terms.stop_price, seen.stop_price),
-        trailing_amount=of(terms.trailing_amount, seen.trailing_amount),
-        trailing_percent=of(terms.trailing_percent, seen.trailing_percent),
-        limit_offset=of(terms.limit_offset, seen.limit_offset),
-    )
 
 
 def change_ended(entry: Entry, state: ModificationState, now: datetime, *, recovered: bool = False) -> list[Change]:

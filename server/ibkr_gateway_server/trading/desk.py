@@ -11,10 +11,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
 from ibkr_gateway_server.audit.store import AuditStore
@@ -46,7 +45,6 @@ from ibkr_gateway_server.domain.orders import (
 from ibkr_gateway_server.trading import changes, precedents
 from ibkr_gateway_server.trading.appraisal import Appraiser
 from ibkr_gateway_server.trading.cancels import Cancels
-from ibkr_gateway_server.trading.conclusions import signed
 from ibkr_gateway_server.trading.doubts import Doubts, Patience
 from ibkr_gateway_server.trading.entries import Entry, Intent, Modification, new_intent
 from ibkr_gateway_server.trading.guard import Guard, Mode, TradingRules
@@ -57,16 +55,9 @@ from ibkr_gateway_server.trading.previews import PreviewTokens
 from ibkr_gateway_server.trading.reconcile import Reconciler
 from ibkr_gateway_server.trading.recorder import SPEC, Recorder
 from ibkr_gateway_server.trading.submission import OrderIds, Submission, ids_of
-from ibkr_gateway_server.trading.transitions import Sign
+from ibkr_gateway_server.trading.waiting import AWAITING_WORD, Waiting
 
 log = logging.getLogger(__name__)
-
-T = TypeVar("T")
-
-# The last state of an order is durable this soon after IBKR's word, or its absence, at the latest.
-RECORDING_GRACE_S = 1.0
-
-AWAITING_WORD = frozenset({OrderState.PENDING, OrderState.SENT})
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +101,7 @@ class Desk:
     ) -> None:
         self.timings = timings = timings or DeskTimings()
         self.recorder = Recorder(store)
-        self.guard = Guard(rules, session.for_orders, lambda: self.recorder.is_healthy)
+        self.guard = Guard(rules, session.for_orders, self.recorder.check)
         self._session = session
         self._accounts = accounts
         self._appraiser = Appraiser(self.guard, contracts, accounts, market_data, timings.preview_quote_timeout_s)
@@ -122,6 +113,7 @@ class Desk:
         self._reconciler = Reconciler(session, self._ledger, self.recorder, doubts, timings.evidence_timeout_s)
         self._wire = OrderWire(pacer, self.guard.authorize, self._reconciler.hear)
         self._reconciler.use(self._wire)
+        self._waiting = Waiting(self.recorder, session.now, timings.ack_timeout_s, self._reconciler.request)
         parts = (self.guard, session, pacer, store, self._ledger, self.recorder)
         self._submission = Submission(
             self._wire,
@@ -130,10 +122,10 @@ class Desk:
             pacing_timeout_s=timings.order_pacing_timeout_s,
             in_doubt=self._reconciler.request,
         )
-        self._cancels = Cancels(self._wire, *parts, ack_timeout_s=timings.ack_timeout_s, expect_word=self._expect_word)
+        heard = self._waiting.expect_word
+        self._cancels = Cancels(self._wire, *parts, ack_timeout_s=timings.ack_timeout_s, expect_word=heard)
         self._reconciler.on_reconciled(self._cancels.retry_owed)
         self._key_locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._commands: set[asyncio.Task[Any]] = set()
 
     def on_reconciled(self, hook: Callable[[], None]) -> None:
         """Called whenever all that IBKR knows of our orders has been heard, recorded and told."""
@@ -157,11 +149,7 @@ class Desk:
     async def drain(self) -> None:
         """Refuse new orders and let those under way come to their answer. Working orders stay at the broker."""
         self.guard.drain()
-        if self._commands:
-            await asyncio.wait(set(self._commands), timeout=self.timings.ack_timeout_s)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self.timings.ack_timeout_s):
-                await self.recorder.settle()
+        await self._waiting.end()
 
     # --- placing -------------------------------------------------------------------------------------------------
 
@@ -180,8 +168,8 @@ class Desk:
         acknowledgement timeout). Raises a DomainError only while provably no byte of it has left.
         """
         _check(client_order_id, spec)
-        intent = await self._command(self._place(client_order_id, spec, require_transmit, preview_token))
-        await self._told(intent, lambda status: status.state not in AWAITING_WORD, wait_s)
+        intent = await self._waiting.command(self._place(client_order_id, spec, require_transmit, preview_token))
+        await self._waiting.told(intent, lambda status: status.state not in AWAITING_WORD, wait_s)
         return self._recorded(intent.entry)
 
     async def _place(self, client_order_id: str, spec: OrderSpec, require_transmit: bool, token: str) -> Intent:
@@ -207,7 +195,7 @@ class Desk:
             self.guard.check_way()
             await self._submission.place(intent)
             for entry in intent:
-                self._expect_word(entry)
+                self._waiting.expect_word(entry)
             return intent
 
     def _intent(self, client_order_id: str, spec: OrderSpec, payload_hash: str) -> Intent:
@@ -232,8 +220,8 @@ class Desk:
         intent = self._ledger.intent(client_order_id)
         if intent is None:
             raise OrderNotFound(client_order_id)
-        await self._command(self._modify(intent, modify_id, spec))
-        await self._told(intent, lambda status: not status.pending_modify_id, wait_s)
+        await self._waiting.command(self._modify(intent, modify_id, spec))
+        await self._waiting.told(intent, lambda status: not status.pending_modify_id, wait_s)
         return self._recorded(intent.entry)
 
     async def _modify(self, intent: Intent, modify_id: str, spec: OrderSpec) -> None:
@@ -260,7 +248,7 @@ class Desk:
             )
             await self._submission.change(intent, change)
             for role in list(change.targets):
-                self._expect_word(intent.legs[role])
+                self._waiting.expect_word(intent.legs[role])
 
     # --- cancelling ----------------------------------------------------------------------------------------------
 
@@ -278,8 +266,8 @@ class Desk:
         if targets:
             for entry in targets:
                 self._cancels.check(entry, may_cancel_externals=may_cancel_externals)
-            await self._command(self._cancels.send(targets))
-            await self._told(targets, lambda status: not status.state.is_open, wait_s)
+            await self._waiting.command(self._cancels.send(targets))
+            await self._waiting.told(targets, lambda status: not status.state.is_open, wait_s)
         return self._recorded(found)
 
     async def cancel_set(
@@ -297,7 +285,7 @@ class Desk:
 
     async def ended(self, keys: Iterable[OrderKey], wait_s: float | None) -> None:
         """Returns when none of these orders is open any more, at the latest after `wait_s`."""
-        await self._told([self._find(key) for key in keys], lambda status: not status.state.is_open, wait_s)
+        await self._waiting.told([self._find(key) for key in keys], lambda status: not status.state.is_open, wait_s)
 
     def own_open_keys(self, account_id: str = "") -> tuple[OrderKey, ...]:
         """This gateway's orders that may still fill, one key for each leg, oldest first."""
@@ -314,7 +302,7 @@ class Desk:
         sent = 0
         for entry in entries:
             try:
-                sent += await self._command(self._cancels.send([entry], timeout_s=self.timings.ack_timeout_s))
+                sent += await self._waiting.command(self._cancels.send([entry], timeout_s=self.timings.ack_timeout_s))
             except DomainError as error:
                 log.error("an open order could not be cancelled", extra={**ids_of(entry), "reason": error.reason})
         return sent
@@ -324,7 +312,7 @@ class Desk:
 
         Raises TradingDisabled, BrokerDisconnected, AuditUnavailable, OrderRate with nothing sent.
         """
-        return await self._command(self._cancels.send_all())
+        return await self._waiting.command(self._cancels.send_all())
 
     # --- previewing ----------------------------------------------------------------------------------------------
 
@@ -398,39 +386,7 @@ class Desk:
         return entry
 
     def _recorded(self, entry: Entry) -> OrderStatus:
-        return entry.recorded or entry.status
-
-    def _expect_word(self, entry: Entry) -> None:
-        """Without IBKR's word in time the order's fate is unknown, whether or not a caller still waits."""
-        asyncio.get_running_loop().call_later(self.timings.ack_timeout_s, self._overdue, entry)
-
-    def _overdue(self, entry: Entry) -> None:
-        if entry.status.state is OrderState.SENT:
-            self.recorder.put(signed(entry, Sign.SILENCE, self._session.now()))
-        if entry.status.state in (OrderState.UNKNOWN, OrderState.CANCEL_PENDING) or entry.change is not None:
-            self._reconciler.request()
-
-    async def _told(
-        self, entries: Iterable[Entry], enough: Callable[[OrderStatus], bool], wait_s: float | None
-    ) -> None:
-        """Wait for recorded statuses that are enough, but not longer than IBKR's word may take."""
-        entries = list(entries)
-        longest_s = self.timings.ack_timeout_s + RECORDING_GRACE_S
-        with suppress(TimeoutError):
-            async with asyncio.timeout(longest_s if wait_s is None else min(wait_s, longest_s)):
-                # What has been heard by now is told, not what was known before it.
-                await self.recorder.settle()
-                while not all(entry.recorded is not None and enough(entry.recorded) for entry in entries):
-                    await self.recorder.next_commit()
-
-    async def _command(self, command: Coroutine[Any, Any, T]) -> T:
-        """Run a command that a caller's going away must not interrupt halfway."""
-        task = asyncio.create_task(command)
-        self._commands.add(task)
-        task.add_done_callback(self._commands.discard)
-        # Its error is nobody's once its caller has gone.
-        task.add_done_callback(lambda done: done.cancelled() or done.exception())
-        return await asyncio.shield(task)
+        return self.recorder.shown(entry) or entry.status
 
 
 def _check(key: str | None, spec: OrderSpec, name: str = "client_order_id") -> None:

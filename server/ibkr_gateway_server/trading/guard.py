@@ -13,7 +13,6 @@ from ibkr_gateway_server.credentials.files import override_problem
 from ibkr_gateway_server.domain.accounts import is_paper_account
 from ibkr_gateway_server.domain.errors import (
     AccountMismatch,
-    AuditUnavailable,
     DomainError,
     LiveNotAuthorized,
     MaxNotional,
@@ -23,18 +22,22 @@ from ibkr_gateway_server.domain.errors import (
     ShuttingDown,
     TradingDisabled,
 )
+from ibkr_gateway_server.domain.halts import Halt
 from ibkr_gateway_server.domain.orders import Blocker, OrderSpec, TradingStatus
+from ibkr_gateway_server.trading.halt import halted
 
 # What a person does about each thing in the way of orders.
 _REMEDIES = {
     Reason.TRADING_DISABLED: "set ORDERS_ENABLED=true and restart, on a paper account first",
     Reason.LIVE_NOT_AUTHORIZED: "after the safety checklist, touch LIVE_TRADING_OVERRIDE_FILE's file, and chmod 600 it",
+    Reason.TRADING_HALTED: "find out why, remove the file HALT beside the record, if any, then ResumeTrading (admin)",
     Reason.ACCOUNT_MISMATCH: "log TWS in to the right account, or correct TRADING_MODE, its port or IBKR_ACCOUNT",
     Reason.BROKER_DISCONNECTED: "start TWS or IB Gateway; the gateway connects by itself",
     Reason.BROKER_LINK_DOWN: "wait until TWS has its link to IBKR back",
     Reason.SESSION_SYNCING: "wait some seconds",
     Reason.RESTART_WINDOW: "wait until TWS has restarted, or correct RESTART_WINDOW",
     Reason.AUDIT_UNAVAILABLE: "free disk space, or repair the file that AUDIT_DB_PATH names",
+    Reason.AUDIT_ROLLED_BACK: "compare with IBKR's statement, then run ibkr-gateway audit accept-rollback",
     Reason.READ_ONLY_API: "turn Read-Only API off in the API settings of TWS, and wait a minute",
     Reason.SHUTTING_DOWN: "connect again later",
 }
@@ -80,14 +83,19 @@ class TradingRules:
 class Guard:
     """Says no.
 
-    `link` raises when orders cannot reach IBKR; `is_recording` is false while the record cannot be written.
+    `link` raises when orders cannot reach IBKR; `record` while they cannot be recorded.
     """
 
-    def __init__(self, rules: TradingRules, link: Callable[[], object], is_recording: Callable[[], bool]) -> None:
+    def __init__(self, rules: TradingRules, link: Callable[[], object], record: Callable[[], object]) -> None:
         self.rules = rules
         self._link = link
-        self._is_recording = is_recording
+        self._record = record
         self._is_draining = False
+        self._halt: Callable[[], Halt | None] = lambda: None
+
+    def obey(self, look: Callable[[], Halt | None]) -> None:
+        """Refuse new orders while this gives a halt; it is asked before every order."""
+        self._halt = look
 
     def drain(self) -> None:
         """Refuse every new order from now on: the gateway is stopping."""
@@ -117,11 +125,20 @@ class Guard:
 
     def check_way(self) -> None:
         """Whether an order could reach IBKR and be recorded now. Raises the reason why not."""
+        for check in self._way():
+            check()
+
+    def _way(self) -> tuple[Callable[[], object], ...]:
+        """What may be in the way, each by itself."""
+        return (self._check_draining, self._check_halt, self._record, self._link)
+
+    def _check_draining(self) -> None:
         if self._is_draining:
             raise ShuttingDown
-        if not self._is_recording():
-            raise AuditUnavailable
-        self._link()
+
+    def _check_halt(self) -> None:
+        if (halt := self._halt()) is not None:
+            raise halted(halt)
 
     def check_size(self, spec: OrderSpec) -> None:
         """Raises MaxSize."""
@@ -141,18 +158,21 @@ class Guard:
 
     def status(self, account_ids: tuple[str, ...]) -> TradingStatus:
         """Everything in the way of an order now."""
-        checks: list[Callable[[], None]] = [self.authorize, self.check_way]
+        checks: list[Callable[[], object]] = [self.authorize, *self._way()]
         checks += [lambda account=account: self.check_account(account) for account in account_ids]  # type: ignore[misc]
         blockers: dict[Reason, Blocker] = {}
+        halt = self._halt()
         for check in checks:
             try:
                 check()
             except DomainError as error:
-                blockers[error.reason] = Blocker(error.reason, error.message, _REMEDIES.get(error.reason, ""))
+                since = halt.since_time if halt is not None and error.reason is Reason.TRADING_HALTED else None
+                blockers[error.reason] = Blocker(error.reason, error.message, _REMEDIES.get(error.reason, ""), since)
         return TradingStatus(
             orders_enabled=self.rules.orders_enabled,
             has_live_override=self.rules.has_live_override,
             blockers=tuple(blockers.values()),
             max_notional=self.rules.max_notional,
             max_size_per_symbol=self.rules.max_size_per_symbol,
+            halt=halt,
         )

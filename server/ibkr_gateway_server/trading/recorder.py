@@ -1,8 +1,8 @@
 """The recorder: changes become durable in the order in which they happened, and are told only then.
 
 Evidence arrives in bursts (an order's acknowledgement is two messages, a fill three); all that has gathered goes into
-one transaction. While the store fails nothing is told and nothing is forgotten: the batch is tried again, and orders
-are refused meanwhile.
+one transaction. While the store fails nothing is forgotten: the batch is tried again, what happens is told as not
+recorded yet and once more when it is, and orders are refused meanwhile.
 """
 
 from __future__ import annotations
@@ -17,16 +17,26 @@ from pydantic import TypeAdapter
 
 from ibkr_gateway_server.audit.order_events import encode
 from ibkr_gateway_server.audit.store import AuditStore
-from ibkr_gateway_server.audit.transaction import StoredModification, StoredOrder, Transaction
+from ibkr_gateway_server.audit.transaction import Appended, StoredModification, StoredOrder, Transaction
 from ibkr_gateway_server.domain.errors import AuditUnavailable
-from ibkr_gateway_server.domain.events import CommissionReported, Filled, Noted, OrderEvent, StatusChanged
-from ibkr_gateway_server.domain.orders import OrderSpec
+from ibkr_gateway_server.domain.events import (
+    CommissionReported,
+    Filled,
+    Noted,
+    OrderEvent,
+    OrderHappening,
+    StatusChanged,
+)
+from ibkr_gateway_server.domain.orders import OrderSpec, OrderStatus
 from ibkr_gateway_server.trading.entries import Change, Entry, Modification
 from ibkr_gateway_server.trading.ledger import changed_orders
 
 log = logging.getLogger(__name__)
 
 RETRY_AFTER_S = 1.0
+
+# Changes that may wait for the record. Of more only an order's newest status is kept, beside everything else.
+BACKLOG_LIMIT = 10_000
 
 SPEC = TypeAdapter(OrderSpec)
 
@@ -38,12 +48,14 @@ class Recorder:
 
     def __init__(self, store: AuditStore) -> None:
         self._store = store
+        self._writing: list[Change] = []
         self._waiting: list[Change] = []
         self._work = asyncio.Event()
         self._settled = asyncio.Event()
         self._settled.set()
         self._committed = asyncio.Event()
         self._listeners: list[Listener] = []
+        self._pending_listeners: list[Listener] = []
         self._afterwards: list[Callable[[], None]] = []
         self.is_healthy = True
 
@@ -51,12 +63,41 @@ class Recorder:
         """Hear every order event once it is durable, in order."""
         self._listeners.append(listener)
 
+    def listen_pending(self, listener: Listener) -> None:
+        """Hear every order event that cannot be made durable yet, as it happens; it is told again when it is."""
+        self._pending_listeners.append(listener)
+
+    @property
+    def backlog(self) -> int:
+        """Changes that the record does not hold yet."""
+        return len(self._writing) + len(self._waiting)
+
+    def check(self) -> None:
+        """Whether an order could be recorded. Raises AuditRolledBack, AuditUnavailable."""
+        if not self.is_healthy or self.backlog >= BACKLOG_LIMIT:
+            raise AuditUnavailable
+        self._store.check()
+
+    def shown(self, entry: Entry) -> OrderStatus | None:
+        """What readers are told of an order: what is durable, or what is known while nothing can be made durable."""
+        return entry.recorded if self.is_healthy else entry.status
+
+    def pending(self) -> tuple[OrderEvent, ...]:
+        """Everything that happened and cannot be made durable yet; empty while the record is well."""
+        return () if self.is_healthy else _as_pending([*self._writing, *self._waiting])
+
     def put(self, changes: Sequence[Change]) -> None:
         """Take what has happened; returns at once."""
-        if changes:
-            self._waiting.extend(changes)
+        if not changes:
+            return
+        if self.backlog >= BACKLOG_LIMIT:
+            self._conflate(changes)
+        self._waiting.extend(changes)
+        self._work.set()
+        if self.is_healthy:
             self._settled.clear()
-            self._work.set()
+        else:
+            self._tell_pending(_as_pending(changes))
 
     def note(self, entry: Entry, kind: str, body: dict[str, Any]) -> None:
         """Take something about an order that is for the record alone."""
@@ -69,11 +110,11 @@ class Recorder:
         self._work.set()
 
     async def settle(self) -> None:
-        """Returns when everything put so far is durable and told."""
+        """Returns when everything put so far is durable and told, or told without that while the record fails."""
         await self._settled.wait()
 
     async def next_commit(self) -> None:
-        """Returns after the next batch is durable and told."""
+        """Returns after the next batch is durable and told, or told without that while the record fails."""
         await self._committed.wait()
 
     async def run(self) -> None:
@@ -82,8 +123,9 @@ class Recorder:
             await self._work.wait()
             self._work.clear()
             while self._waiting:
-                batch, self._waiting = self._waiting, []
-                await self._write_until_durable(batch)
+                self._writing, self._waiting = self._waiting, []
+                await self._write_until_durable(self._writing)
+                self._writing = []
             acts, self._afterwards = self._afterwards, []
             for act in acts:
                 act()
@@ -102,18 +144,39 @@ class Recorder:
             except AuditUnavailable:
                 if self.is_healthy:
                     log.error("order events cannot be recorded; new orders are refused until they can")
-                self.is_healthy = False
+                    self.is_healthy = False
+                    self._tell_pending(self.pending())
+                    self._settled.set()
                 await asyncio.sleep(RETRY_AFTER_S)
-        self.is_healthy = True
+        if not self.is_healthy:
+            self.is_healthy = True
+            self._settled.clear()
         last_sequences = {id(change.entry): event.sequence for change, event in zip(batch, events, strict=True)}
         for entry, status, executions, _ in orders:
             entry.recorded_executions = executions
             entry.recorded = replace(status, last_sequence=last_sequences[id(entry)])
-        committed, self._committed = self._committed, asyncio.Event()
         told = [event for event in events if not isinstance(event.happening, Noted)]
         for listener in self._listeners:
             listener(told)
+        self._wake()
+
+    def _tell_pending(self, events: Sequence[OrderEvent]) -> None:
+        for listener in self._pending_listeners:
+            listener(events)
+        self._wake()
+
+    def _wake(self) -> None:
+        committed, self._committed = self._committed, asyncio.Event()
         committed.set()
+
+    def _conflate(self, changes: Sequence[Change]) -> None:
+        """Drop statuses that wait and that newer ones of the same orders replace; fills and all else stay."""
+        newer = {id(change.entry) for change in changes if isinstance(change.happening, StatusChanged)}
+        self._waiting = [
+            change
+            for change in self._waiting
+            if not isinstance(change.happening, StatusChanged) or id(change.entry) not in newer
+        ]
 
 
 def stored(entry: Entry) -> StoredOrder | None:
@@ -174,9 +237,22 @@ def _write_change(tx: Transaction, change: Change) -> OrderEvent:
         happening = StatusChanged(replace(status, last_sequence=place.sequence))
     elif isinstance(happening, Filled | CommissionReported):
         tx.save_execution(happening.execution, place.sequence)
+    return _event(change, status, happening, place)
+
+
+def _as_pending(changes: Iterable[Change]) -> tuple[OrderEvent, ...]:
+    """The events as they can be told now: without a sequence, at the time of the order's newest state."""
+    return tuple(
+        _event(change, change.entry.status, change.happening, None)
+        for change in changes
+        if not isinstance(change.happening, Noted)
+    )
+
+
+def _event(change: Change, status: OrderStatus, happening: OrderHappening, place: Appended | None) -> OrderEvent:
     return OrderEvent(
-        sequence=place.sequence,
-        occurred_time=place.record_time,
+        sequence=place.sequence if place else 0,
+        occurred_time=place.record_time if place else status.update_time,
         client_order_id=status.client_order_id,
         order_id=status.order_id,
         perm_id=status.perm_id,
@@ -184,4 +260,5 @@ def _write_change(tx: Transaction, change: Change) -> OrderEvent:
         happening=happening,
         recovered=change.recovered,
         leg_role=status.leg_role,
+        audit_pending=place is None,
     )

@@ -11,7 +11,8 @@ from ibkr_gateway_server.broker.session import Session
 from ibkr_gateway_server.domain.errors import Reason
 from ibkr_gateway_server.domain.orders import TradingStatus
 
-# How often what tells nobody of its changes is looked at: the override file, and whether the record can be written.
+# How often what tells nobody of its changes is looked at: the files of the override and of the halt, and whether the
+# record can be written.
 LOOK_S = 1.0
 
 
@@ -53,6 +54,8 @@ class TradingWatch:
     def _dated(self, status: TradingStatus) -> TradingStatus:
         """With the time since which each blocker has been there; one that went and came back is new."""
         now = self._session.now()
-        self._since = {blocker.reason: self._since.get(blocker.reason, now) for blocker in status.blockers}
+        self._since = {
+            blocker.reason: blocker.since_time or self._since.get(blocker.reason, now) for blocker in status.blockers
+        }
         dated = (replace(blocker, since_time=self._since[blocker.reason]) for blocker in status.blockers)
         return replace(status, blockers=tuple(dated))

@@ -12,8 +12,9 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from ibkr_gateway_server.audit.files import RecordUnusable
+from ibkr_gateway_server.audit.migrations import WrongSchema
 from ibkr_gateway_server.audit.order_events import decode, encode
-from ibkr_gateway_server.audit.schema import WrongSchema
 from ibkr_gateway_server.audit.store import AuditStore
 from ibkr_gateway_server.audit.transaction import Cause, StoredOrder
 from ibkr_gateway_server.domain.audit import AuditFilter, ExecutionFilter, OrderFilter, PageRequest
@@ -103,14 +104,15 @@ async def test_a_change_behind_our_back_is_found_at_its_place(tmp_path: Path, st
     path = tmp_path / "audit.db"
     async with AuditStore(path) as opened:
         await append(opened, 5)
-    with sqlite3.connect(path) as other:
-        other.execute("DROP TRIGGER events_are_final")
-        other.execute("DROP TRIGGER events_stay")
-        other.execute(statement)
-    other.close()
-    async with AuditStore(path) as opened:
+        with closing(sqlite3.connect(path)) as other, other:
+            other.execute("DROP TRIGGER events_are_final")
+            other.execute("DROP TRIGGER events_stay")
+            other.execute(statement)
         check = await opened.verify()
-    assert (check.is_valid, check.first_bad_sequence) == (False, first_bad)
+        assert (check.is_valid, check.first_bad_sequence) == (False, first_bad)
+    with pytest.raises(RecordUnusable, match=f"event {first_bad} of .* was changed or removed"):
+        async with AuditStore(path):
+            pass
 
 
 async def test_a_failed_transaction_leaves_nothing(store: AuditStore) -> None:

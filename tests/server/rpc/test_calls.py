@@ -14,6 +14,7 @@ from ibkr_gateway import AsyncGateway, GatewayError, TimedOut, Unavailable
 from ibkr_gateway.connection import OPTIONS as CLIENT_OPTIONS
 from ibkr_gateway.v1 import gateway_service_pb2 as pb
 from ibkr_gateway_server.domain.errors import AuditUnavailable
+from ibkr_gateway_server.logs import LineRate
 from ibkr_gateway_server.metrics import Metrics
 from ibkr_gateway_server.rpc import calls
 from ibkr_gateway_server.rpc.calls import Call, CallWrapper
@@ -148,7 +149,7 @@ async def test_calls_after_the_stop_began_are_refused() -> None:
 
 
 def test_reads_in_plenty_are_logged_so_many_times_a_second_and_the_rest_is_counted() -> None:
-    lines = calls.LineRate(20)
+    lines = LineRate(20)
     assert [lines.has_room(7.5) for _ in range(50)] == [True] * 20 + [False] * 30
     assert lines.has_room(8.0)
     assert lines.left_out() == {"unlogged_count": 30}
@@ -156,7 +157,7 @@ def test_reads_in_plenty_are_logged_so_many_times_a_second_and_the_rest_is_count
 
 
 def test_commands_are_logged_each() -> None:
-    lines = calls.LineRate(None)
+    lines = LineRate(None)
     assert all(lines.has_room(7.5) for _ in range(500))
 
 

@@ -341,7 +341,7 @@ async def test_with_orders_disabled_an_order_is_simulated_or_refused_on_request(
                 order=order(order_type=orders_pb.ORDER_TYPE_BRACKET, oca_group="x", trailing_amount="1"),
             ),
             "FIELD_INVALID",
-            ["order.order_type", "order.trailing_amount", "order.oca_group"],
+            ["order.trailing_amount", "order.take_profit_price", "order.stop_loss_price", "order.oca_group"],
         ),
         (
             orders_pb.PlaceOrderRequest(client_order_id="a" * 16, order=order(side=9, quantity="١٠")),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import uuid
 from decimal import Decimal
 from pathlib import Path
@@ -29,10 +30,11 @@ from ibkr_gateway_server.domain.orders import MarginSource, OrderKey, OrderSpec,
 from ibkr_gateway_server.simulator.instruments import ContractQuery
 from ibkr_gateway_server.simulator.orders import Terms
 from ibkr_gateway_server.trading.desk import Desk, DeskTimings
+from ibkr_gateway_server.trading.plan import legs_of
 
 from tests.conftest import Gateway, MakeGateway, eventually
 
-PLACE, CANCEL = 3, 4
+PLACE, CANCEL, CANCEL_ALL = 3, 4, 58
 AAPL = Instrument(symbol="AAPL", security_type=SecurityType.STK)
 
 
@@ -78,9 +80,8 @@ async def test_a_key_is_remembered_over_a_restart(make_gateway: MakeGateway, tmp
     first = await make_gateway(audit_db_path=tmp_path / "first.db", ibkr_client_id=5)
     await first.running.desk.place(key, far_limit())
     await first.running.desk.recorder.settle()
-    (tmp_path / "second.db").write_bytes((tmp_path / "first.db").read_bytes())
-    (tmp_path / "second.db-wal").write_bytes((tmp_path / "first.db-wal").read_bytes())
-    (tmp_path / "second.key").write_bytes((tmp_path / "first.key").read_bytes())
+    for kind in ("watermark", "db", "db-wal", "key"):
+        shutil.copy(tmp_path / f"first.{kind}", tmp_path / f"second.{kind}")
     second = await make_gateway(audit_db_path=tmp_path / "second.db", ibkr_client_id=5, simulation_seed=8)
     again = await second.running.desk.place(key, far_limit())
     assert second.simulator.frames_received(PLACE) == 0
@@ -115,10 +116,12 @@ async def test_the_send_itself_refuses_when_orders_are_disabled(make_gateway: Ma
     gateway = await make_gateway(orders_enabled=False)
     desk, connection = gateway.running.desk, gateway.running.session.connection()
     with pytest.raises(TradingDisabled):
-        desk._wire.place(connection, 1, AAPL, order(), "")
+        desk._wire.place(connection, 1, order(), legs_of(order(), "")[0], "")
     with pytest.raises(TradingDisabled):
         desk._wire.cancel(connection, 1)
-    assert gateway.simulator.frames_received(PLACE) + gateway.simulator.frames_received(CANCEL) == 0
+    with pytest.raises(TradingDisabled):
+        desk._wire.cancel_all(connection)
+    assert all(gateway.simulator.frames_received(kind) == 0 for kind in (PLACE, CANCEL, CANCEL_ALL))
 
 
 @pytest.mark.parametrize(

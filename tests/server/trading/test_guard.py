@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ibkr_gateway_server.domain.errors import (
     AccountMismatch,
     AuditUnavailable,
     BrokerDisconnected,
-    FieldsInvalid,
     LiveNotAuthorized,
     MaxNotional,
     MaxSize,
@@ -19,13 +20,9 @@ from ibkr_gateway_server.domain.errors import (
     ShuttingDown,
     TradingDisabled,
 )
-from ibkr_gateway_server.domain.instruments import ContractDetails, PriceLadder
-from ibkr_gateway_server.domain.orders import OrderType, Side
-from ibkr_gateway_server.domain.quotes import Quote
-from ibkr_gateway_server.trading.appraisal import check_terms, notional, reference_price
 from ibkr_gateway_server.trading.guard import Guard, Mode, TradingRules
 
-from tests.server.trading.conftest import AAPL, NOW, market_order
+from tests.server.trading.conftest import market_order
 
 
 def guard(rules: TradingRules, *, linked: bool = True, recording: bool = True) -> Guard:
@@ -33,7 +30,11 @@ def guard(rules: TradingRules, *, linked: bool = True, recording: bool = True) -
         if not linked:
             raise BrokerDisconnected("127.0.0.1", 4002)
 
-    return Guard(rules, link, lambda: recording)
+    def record() -> None:
+        if not recording:
+            raise AuditUnavailable
+
+    return Guard(rules, link, record)
 
 
 def test_nothing_is_authorized_unless_orders_are_enabled() -> None:
@@ -51,6 +52,24 @@ def test_live_orders_need_the_override_file_at_the_moment_of_each(tmp_path: Path
     file.unlink()
     with pytest.raises(LiveNotAuthorized):
         live.authorize()
+
+
+def test_what_live_orders_lack_is_said_exactly(tmp_path: Path) -> None:
+    file = tmp_path / "live"
+    file.touch(0o600)
+
+    def lacks(**rules: Any) -> str:
+        with pytest.raises(LiveNotAuthorized) as refused:
+            guard(TradingRules(Mode.LIVE, orders_enabled=True, **rules)).authorize()
+        return refused.value.missing
+
+    assert lacks() == "LIVE_TRADING_OVERRIDE_FILE is not set"
+    assert lacks(override_file=tmp_path / "x") == "LIVE_TRADING_OVERRIDE_FILE must name a file that is there"
+    os.utime(file, (0, 0))
+    assert "older than LIVE_OVERRIDE_MAX_AGE of 24 h" in lacks(override_file=file, override_max_age_h=24.0)
+    file.touch()
+    file.chmod(0o644)
+    assert lacks(override_file=file) == "LIVE_TRADING_OVERRIDE_FILE must be its owner's alone: chmod 600"
 
 
 @pytest.mark.parametrize(
@@ -90,23 +109,3 @@ def test_the_status_names_everything_in_the_way_with_a_remedy() -> None:
     reasons = {blocker.reason for blocker in status.blockers}
     assert reasons == {Reason.TRADING_DISABLED, Reason.BROKER_DISCONNECTED, Reason.ACCOUNT_MISMATCH}
     assert all(blocker.remedy for blocker in status.blockers)
-
-
-def test_every_wrong_term_is_named_at_once_with_what_would_be_right() -> None:
-    spec = market_order(order_type=OrderType.LMT, quantity=Decimal("1.5"), limit_price=Decimal("187.305"))
-    with pytest.raises(FieldsInvalid) as refused:
-        check_terms(spec, ContractDetails(AAPL), PriceLadder())
-    assert [violation.reason for violation in refused.value.violations] == [
-        Reason.QUANTITY_FRACTIONAL,
-        Reason.TICK_SIZE,
-    ]
-    assert "use 187.30 or 187.31" in refused.value.message
-
-
-def test_an_order_is_valued_by_its_limit_or_by_what_it_would_meet() -> None:
-    quote = Quote(AAPL, NOW, bid_price=9.9, ask_price=10.1, last_price=10.0)
-    assert reference_price(market_order(), quote) == Decimal("10.1")
-    assert reference_price(market_order(side=Side.SELL), quote) == Decimal("9.9")
-    assert reference_price(market_order(limit_price=Decimal(7)), quote) == 7
-    assert reference_price(market_order(), None) is None
-    assert notional(market_order(), Decimal("10.1")) == 101

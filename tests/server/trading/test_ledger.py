@@ -182,8 +182,14 @@ def test_an_order_with_our_mark_but_an_unknown_key_is_named_as_such() -> None:
     assert [each.status.origin for each in ledger] == [OrderOrigin.EXTERNAL_OWN]
 
 
+def test_a_rejected_order_that_works_is_a_contradiction_and_unknown() -> None:
+    mine = entry(OrderState.REJECTED, perm_id=900)
+    hear(ledger_with(mine), status_seen("Submitted"))
+    assert mine.status.state is OrderState.UNKNOWN
+
+
 def test_a_finished_order_stays_finished_whatever_old_reports_come() -> None:
-    for state in (OrderState.FILLED, OrderState.CANCELLED, OrderState.REJECTED):
+    for state in (OrderState.FILLED, OrderState.CANCELLED):
         mine: Entry = entry(state)
         hear(ledger_with(mine), open_order("Submitted"), status_seen("PreSubmitted"))
         assert mine.status.state is state
