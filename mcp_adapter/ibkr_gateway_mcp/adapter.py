@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
 
@@ -14,10 +16,10 @@ from ibkr_gateway_mcp.scopes import Scopes
 class Adapter:
     """Use it by `async with`. Raises ValueError, OSError for a token or certificate that cannot be used."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self.options = options
         self.gateway = options.connect()
-        self.placing = Placing(self.gateway, options.limits)
+        self.placing = Placing(self.gateway, options.limits, now)
         self.scopes = Scopes(self.gateway, read_only=options.read_only)
         self.feeds = Feeds(self.gateway)
 

@@ -30,7 +30,7 @@ class Approval(BaseModel):
 
 
 async def ask(text: str, context: Context, timeout_s: float) -> Approval | Elicit[Approval]:
-    """Ask, in the way that the client's protocol has. Raises Refusal for every answer but an accepted form."""
+    """Ask, in the way that the client's protocol has. Raises Refusal when nobody can be asked, or nobody answers."""
     capabilities = context.client_capabilities
     elicitation = capabilities.elicitation if capabilities is not None else None
     if elicitation is None or (elicitation.form is None and elicitation.url is not None):
@@ -48,9 +48,7 @@ async def ask(text: str, context: Context, timeout_s: float) -> Approval | Elici
         raise Refusal("APPROVAL_REQUIRED", f"nobody answered within {timeout_s:g} s; nothing was sent") from None
     except (MCPError, ValueError):
         raise Refusal("APPROVAL_REQUIRED", "the question could not be asked or answered; nothing was sent") from None
-    if isinstance(outcome, AcceptedElicitation):
-        return outcome.data
-    raise declined()
+    return outcome.data if isinstance(outcome, AcceptedElicitation) else Approval(approve=False)
 
 
 def declined() -> Refusal:

@@ -38,9 +38,7 @@ class NoQuestion:
 class Placing:
     """The way of a command from a model to the gateway."""
 
-    def __init__(
-        self, gateway: AsyncGateway, limits: Limits, now: Callable[[], datetime] = lambda: datetime.now(UTC)
-    ) -> None:
+    def __init__(self, gateway: AsyncGateway, limits: Limits, now: Callable[[], datetime]) -> None:
         self._gateway = gateway
         self._limits = limits
         self._now = now

@@ -10,6 +10,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -87,12 +88,16 @@ async def agent_of(
     *,
     person: Answer | None = None,
     limits: Limits | None = None,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
     **options: Any,
 ) -> AsyncIterator[Agent]:
     """A client of an adapter of a gateway. `person` None: a client that cannot ask anybody."""
     if transport == "memory":
         made = Options(target, limits=limits or Limits(), timeout_s=10.0, **options)
-        async with Adapter(made) as adapter, Client(Server(adapter), mode=era, elicitation_callback=person) as client:
+        async with (
+            Adapter(made, now) as adapter,
+            Client(Server(adapter), mode=era, elicitation_callback=person) as client,
+        ):
             yield Agent(client)
     elif transport == "stdio":
         command = StdioServerParameters(command=sys.executable, args=["-m", "ibkr_gateway_mcp", "--target", target])
