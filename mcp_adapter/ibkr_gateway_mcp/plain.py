@@ -49,7 +49,7 @@ def untrusted(text: str) -> dict[str, Any]:
     return {"text": _UNPRINTABLE.sub(" ", text)[:LONGEST_TEXT], "untrusted": True}
 
 
-def _field(message: Message, field: FieldDescriptor) -> Any:
+def _field(message: Message, field: Any) -> Any:
     value = getattr(message, field.name)
     if field.message_type is not None and field.message_type.GetOptions().map_entry:
         return dict(value)
@@ -70,7 +70,7 @@ def _value(field: FieldDescriptor, value: Any) -> Any:
         return _enum(field, value) if value else None
     if value == "" or (value == 0 and field.name in _IDS):
         return None
-    return untrusted(value) if field.full_name in _UNTRUSTED else value
+    return untrusted(str(value)) if field.full_name in _UNTRUSTED else value
 
 
 def _message(value: Message) -> Any:
