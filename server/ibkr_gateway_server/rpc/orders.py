@@ -10,6 +10,7 @@ from ibkr_gateway_server.audit.store import AuditStore
 from ibkr_gateway_server.domain.audit import OrderFilter
 from ibkr_gateway_server.domain.errors import BrokerTimeout, DomainError, Violations
 from ibkr_gateway_server.domain.orders import OrderKey, OrderSpec, OrderState, OrderStatus, check_client_order_id
+from ibkr_gateway_server.domain.scopes import Scope
 from ibkr_gateway_server.rpc import parse, present
 from ibkr_gateway_server.rpc.calls import Call
 from ibkr_gateway_server.rpc.status import gateway_error
@@ -58,7 +59,9 @@ class OrdersServicer:
 
     async def CancelOrder(self, request: pb.CancelOrderRequest, call: Call) -> pb.CancelOrderResponse:
         key = parse.order_key(request.order)
-        status = await self._desk.cancel(key, wait_s=_time_to_wait(call))
+        status = await self._desk.cancel(
+            key, wait_s=_time_to_wait(call), may_cancel_externals=call.has_scope(Scope.ADMIN)
+        )
         legs = self._desk.order(key).legs
         return pb.CancelOrderResponse(
             status=present.order_status(status), legs=[present.order_status(leg) for leg in legs]
@@ -72,6 +75,7 @@ class OrdersServicer:
         scope, account_id = parse.cancel_scope(request)
         keys = self._desk.own_open_keys(account_id)
         if scope == pb.CANCEL_SCOPE_GLOBAL:
+            call.require(Scope.ADMIN)
             await self._desk.cancel_global()
             await self._desk.ended(keys, _time_to_wait(call))
             results = [self._cancelled(key, self._desk.status(key), call) for key in keys]
@@ -82,7 +86,9 @@ class OrdersServicer:
         return pb.CancelAllOrdersResponse(requested_count=requested, cancelled_count=ended, results=results)
 
     async def _cancel_all(self, keys: Sequence[OrderKey], call: Call) -> list[pb.CancelResult]:
-        results = await self._desk.cancel_set(keys, wait_s=_time_to_wait(call))
+        results = await self._desk.cancel_set(
+            keys, wait_s=_time_to_wait(call), may_cancel_externals=call.has_scope(Scope.ADMIN)
+        )
         return [self._cancelled(key, result, call) for key, result in zip(keys, results, strict=True)]
 
     @staticmethod

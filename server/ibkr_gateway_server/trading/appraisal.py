@@ -198,5 +198,8 @@ def _remarks(spec: OrderSpec, legs: tuple[Leg, ...], *, has_figures: bool) -> li
         if has_figures:
             remarks.append("commission and margin are the entry's alone; its exits are charged when they fill")
         if not spec.bracket_transmit:
-            remarks.append("the bracket is staged in TWS: nothing of it works before it is transmitted there")
+            remarks.append(
+                "the bracket is staged in TWS: nothing of it works before it is transmitted there, and until then TWS "
+                "says nothing of it"
+            )
     return remarks

@@ -102,7 +102,7 @@ class Cancels:
 
     async def send_all(self) -> int:
         """Cancel every order of the login, also those placed elsewhere. Returns how many of ours that is."""
-        self._guard.authorize()
+        self._guard.authorize_cancel()
         connection = self._session.connection()
         await self._pacer.take(Priority.CANCEL, self._ack_timeout_s)
         entries = self._ledger.open_entries()
@@ -118,7 +118,7 @@ class Cancels:
         return len(entries)
 
     async def _send(self, entry: Entry, cause: Cause, kind: str, timeout_s: float) -> None:
-        self._guard.authorize()
+        self._guard.authorize_cancel()
         connection = self._session.connection()
         await self._pacer.take(Priority.CANCEL, timeout_s)
         status = entry.status

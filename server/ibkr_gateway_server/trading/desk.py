@@ -111,7 +111,7 @@ class Desk:
         self._ledger = Ledger(store.mark_of, cancel_is_lost=lambda entry: self._cancels.is_lost(entry))
         doubts = Doubts(timings.patience(rules.mode), asyncio.get_running_loop().time)
         self._reconciler = Reconciler(session, self._ledger, self.recorder, doubts, timings.evidence_timeout_s)
-        self._wire = OrderWire(pacer, self.guard.authorize, self._reconciler.hear)
+        self._wire = OrderWire(pacer, self.guard, self._reconciler.hear)
         self._reconciler.use(self._wire)
         self._waiting = Waiting(self.recorder, session.now, timings.ack_timeout_s, self._reconciler.request)
         parts = (self.guard, session, pacer, store, self._ledger, self.recorder)

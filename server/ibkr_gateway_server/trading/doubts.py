@@ -48,14 +48,14 @@ class Doubts:
         self.watch += 1
 
     def next_s(self, entries: Iterable[Entry]) -> float | None:
-        """Seconds until the next doubt may be settled; None: there is none."""
-        due = [
+        """Seconds until the next doubt may be settled; None: there is none, or it could have been and was not."""
+        waits = [
             doubt.since + limit_s - self._clock()
             for entry in entries
             for doubt, limit_s in self._of(entry)
             if doubt is not None and doubt.watch == self.watch
         ]
-        return max(min(due), 0.0) + 0.1 if due else None
+        return min((wait_s + 0.1 for wait_s in waits if wait_s > 0), default=None)
 
     def weigh(self, entry: Entry, is_listed: bool | None, now: datetime) -> list[Change]:
         """What a complete set says of an order that was open before it: True, it lists it as open; False, it names it

@@ -60,11 +60,13 @@ class Reconciler:
         self._source: EvidenceSource | None = None
         self._stirred = asyncio.Event()
         self._is_wanted = False
+        # A row that could not be read: what it says is missing from the evidence.
+        self._is_torn = False
         self._sightings: list[dict[Entry, bool]] = []
         self._reconciled_hooks: list[Callable[[], None]] = []
         session.on_lost(self._lost)
         session.on_notice(self._noticed)
-        session.on_undecodable(self.request)
+        session.on_undecodable(self._unreadable)
 
     def use(self, source: EvidenceSource) -> None:
         """Ask this source, in every new epoch before it is READY and whenever it is wanted."""
@@ -122,7 +124,7 @@ class Reconciler:
     def _next_s(self, attempt: int) -> float:
         entries = self._ledger.open_entries()
         is_unclear = any(entry.status.state is OrderState.UNKNOWN or entry.change is not None for entry in entries)
-        if is_unclear or self._ledger.owing():
+        if is_unclear or self._is_torn or self._ledger.owing():
             wait_s = RETRY_AFTER_S[min(attempt, len(RETRY_AFTER_S) - 1)]
             return min(wait_s, self._doubts.next_s(entries) or wait_s)
         return OPEN_EVERY_S if entries else IDLE_EVERY_S
@@ -145,7 +147,7 @@ class Reconciler:
     async def _gather(self, connection: Connection) -> None:
         assert self._source is not None
         asked_of = self._ledger.open_entries()
-        watch = self._doubts.watch
+        watch, self._is_torn = self._doubts.watch, False
         with self._sighting() as sighted:
             # Executions first: an order that fills in between is then missing from neither.
             await self._source.ask_executions(connection, self._timeout_s)
@@ -154,6 +156,10 @@ class Reconciler:
         if watch != self._doubts.watch:
             # The link was lost meanwhile: TWS may have told what it held, not what IBKR holds.
             log.info("the evidence is of before and after a loss and proves nothing")
+            return
+        if self._is_torn:
+            # Of which order the row was nobody can tell, so that none is absent for sure.
+            log.warning("the evidence has a row that cannot be read and proves nothing")
             return
         for entry in asked_of:
             self._recorder.put(self._doubts.weigh(entry, sighted.get(entry), self._session.now()))
@@ -176,6 +182,13 @@ class Reconciler:
         self._doubts.interrupt()
         for entry in self._ledger.open_entries():
             self._recorder.put(signed(entry, Sign.SILENCE, self._session.now()))
+
+    def _unreadable(self) -> None:
+        """A message about an order could not be read. The same row is unreadable again when it is asked for again, so
+        that within an evidence set there is no hurry."""
+        self._is_torn = True
+        if not self._sightings:
+            self.request()
 
     def _noticed(self, code: int, _text: str) -> None:
         if code in LINK_RESTORED:

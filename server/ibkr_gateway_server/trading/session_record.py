@@ -38,6 +38,8 @@ class SessionRecord:
         self._waiting: deque[SessionEvent] = deque()
         self._work = asyncio.Event()
         self._written: set[tuple[object, ...]] = set()
+        # Messages that could not be read, by their digests: one that is told again and again is written once.
+        self._unreadable: set[object] = set()
         self._told_mismatch: Reason | str = ""
         self._lost_count = 0
         self._epoch = 0
@@ -53,6 +55,11 @@ class SessionRecord:
             elif place in self._written:
                 return
             self._written.add(place)
+        elif event.kind == "decode.error":
+            if event.body["digest"] in self._unreadable:
+                return
+            if len(self._unreadable) < WAITING_LIMIT:
+                self._unreadable.add(event.body["digest"])
         self._queue(event)
 
     def reconciled(self) -> None:

@@ -29,10 +29,12 @@ from ibkr_gateway_server.audit.store import AuditStore
 from ibkr_gateway_server.domain.audit import AuditFilter, PageRequest
 from ibkr_gateway_server.domain.errors import Reason
 from ibkr_gateway_server.rpc.scopes import SCOPES
+from ibkr_gateway_server.simulator.instruments import ContractQuery
+from ibkr_gateway_server.simulator.orders import Terms
 
 from tests.callers import TokenFile
 from tests.certificates import Authority
-from tests.conftest import Gateway, MakeGateway
+from tests.conftest import Gateway, MakeGateway, eventually
 from tests.failures.conftest import eventually_recorded
 
 PROTO = Path(__file__).resolve().parents[3] / "proto" / "ibkr_gateway" / "v1"
@@ -170,6 +172,29 @@ async def test_a_missing_scope_is_named(make_gateway: MakeGateway, tokens: Token
         with pytest.raises(Refused) as refused:
             await client.gateway.ResumeTrading(gateway_service_pb2.ResumeTradingRequest())
     assert (refused.value.reason, refused.value.details["scope"]) == ("SCOPE_MISSING", "admin")
+
+
+async def test_orders_of_others_are_for_admin_to_cancel(make_gateway: MakeGateway, tokens: TokenFile) -> None:
+    trader, boss = tokens.issue("trader", "read", "trade"), tokens.issue("boss", "read", "trade", "admin")
+    gateway = await make_gateway(tokens_file=tokens.path)
+    simulated = gateway.simulator.gateway
+    for order_id in (1, 2):
+        terms = Terms(action="BUY", quantity=1, order_type="LMT", limit_price=10.0, account="DU1234567")
+        simulated.place(77, order_id, ContractQuery(con_id=265598), terms)
+    await eventually(lambda: [order.status for order in simulated.open_orders()] == ["Submitted", "Submitted"])
+    open_orders = orders_service_pb2.ListOpenOrdersRequest(include_external=True)
+    every = orders_service_pb2.CancelAllOrdersRequest(scope=orders_service_pb2.CANCEL_SCOPE_GLOBAL)
+    async with as_caller(gateway, trader) as client:
+        first, _ = (await client.orders.ListOpenOrders(open_orders)).orders
+        one = orders_service_pb2.CancelOrderRequest(order=orders_service_pb2.OrderKey(perm_id=first.perm_id))
+        for cancel in (client.orders.CancelOrder(one), client.orders.CancelAllOrders(every)):
+            with pytest.raises(Refused) as refused:
+                await cancel
+            assert (refused.value.reason, refused.value.details["scope"]) == ("SCOPE_MISSING", "admin")
+        assert len(simulated.open_orders()) == 2
+    async with as_caller(gateway, boss) as client:
+        await client.orders.CancelAllOrders(every)
+        await eventually(lambda: not simulated.open_orders())
 
 
 async def test_health_needs_no_token(make_gateway: MakeGateway, tokens: TokenFile) -> None:

@@ -20,12 +20,14 @@ from ibkr_gateway_server.audit.transaction import Cause
 from ibkr_gateway_server.domain.errors import AuditUnavailable, TradingHalted
 from ibkr_gateway_server.domain.halts import HaltLevel, halt_level_in
 from ibkr_gateway_server.simulator import Fault, Rule
+from ibkr_gateway_server.simulator.instruments import ContractQuery
+from ibkr_gateway_server.simulator.orders import Terms
 
 from tests.callers import TokenFile
 from tests.conftest import Gateway, MakeGateway, eventually, program
 from tests.failures.conftest import eventually_recorded
 
-PLACE, CANCEL = 3, 4
+PLACE, CANCEL, GLOBAL_CANCEL = 3, 4, 58
 NEW = HaltLevel.BLOCK_NEW
 
 
@@ -310,6 +312,38 @@ async def test_orders_that_could_not_be_cancelled_are_cancelled_when_tws_is_back
     gateway.simulator.gateway.faults.clear()
     await eventually(lambda: not gateway.running.desk.own_open_orders(), timeout_s=30)
     assert gateway.simulator.frames_received(CANCEL) == 1
+
+
+def place_elsewhere(gateway: Gateway) -> None:
+    """An order of another client of the login."""
+    terms = Terms(action="BUY", quantity=1, order_type="LMT", limit_price=10.0, account="DU1234567")
+    gateway.simulator.gateway.place(77, 1, ContractQuery(con_id=265598), terms)
+
+
+async def test_global_cancel_cancels_orders_placed_elsewhere_as_well(gateway: Gateway) -> None:
+    place_elsewhere(gateway)
+    await gateway.client.orders.PlaceOrder(order())
+    await eventually(lambda: len(gateway.simulator.gateway.open_orders()) == 2)
+    await gateway.client.gateway.HaltTrading(request(HaltLevel.GLOBAL_CANCEL))
+    await eventually(lambda: not gateway.simulator.gateway.open_orders())
+    assert gateway.simulator.frames_received(GLOBAL_CANCEL) == 1
+    await eventually(lambda: gateway.running.halt.look() and not gateway.running.halt.look().owes_global_cancel)
+
+
+async def test_a_global_cancel_that_could_not_be_sent_is_sent_once_tws_is_back(gateway: Gateway) -> None:
+    place_elsewhere(gateway)
+    await eventually(lambda: len(gateway.simulator.gateway.open_orders()) == 1)
+    gateway.simulator.inject(Rule(Fault.REFUSE_CONNECTIONS))
+    gateway.simulator.drop_connections()
+    await eventually(lambda: not gateway.running.session.status.state.is_connected)
+    halted = await gateway.client.gateway.HaltTrading(request(HaltLevel.GLOBAL_CANCEL))
+    assert halted.status.halt_level == pb.HALT_LEVEL_GLOBAL_CANCEL
+    assert gateway.running.halt.look().owes_global_cancel  # type: ignore[union-attr]
+    gateway.simulator.gateway.faults.clear()
+    await eventually(lambda: not gateway.simulator.gateway.open_orders(), timeout_s=30)
+    assert gateway.simulator.frames_received(GLOBAL_CANCEL) == 1
+    rows = await eventually_recorded(gateway, "halt.engaged", lambda found: len(found) == 2)
+    assert [row["owes_global_cancel"] for row in rows] == [True, False]
 
 
 @pytest.mark.parametrize(
