@@ -36,7 +36,7 @@ from ibkr_gateway_server.domain.orders import (
 
 T = TypeVar("T")
 
-# What is about to leave for IBKR: the watermark follows such an event at once, and any other within a second.
+# What is about to leave for IBKR: the watermark follows such an event at once, and any other in a second or two.
 COMMANDS = frozenset(
     {
         "order.intent",
