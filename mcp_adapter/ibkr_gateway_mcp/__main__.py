@@ -14,7 +14,7 @@ from ibkr_gateway.v1 import gateway_service_pb2 as pb
 
 from ibkr_gateway_mcp import __version__
 from ibkr_gateway_mcp.adapter import Adapter
-from ibkr_gateway_mcp.http import is_this_machine, serve
+from ibkr_gateway_mcp.http import Door, listen, serve
 from ibkr_gateway_mcp.logs import configure
 from ibkr_gateway_mcp.options import DEFAULT_TARGET, Limits, Options
 from ibkr_gateway_mcp.plain import plain
@@ -47,17 +47,22 @@ def main() -> None:
 
 
 async def _run(given: argparse.Namespace) -> None:
-    async with Adapter(_options(given)) as adapter:
+    options, door = _options(given), _door(given)
+    async with Adapter(options) as adapter:
         server = Server(adapter)
         await _greet(adapter)
-        if given.http is None:
+        if door is None:
             await server.run_stdio_async()
-            return
-        host, port = given.http
-        if not is_this_machine(host) and given.http_token_file is None:
-            raise ValueError(f"{host} is reached by other machines: give --http-token-file, and --allowed-host")
-        token = read_token(given.http_token_file) if given.http_token_file else None
-        await serve(server, host, port, allowed_hosts=given.allowed_host, token=token)
+        else:
+            await serve(server, door)
+
+
+def _door(given: argparse.Namespace) -> Door | None:
+    """Where HTTP clients come in; None: it is stdin and stdout. Raises ValueError, OSError."""
+    if given.http is None:
+        return None
+    token = read_token(given.http_token_file) if given.http_token_file else None
+    return listen(*given.http, allowed_hosts=given.allowed_host, token=token)
 
 
 async def _greet(adapter: Adapter) -> None:

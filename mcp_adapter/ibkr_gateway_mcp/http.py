@@ -9,6 +9,7 @@ import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from ipaddress import ip_address
 
 import uvicorn
@@ -49,26 +50,46 @@ def is_this_machine(host: str) -> bool:
         return False
 
 
-async def serve(server: Server, host: str, port: int, *, allowed_hosts: list[str], token: str | None) -> None:
-    """Serve until SIGINT or SIGTERM. `port` 0: a free one; the log says which. Raises OSError when it cannot listen."""
+@dataclass(frozen=True, slots=True)
+class Door:
+    """Where HTTP clients come in: a socket that listens, the names they may call it by, the token they must show."""
+
+    listening: socket.socket
+    host: str
+    allowed_hosts: list[str]
+    token: str | None
+
+    @property
+    def port(self) -> int:
+        """The port that it listens on."""
+        return int(self.listening.getsockname()[1])
+
+
+def listen(host: str, port: int, *, allowed_hosts: list[str], token: str | None) -> Door:
+    """Begin to listen. `port` 0: a free one. Raises ValueError for an address that needs a token, OSError."""
+    if not is_this_machine(host) and token is None:
+        raise ValueError(f"{host} is reached by other machines: give --http-token-file, and --allowed-host")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.create_server((host, port), family=family, reuse_port=False) as listening:
-        bound = listening.getsockname()[1]
-        shown = f"[{host}]" if ":" in host else host
-        # A web page can have a browser call this address under a name of its own: only these names are answered.
-        names = [f"{name}:{bound}" for name in dict.fromkeys([shown, "127.0.0.1", "localhost", "[::1]"])]
-        names += allowed_hosts
-        origins = [f"{scheme}://{name}" for name in names for scheme in ("http", "https")]
-        app: ASGIApp = server.streamable_http_app(
-            streamable_http_path=PATH,
-            transport_security=TransportSecuritySettings(allowed_hosts=names, allowed_origins=origins),
-            host=host,
-        )
-        served = Bearer(app, token) if token else app
-        # Its own logging writes to stdout.
-        config = uvicorn.Config(served, log_config=None, access_log=False, timeout_graceful_shutdown=5)
-        log.info("listening", extra={"url": f"http://{shown}:{bound}{PATH}"})
-        await _Server(config).serve(sockets=[listening])
+    return Door(socket.create_server((host, port), family=family), host, allowed_hosts, token)
+
+
+async def serve(server: Server, door: Door) -> None:
+    """Serve until SIGINT or SIGTERM. The log says where."""
+    shown = f"[{door.host}]" if ":" in door.host else door.host
+    # A web page can have a browser call this address under a name of its own: only these names are answered.
+    names = [f"{name}:{door.port}" for name in dict.fromkeys([shown, "127.0.0.1", "localhost", "[::1]"])]
+    names += door.allowed_hosts
+    origins = [f"{scheme}://{name}" for name in names for scheme in ("http", "https")]
+    app: ASGIApp = server.streamable_http_app(
+        streamable_http_path=PATH,
+        transport_security=TransportSecuritySettings(allowed_hosts=names, allowed_origins=origins),
+        host=door.host,
+    )
+    served = Bearer(app, door.token) if door.token else app
+    # Its own logging writes to stdout.
+    config = uvicorn.Config(served, log_config=None, access_log=False, timeout_graceful_shutdown=5)
+    log.info("listening", extra={"url": f"http://{shown}:{door.port}{PATH}"})
+    await _Server(config).serve(sockets=[door.listening])
 
 
 class _Server(uvicorn.Server):

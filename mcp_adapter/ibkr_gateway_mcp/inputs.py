@@ -231,6 +231,38 @@ PRICES = (
 """Fields of the terms that are prices or distances, each of which may be absent."""
 
 
+class Changes(Fields):
+    """Terms of a working order that may be changed. Prices are in the contract's currency per unit."""
+
+    order_id: OrderId
+    """client_order_id of the order (16 to 64 of A-Z a-z 0-9 _ -), IBKR's order_id (digits), or perm:ID."""
+    quantity: DecimalText | None = None
+    """New total, with what has filled already."""
+    limit_price: DecimalText | None = None
+    """New limit price."""
+    stop_price: DecimalText | None = None
+    """New stop price."""
+    trailing_amount: DecimalText | None = None
+    """New trailing distance as a price."""
+    trailing_percent: DecimalText | None = None
+    """New trailing distance in percent."""
+    trail_stop_price: DecimalText | None = None
+    """New first stop of a trailing order."""
+    limit_offset: DecimalText | None = None
+    """New distance of the limit."""
+    take_profit_price: DecimalText | None = None
+    """New take-profit price of a bracket."""
+    stop_loss_price: DecimalText | None = None
+    """New stop-loss price of a bracket."""
+    stop_loss_limit_price: DecimalText | None = None
+    """New limit of a bracket's stop-loss."""
+
+    def changed(self) -> dict[str, str]:
+        """New terms by name."""
+        named = {name: getattr(self, name) for name in ("quantity", *PRICES)}
+        return {name: value for name, value in named.items() if value is not None}
+
+
 def timestamp(text: str | None) -> Timestamp | None:
     """A moment as the gateway takes it."""
     if text is None:

@@ -12,10 +12,8 @@ from ibkr_gateway_mcp.adapter import Adapter
 from ibkr_gateway_mcp.answers.orders import CancelResult, OpenOrders, OrderPreview, OrderResult, OrderStatus
 from ibkr_gateway_mcp.approval import Approval
 from ibkr_gateway_mcp.inputs import (
-    PRICES,
     AccountId,
-    DecimalText,
-    Fields,
+    Changes,
     OrderFields,
     OrderId,
     PreviewId,
@@ -30,38 +28,6 @@ from ibkr_gateway_mcp.tools import COMMAND, READ
 
 # What a question comes to; the framework hands it on whether it was asked or not.
 Asked = Approval | NoQuestion | Elicit[Approval]
-
-
-class Changes(Fields):
-    """Terms of a working order that may be changed. Prices are in the contract's currency per unit."""
-
-    order_id: OrderId
-    """client_order_id of the order (16 to 64 of A-Z a-z 0-9 _ -), IBKR's order_id (digits), or perm:ID."""
-    quantity: DecimalText | None = None
-    """New total, with what has filled already."""
-    limit_price: DecimalText | None = None
-    """New limit price."""
-    stop_price: DecimalText | None = None
-    """New stop price."""
-    trailing_amount: DecimalText | None = None
-    """New trailing distance as a price."""
-    trailing_percent: DecimalText | None = None
-    """New trailing distance in percent."""
-    trail_stop_price: DecimalText | None = None
-    """New first stop of a trailing order."""
-    limit_offset: DecimalText | None = None
-    """New distance of the limit."""
-    take_profit_price: DecimalText | None = None
-    """New take-profit price of a bracket."""
-    stop_loss_price: DecimalText | None = None
-    """New stop-loss price of a bracket."""
-    stop_loss_limit_price: DecimalText | None = None
-    """New limit of a bracket's stop-loss."""
-
-    def changed(self) -> dict[str, str]:
-        """New terms by name."""
-        named = {name: getattr(self, name) for name in ("quantity", *PRICES)}
-        return {name: value for name, value in named.items() if value is not None}
 
 
 def register(server: MCPServer, adapter: Adapter) -> None:
