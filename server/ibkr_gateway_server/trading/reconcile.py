@@ -24,7 +24,13 @@ from ibkr_gateway_server.trading.doubts import Doubts
 from ibkr_gateway_server.trading.entries import Entry
 from ibkr_gateway_server.trading.ledger import Ledger
 from ibkr_gateway_server.trading.recorder import Recorder
-from ibkr_gateway_server.trading.transitions import CANCEL_REFUSED, CHANGE_REFUSED, DUPLICATE_ORDER_ID, Sign
+from ibkr_gateway_server.trading.transitions import (
+    CANCEL_REFUSED,
+    CHANGE_REFUSED,
+    DUPLICATE_ORDER_ID,
+    ORDER_CANCELLED,
+    Sign,
+)
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +39,8 @@ RETRY_AFTER_S = (2.0, 10.0, 30.0, 60.0, 120.0)
 # Without any doubt: while orders are open, and otherwise.
 OPEN_EVERY_S, IDLE_EVERY_S = 300.0, 1800.0
 
-# After these what became of the order is for the evidence to say.
+# After these what became of the order is for the evidence to say. So it is after the message that an order is cancelled
+# when its status has not said so: the message alone changes nothing.
 _RAISES_DOUBT = CANCEL_REFUSED | CHANGE_REFUSED | {DUPLICATE_ORDER_ID}
 
 
@@ -81,8 +88,7 @@ class Reconciler:
         self._recorder.put(self._ledger.apply(evidence, client_id, now, recovering=recovering))
         entry = self._ledger.entry_of(evidence, client_id)
         if entry is not None and entry.intent is not None:
-            is_refusal = isinstance(evidence, OrderErrorSeen) and evidence.code in _RAISES_DOUBT
-            if is_refusal or (entry.status.state is OrderState.UNKNOWN and not was_unknown):
+            if _raises_doubt(evidence, entry) or (entry.status.state is OrderState.UNKNOWN and not was_unknown):
                 self.request()
             elif entry.told_filled:
                 # Its executions mostly follow in a moment; where they do not, they are asked for.
@@ -193,3 +199,9 @@ class Reconciler:
     def _noticed(self, code: int, _text: str) -> None:
         if code in LINK_RESTORED:
             self.request()
+
+
+def _raises_doubt(evidence: Evidence, entry: Entry) -> bool:
+    if not isinstance(evidence, OrderErrorSeen):
+        return False
+    return evidence.code in _RAISES_DOUBT or (evidence.code == ORDER_CANCELLED and entry.status.state.is_open)
