@@ -89,6 +89,8 @@ class Dealings:
     life: Life
     events: list[OrderEvent] = field(default_factory=list)
     placed: list[Intent] = field(default_factory=list)
+    strangers: set[int] = field(default_factory=set)
+    """permIds of orders with a mark of the gateway's that it did not place."""
 
     # --- asking ---------------------------------------------------------------------------------------------------
 
@@ -163,13 +165,14 @@ class Dealings:
 
     def truth(self, key: str = KEY, role: LegRole = LegRole.ENTRY) -> SimulatedOrder:
         """The one order that the broker has of an intent."""
-        (order,) = orders_of(self.simulator.gateway, self.life.store.order_ref(key, role))
+        marked = orders_of(self.simulator.gateway, self.life.store.order_ref(key, role))
+        (order,) = [order for order in marked if order.perm_id not in self.strangers]
         return order
 
-    def trade(self, quantity: float, price: float = 10.0, key: str = KEY) -> SimulatedExecution:
-        """Let so much of a working order trade now, whatever is quoted."""
+    def trade(self, quantity: float, price: float = 10.0, order: SimulatedOrder | None = None) -> SimulatedExecution:
+        """Let so much of an order, the one under KEY unless another is given, trade now, whatever is quoted."""
         gateway = self.simulator.gateway
-        gateway._exchange._trade(self.truth(key), Trade(price, quantity, "IEX"))
+        gateway._exchange._trade(order or self.truth(), Trade(price, quantity, "IEX"))
         self.simulator.flush()
         return gateway.executions[-1]
 
@@ -183,7 +186,9 @@ class Dealings:
     def by_hand(self, symbol: str = "AAPL", **terms: Any) -> SimulatedOrder:
         """Somebody places an order in TWS."""
         fields = {"action": "BUY", "quantity": 5.0, "order_type": "LMT", "limit_price": 20.0, "account": ACCOUNT}
-        placed = self.simulator.gateway.place_manually(ContractQuery(symbol=symbol), Terms(**{**fields, **terms}))
+        placed = self.simulator.gateway.place_manually(
+            ContractQuery(symbol=symbol, sec_type="STK", exchange="SMART"), Terms(**{**fields, **terms})
+        )
         self.simulator.flush()
         return placed
 
@@ -193,7 +198,7 @@ class Dealings:
         """Returns once it holds; fails when it does not in so many virtual seconds."""
         async with asyncio.timeout(timeout_s):
             while not condition():
-                await asyncio.sleep(0.002)
+                await asyncio.sleep(max(0.002, timeout_s / 2000))
 
     async def until_state(self, state: OrderState, key: str = KEY, timeout_s: float = 2.0) -> None:
         """Returns once the order is told to be in a state."""
