@@ -227,6 +227,8 @@ def told(entry: Entry, seen: OrderErrorSeen, now: datetime, recovered: bool) -> 
     sign = _sign_of_error(entry, seen.code, refuses=refuses)
     if sign is Sign.REFUSED:
         return moved(entry, replace(status, state=OrderState.REJECTED, rejection=notice), now, recovered)
+    if sign is Sign.CANCEL_REFUSED:
+        entry.cancel = None
     if sign is not None:
         status = replace(status, state=after(status.state, sign))
     return [Change(entry, NoticeReceived(notice), recovered), *moved(entry, _warned(status, notice), now, recovered)]
