@@ -169,6 +169,47 @@ def test_O38_the_stop_of_a_bracket_is_rejected(tmp_path: Path) -> None:
     virtually(main)
 
 
+def test_O38_the_stop_of_a_working_bracket_is_rejected(tmp_path: Path) -> None:
+    """All legs of a bracket are WORKING, and the exchange rejects the stop-loss.
+
+    The stop-loss is REJECTED, with IBKR's words. The gateway cancels the entry and the take-profit at once, before a
+    position without protection can be opened; each is told as CANCELLED, and the record has cancel.incomplete.
+    """
+
+    async def main() -> None:
+        async with dealing(tmp_path) as dealings:
+            await dealings.place(bracket())
+            dealings.simulator.gateway._exchange._reject(dealings.truth(role=LOSS), "Order rejected - reason:stop")
+            dealings.simulator.flush()
+            await dealings.until(lambda: legs(dealings) == {**each(S.CANCELLED), LOSS: S.REJECTED})
+            assert dealings.simulator.gateway.open_orders() == []
+            assert dealings.recorded("cancel.incomplete")
+
+    virtually(main)
+
+
+def test_O38_the_stop_is_rejected_once_the_entry_has_filled(tmp_path: Path) -> None:
+    """The entry of a bracket has filled, and the exchange rejects the stop-loss.
+
+    The stop-loss is REJECTED, with IBKR's words. The take-profit, which can only close the position, works on: what
+    protects the position now is the caller's to decide, and nothing is cancelled or sent.
+    """
+
+    async def main() -> None:
+        async with dealing(tmp_path) as dealings:
+            await dealings.place(bracket())
+            dealings.trade(10)
+            await dealings.until(lambda: legs(dealings)[ENTRY] is S.FILLED)
+            await dealings.settle()
+            dealings.simulator.gateway._exchange._reject(dealings.truth(role=LOSS), "Order rejected - reason:stop")
+            dealings.simulator.flush()
+            await asyncio.sleep(ASKED_AGAIN_S)
+            assert legs(dealings) == {ENTRY: S.FILLED, PROFIT: S.WORKING, LOSS: S.REJECTED}
+            assert (dealings.frames(PLACE), dealings.frames(CANCEL)) == (3, 0)
+
+    virtually(main)
+
+
 def test_O38_the_entry_of_a_bracket_is_cancelled(tmp_path: Path) -> None:
     """A caller cancels a bracket before its entry has filled, and the connection breaks after TWS has taken the cancel.
 
