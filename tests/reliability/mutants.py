@@ -25,7 +25,6 @@ from typing import Any
 
 from ibkr_gateway_server.audit.transaction import Transaction
 from ibkr_gateway_server.broker.orders import OrderWire
-from ibkr_gateway_server.broker.session import Session
 from ibkr_gateway_server.domain.errors import DomainError
 from ibkr_gateway_server.domain.evidence import Evidence, ExecutionSeen
 from ibkr_gateway_server.domain.orders import OrderState
@@ -121,11 +120,6 @@ def _record_after_the_write() -> None:
     Submission._record = late  # type: ignore[method-assign]
 
 
-def _overlook_unreadable_rows() -> None:
-    """What cannot be read is left out, and nobody asks again."""
-    Session._on_undecodable = lambda _self, _message_id, _digest: None  # type: ignore[method-assign]
-
-
 def _count_every_telling_of_a_fill() -> None:
     _rewritten(Ledger, "_executed", (_KNOWN, "if False:"))()
     change = ("entry.fills[fill.stem] = fill", "entry.fills[f'{fill.stem} {len(entry.fills)}'] = fill")
@@ -215,9 +209,12 @@ MUTANTS = (
     ),
     Mutant(
         "no quarantine",
-        _rewritten(Doubts, "_limit_s", ("return self._patience", "return 0.0 and self._patience")),
+        _rewritten(Doubts, "_limit_s", ("self._patience.quarantine_s", "0.0")),
     ),
-    Mutant("a row that cannot be read is no row", _overlook_unreadable_rows),
+    Mutant(
+        "a row that cannot be read is no row",
+        _rewritten(Reconciler, "_unreadable", ("self._is_torn = True", "pass")),
+    ),
     Mutant(
         "a notice taken for a cancel",
         _rewritten_in(

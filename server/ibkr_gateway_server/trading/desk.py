@@ -164,7 +164,8 @@ class Desk:
         """
         _check(client_order_id, spec)
         intent = await self._waiting.command(self._place(client_order_id, spec, require_transmit, preview_token))
-        await self._waiting.told(intent, lambda _, status: status.state not in AWAITING_WORD, wait_s)
+        awaited = () if intent.is_staged else intent
+        await self._waiting.told(awaited, lambda _, status: status.state not in AWAITING_WORD, wait_s)
         return self._recorded(intent.entry)
 
     async def _place(self, client_order_id: str, spec: OrderSpec, require_transmit: bool, token: str) -> Intent:
@@ -189,7 +190,7 @@ class Desk:
             self.guard.authorize()
             self.guard.check_way()
             await self._submission.place(intent)
-            for entry in intent:
+            for entry in intent if not intent.is_staged else ():
                 self._waiting.expect_word(entry)
             return intent
 
