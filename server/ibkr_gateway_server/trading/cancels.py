@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 # Cancels that were owed are sent once more, each by this cause.
 RECOVERY = Cause("gateway", "")
 
+_NEVER_THERE = frozenset({OrderState.PRESUMED_NOT_PLACED, OrderState.REJECTED})
+
 
 class Cancels:
     """Sends cancels, and once more those that a lost link may have swallowed."""
@@ -151,8 +153,8 @@ class Cancels:
     def retry_owed(self) -> None:
         """All that IBKR knows has been heard: cancels sent while TWS had no link are sent once more, of what is open.
 
-        So is the rest of a plan cancelled whose last leg never arrived: TWS holds it untransmitted, and it protects and
-        opens nothing.
+        So is the rest of a plan cancelled whose last leg, its protection, never arrived or was rejected: what has not
+        opened a position yet must not open one any more.
         """
         for entry in self._ledger.open_entries():
             if entry.cancel is not None and entry.cancel.is_owed:
@@ -188,10 +190,8 @@ def cancel_is_answered(entry: Entry, shown: OrderStatus) -> bool:
 
 
 def _is_left_over(entry: Entry) -> bool:
-    """Whether the order belongs to a plan whose transmitting leg was presumed never placed."""
-    if entry.intent is None:
+    """Whether the order belongs to a plan whose entry is open and whose transmitting leg will never be there."""
+    plan = entry.intent
+    if plan is None or not plan.entry.status.state.is_open:
         return False
-    return any(
-        leg.terms is not None and leg.terms.transmits and leg.status.state is OrderState.PRESUMED_NOT_PLACED
-        for leg in entry.intent
-    )
+    return any(leg.terms is not None and leg.terms.transmits and leg.status.state in _NEVER_THERE for leg in plan)

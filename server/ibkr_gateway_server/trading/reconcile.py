@@ -91,7 +91,7 @@ class Reconciler:
         """Take one piece of evidence: the ledger concludes, the recorder makes it durable and tells it."""
         now, client_id, recovering = self._session.now(), self._session.client_id, bool(self._sightings)
         known = self._ledger.entry_of(evidence, client_id)
-        was_unknown = known is not None and known.status.state is OrderState.UNKNOWN
+        before = known.status.state if known is not None else None
         is_first_word = known is not None and not known.is_acknowledged
         changes = self._ledger.apply(evidence, client_id, now, recovering=recovering)
         self._recorder.put(changes)
@@ -102,7 +102,9 @@ class Reconciler:
             self._ids_are_behind = True
         entry = self._ledger.entry_of(evidence, client_id)
         if entry is not None and entry.intent is not None:
-            if _raises_doubt(evidence, entry) or (entry.status.state is OrderState.UNKNOWN and not was_unknown):
+            has_become = entry.status.state if entry.status.state is not before else None
+            is_incomplete = has_become is OrderState.REJECTED and len(entry.intent.legs) > 1
+            if has_become is OrderState.UNKNOWN or is_incomplete or _raises_doubt(evidence, entry):
                 self.request()
             elif entry.told_filled or is_first_word:
                 # Its executions mostly follow in a moment; where they do not, they are asked for. And while an order is
