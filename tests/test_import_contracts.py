@@ -31,6 +31,8 @@ FORBIDDEN = [
     ("edge", "ibkr_gateway_server.domain.orders", "google.protobuf.timestamp_pb2"),
     ("edge", "ibkr_gateway_server.streams.orders", "ibkr_gateway.v1.orders_service_pb2"),
     ("edge", "ibkr_gateway_server.simulator.session", "grpc"),
+    ("protocol", "ibkr_gateway_cli.market", "mcp"),
+    ("protocol", "ibkr_gateway.connection", "uvicorn"),
     ("library", "ibkr_gateway_server.broker.accounts", "ib_async"),
     ("library", "ibkr_gateway_server.simulator.wire", "ib_async.decoder"),
     ("orders", "ibkr_gateway_server.rpc.orders", "ibkr_gateway_server.broker.orders"),

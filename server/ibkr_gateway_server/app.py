@@ -168,6 +168,8 @@ async def running(
         desk.recorder.listen_pending(events.put)
         tallies.watch(AUDIT_BACKLOG, lambda: desk.recorder.backlog)
         desk.recorder.listen(_observer_of_orders(metrics))
+        # What happened at IBKR before the first reconciliation is not in the record yet either.
+        events.lost(session.status.reason)
         session.on_lost(events.lost)
         desk.on_reconciled(events.recovered)
 

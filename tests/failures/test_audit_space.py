@@ -107,7 +107,7 @@ async def test_D02_the_disk_is_full_when_an_order_fills(gateway: Gateway) -> Non
     """
     store = of(gateway)
     key = await place(gateway)
-    stream = gateway.client.orders.StreamOrderEvents(orders_pb.StreamOrderEventsRequest(client_order_id=key))
+    stream: Any = gateway.client.orders.StreamOrderEvents(orders_pb.StreamOrderEventsRequest(client_order_id=key))
     await events_until(stream, lambda event: event.HasField("snapshot_end"))
     async with full_disk(store):
         gateway.simulator.set_quote("AAPL", 9.0, 9.5, 9.5)
@@ -119,7 +119,7 @@ async def test_D02_the_disk_is_full_when_an_order_fills(gateway: Gateway) -> Non
             await place(gateway)
         assert refused.value.reason == "AUDIT_UNAVAILABLE"
         # Who comes later is told as well, after what is recorded.
-        late = gateway.client.orders.StreamOrderEvents(orders_pb.StreamOrderEventsRequest(client_order_id=key))
+        late: Any = gateway.client.orders.StreamOrderEvents(orders_pb.StreamOrderEventsRequest(client_order_id=key))
         again = await events_until(late, lambda event: event.HasField("execution"))
         assert again[-1].execution.execution_id == fill.execution.execution_id
         await late.aclose()

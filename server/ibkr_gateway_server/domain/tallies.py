@@ -71,6 +71,9 @@ UNKNOWN_TIME_ZONES = Count(_name("unknown_time_zones_total"), "Time zones of TWS
 SUMMARY_SUBSCRIPTIONS = Level(_name("account_summary_subscriptions"), "Account summaries that are followed at TWS")
 UNKNOWN_ACCOUNT_TAGS = Count(_name("unknown_account_tags_total"), "Account values under a tag that is not known")
 
+# Orders.
+ORDER_CONFLICTS = Count(_name("order_conflicts_total"), "Intents of which IBKR has shown a second order")
+
 # The record.
 AUDIT_ERRORS = Count(_name("audit_errors_total"), "Transactions of the record that failed", "cause")
 AUDIT_BACKLOG = Level(_name("audit_backlog"), "Changes of orders that the record does not hold yet")

@@ -13,9 +13,10 @@ from ibkr_gateway_server.broker.connection import Connection
 from ibkr_gateway_server.broker.pacing import Pacer, Priority
 from ibkr_gateway_server.broker.session import Session
 from ibkr_gateway_server.domain.errors import DomainError, NotCancellable, ScopeMissing, TradingDisabled
-from ibkr_gateway_server.domain.orders import LegRole, OrderState
+from ibkr_gateway_server.domain.orders import LegRole, OrderState, OrderStatus
 from ibkr_gateway_server.domain.sessions import SessionState
 from ibkr_gateway_server.logs import correlation_id, principal
+from ibkr_gateway_server.trading.changes import CHANGEABLE
 from ibkr_gateway_server.trading.conclusions import signed
 from ibkr_gateway_server.trading.entries import CancelSent, Entry, Intent
 from ibkr_gateway_server.trading.guard import Guard
@@ -179,6 +180,11 @@ class Cancels:
     @staticmethod
     def _clock() -> float:
         return asyncio.get_running_loop().time()
+
+
+def cancel_is_answered(entry: Entry, shown: OrderStatus) -> bool:
+    """Whether an order whose cancel was sent has ended, or is shown to work on since its cancel was refused."""
+    return not shown.state.is_open or (entry.cancel is None and shown.state in CHANGEABLE)
 
 
 def _is_left_over(entry: Entry) -> bool:

@@ -23,12 +23,7 @@ from ibkr_gateway_server.broker.market_data import MarketData
 from ibkr_gateway_server.broker.orders import LAST_ORDER_ID, OrderWire
 from ibkr_gateway_server.broker.pacing import Pacer
 from ibkr_gateway_server.broker.session import Session
-from ibkr_gateway_server.domain.errors import (
-    ClientOrderIdConflict,
-    DomainError,
-    OrderNotFound,
-    Violations,
-)
+from ibkr_gateway_server.domain.errors import ClientOrderIdConflict, DomainError, OrderNotFound, Violations
 from ibkr_gateway_server.domain.orders import (
     LegTerms,
     ModificationState,
@@ -44,7 +39,7 @@ from ibkr_gateway_server.domain.orders import (
 )
 from ibkr_gateway_server.trading import changes, precedents
 from ibkr_gateway_server.trading.appraisal import Appraiser
-from ibkr_gateway_server.trading.cancels import Cancels
+from ibkr_gateway_server.trading.cancels import Cancels, cancel_is_answered
 from ibkr_gateway_server.trading.doubts import Doubts, Patience
 from ibkr_gateway_server.trading.entries import Entry, Intent, Modification, new_intent
 from ibkr_gateway_server.trading.guard import Guard, Mode, TradingRules
@@ -169,7 +164,8 @@ class Desk:
         """
         _check(client_order_id, spec)
         intent = await self._waiting.command(self._place(client_order_id, spec, require_transmit, preview_token))
-        await self._waiting.told(intent, lambda status: status.state not in AWAITING_WORD, wait_s)
+        awaited = () if intent.is_staged else intent
+        await self._waiting.told(awaited, lambda _, status: status.state not in AWAITING_WORD, wait_s)
         return self._recorded(intent.entry)
 
     async def _place(self, client_order_id: str, spec: OrderSpec, require_transmit: bool, token: str) -> Intent:
@@ -194,7 +190,7 @@ class Desk:
             self.guard.authorize()
             self.guard.check_way()
             await self._submission.place(intent)
-            for entry in intent:
+            for entry in intent if not intent.is_staged else ():
                 self._waiting.expect_word(entry)
             return intent
 
@@ -221,7 +217,7 @@ class Desk:
         if intent is None:
             raise OrderNotFound(client_order_id)
         await self._waiting.command(self._modify(intent, modify_id, spec))
-        await self._waiting.told(intent, lambda status: not status.pending_modify_id, wait_s)
+        await self._waiting.told(intent, lambda _, status: not status.pending_modify_id, wait_s)
         return self._recorded(intent.entry)
 
     async def _modify(self, intent: Intent, modify_id: str, spec: OrderSpec) -> None:
@@ -257,7 +253,7 @@ class Desk:
     ) -> OrderStatus:
         """Ask IBKR to cancel an order, of a plan what is left of it; repeating it is harmless.
 
-        Returns its state when IBKR has confirmed, at the latest after `wait_s`: then CANCEL_PENDING.
+        Returns its state when IBKR has confirmed or refused, at the latest after `wait_s`: then CANCEL_PENDING.
         Raises OrderNotFound, NotCancellable, ScopeMissing, TradingDisabled, BrokerDisconnected with nothing sent.
         """
         found = self._find(key)
@@ -267,7 +263,7 @@ class Desk:
             for entry in targets:
                 self._cancels.check(entry, may_cancel_externals=may_cancel_externals)
             await self._waiting.command(self._cancels.send(targets))
-            await self._waiting.told(targets, lambda status: not status.state.is_open, wait_s)
+            await self._waiting.told(targets, cancel_is_answered, wait_s)
         return self._recorded(found)
 
     async def cancel_set(
@@ -284,8 +280,8 @@ class Desk:
         return [result for result in results if isinstance(result, OrderStatus | DomainError)]
 
     async def ended(self, keys: Iterable[OrderKey], wait_s: float | None) -> None:
-        """Returns when none of these orders is open any more, at the latest after `wait_s`."""
-        await self._waiting.told([self._find(key) for key in keys], lambda status: not status.state.is_open, wait_s)
+        """Returns when the cancels of these orders are answered, at the latest after `wait_s`."""
+        await self._waiting.told([self._find(key) for key in keys], cancel_is_answered, wait_s)
 
     def own_open_keys(self, account_id: str = "") -> tuple[OrderKey, ...]:
         """This gateway's orders that may still fill, one key for each leg, oldest first."""
