@@ -47,7 +47,7 @@ SERVICERS = {
 
 HEAD = """# The contract
 
-Written by `make docs` from the comments in [`proto/ibkr_gateway/v1`](../proto/ibkr_gateway/v1); a test holds it to them.
+Written by `make docs` from the comments in [`proto/ibkr_gateway/v1`](../proto/ibkr_gateway/v1); a test checks it.
 
 > **⚠️ Safety.** A server that is started without settings connects to a **paper** account and sends **no orders**.
 >
@@ -65,9 +65,9 @@ Written by `make docs` from the comments in [`proto/ibkr_gateway/v1`](../proto/i
 > How orders behave: [orders.md](orders.md). Before live orders: [safety-checklist.md](safety-checklist.md).
 
 The package is `ibkr_gateway.v1`. Every RPC takes the metadata `authorization: Bearer TOKEN` where the server has
-tokens, and `x-correlation-id` (or `x-request-id`), an id of yours that log lines and the record carry; the answer has it
-in its trailing metadata, a stream in its initial. Errors are gRPC statuses with `google.rpc.ErrorInfo`; what each reason
-means and what to do is in [troubleshooting.md](troubleshooting.md). An RPC marked *not served yet* answers
+tokens, and `x-correlation-id` (or `x-request-id`), an id of yours that log lines and the record carry; the answer has
+it in its trailing metadata, a stream in its initial. Errors are gRPC statuses with `google.rpc.ErrorInfo`; what each
+reason means and what to do is in [troubleshooting.md](troubleshooting.md). An RPC marked *not served yet* answers
 `NOT_IMPLEMENTED`.
 """
 
