@@ -12,10 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from ibkr_gateway import AsyncGateway, connect
 from ibkr_gateway_server.app import Running, running
 from ibkr_gateway_server.broker.session import SessionTimings
+from ibkr_gateway_server.rpc.server import SESSION
 from ibkr_gateway_server.settings import load_settings
 from ibkr_gateway_server.trading.desk import DeskTimings
 
@@ -100,11 +103,23 @@ def program(module: str, *arguments: str, cwd: Path, **environment: str) -> Iter
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[str]:
-    """The address of a server on the simulator that is a process of its own."""
+def starting_server(tmp_path: Path) -> Iterator[str]:
+    """The address of a server on the simulator that is a process of its own; its session may not be there yet."""
     arguments = ("--mode", "simulation", "--port", "0", "--log-level", "ERROR")
     with program("ibkr_gateway_server", *arguments, cwd=tmp_path) as (_, address):
         yield address
+
+
+@pytest.fixture
+def server(starting_server: str) -> str:
+    """The address of a server on the simulator that is a process of its own, with a session that is READY."""
+    request = health_pb2.HealthCheckRequest(service=SESSION)
+    with grpc.insecure_channel(starting_server) as channel:
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        for told in stub.Watch(request, timeout=60):
+            if told.status == health_pb2.HealthCheckResponse.SERVING:
+                return starting_server
+    raise AssertionError("the session of the server did not become READY")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from ibkr_gateway import Tls
 
-from ibkr_gateway_cli import account, contracts, demo, halts, market, orders, servers, tokens
+from ibkr_gateway_cli import account, audit, contracts, demo, halts, market, orders, servers, tokens
 from ibkr_gateway_cli.session import EXIT_CODES, INTERRUPTED, USAGE, Options
 
 EPILOG = "Exit codes: " + "; ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items()) + "."
@@ -63,6 +63,7 @@ app.command()(contracts.chain)
 app.command()(account.account)
 app.command()(account.positions)
 app.add_typer(orders.orders, name="order")
+app.add_typer(audit.audit, name="audit")
 app.command()(halts.halt)
 app.command()(halts.resume)
 app.add_typer(tokens.tokens, name="token")

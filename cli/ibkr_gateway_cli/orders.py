@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from ibkr_gateway import decimal_text, new_client_order_id, parse_instrument
-from ibkr_gateway.v1 import common_pb2
+from ibkr_gateway import new_client_order_id
 from ibkr_gateway.v1 import orders_service_pb2 as pb
 
+from ibkr_gateway_cli.order_terms import EXAMPLES, with_terms
 from ibkr_gateway_cli.session import (
     ERROR,
     REFUSED,
@@ -26,71 +28,101 @@ from ibkr_gateway_cli.session import (
 
 orders = typer.Typer(no_args_is_help=True, help="Preview, place, cancel and follow orders.")
 
-SideArgument = Annotated[str, typer.Argument(metavar="buy|sell", help="Direction.")]
-QuantityArgument = Annotated[str, typer.Argument(help="Units, as a decimal.")]
-InstrumentArgument = Annotated[str, typer.Argument(help="AAPL, MES:FUT, EUR.USD, or a contract id.")]
-LimitOption = Annotated[str, typer.Option("--limit", "-l", help="Limit price; without it a market order.")]
-TifOption = Annotated[str, typer.Option("--tif", help="Time in force: DAY, GTC, IOC, FOK, OPG.")]
-AccountOption = Annotated[str, typer.Option("--account", "-a", help="Account number; needed when there are several.")]
+Terms = Callable[[], pb.OrderSpec]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+KeyOption = Annotated[
+    str,
+    typer.Option("--client-order-id", help="Repeat an order whose fate is not known: the same id is one order."),
+]
+TransmitOption = Annotated[
+    bool, typer.Option("--require-transmit", help="Fail instead of SIMULATED when orders are disabled.")
+]
+TokenOption = Annotated[
+    str, typer.Option("--preview-token", help="From preview --json: refuse unless this is exactly the order previewed.")
+]
 KeyArgument = Annotated[str, typer.Argument(help="client_order_id, or IBKR's order id.")]
 
 
-@orders.command()
-def preview(
-    context: typer.Context,
-    side: SideArgument,
-    quantity: QuantityArgument,
-    instrument: InstrumentArgument,
-    limit: LimitOption = "",
-    tif: TifOption = "DAY",
-    account_id: AccountOption = "",
-) -> None:
+@orders.command(epilog=EXAMPLES)
+@with_terms
+def preview(context: typer.Context, spec: Terms) -> None:
     """What an order would cost and need (SAFE: nothing is sent that could trade)."""
     options: Options = context.obj
     with errors_as_exit_codes(options.as_json):
-        spec = _spec(side, quantity, instrument, limit, tif, account_id)
+        asked = pb.PreviewOrderRequest(order=spec())
         with gateway(options) as connected:
-            answer = connected.orders.PreviewOrder(pb.PreviewOrderRequest(order=spec))
+            answer = connected.orders.PreviewOrder(asked)
         _show_preview(options, answer.preview)
 
 
-@orders.command()
+@orders.command(epilog=EXAMPLES)
+@with_terms
 def place(
     context: typer.Context,
-    side: SideArgument,
-    quantity: QuantityArgument,
-    instrument: InstrumentArgument,
-    limit: LimitOption = "",
-    tif: TifOption = "DAY",
-    account_id: AccountOption = "",
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    client_order_id: Annotated[
-        str, typer.Option(help="Repeat an order whose fate is not known: the same id is the same order.")
-    ] = "",
-    require_transmit: Annotated[
-        bool, typer.Option("--require-transmit", help="Fail instead of SIMULATED when orders are disabled.")
-    ] = False,
+    spec: Terms,
+    yes: YesOption = False,
+    client_order_id: KeyOption = "",
+    require_transmit: TransmitOption = False,
+    preview_token: TokenOption = "",
 ) -> None:
     """Place an order (SAFE BY DEFAULT: with ORDERS_ENABLED=false it is SIMULATED). Shows the preview and asks first."""
     options: Options = context.obj
     with errors_as_exit_codes(options.as_json):
-        spec = _spec(side, quantity, instrument, limit, tif, account_id)
-        with gateway(options) as connected:
-            if not yes:
-                _show_preview(options, connected.orders.PreviewOrder(pb.PreviewOrderRequest(order=spec)).preview)
-                _ask()
-            key = client_order_id or new_client_order_id()
-            _remember(key, spec)
-            if not options.as_json:
-                console(to_stderr=True).print(f"client_order_id {key}  (repeat it to retry; it is never sent twice)")
-            request = pb.PlaceOrderRequest(client_order_id=key, order=spec, require_transmit=require_transmit)
-            result = connected.orders.PlaceOrder(request).result
-        if options.as_json:
-            print_json(result)
-        else:
-            _show(options, "Order", [result.status])
-        if result.state == pb.ORDER_STATE_REJECTED:
-            raise typer.Exit(REFUSED)
+        request = pb.PlaceOrderRequest(
+            client_order_id=client_order_id,
+            order=spec(),
+            require_transmit=require_transmit,
+            preview_token=preview_token,
+        )
+        _place(options, request, ask=not yes)
+
+
+@orders.command(epilog=EXAMPLES)
+@partial(with_terms, order_type="BRACKET")
+def bracket(
+    context: typer.Context,
+    spec: Terms,
+    yes: YesOption = False,
+    client_order_id: KeyOption = "",
+    require_transmit: TransmitOption = False,
+    preview_token: TokenOption = "",
+) -> None:
+    """Place an entry with its take-profit and stop-loss, as one (SAFE BY DEFAULT, as place).
+
+    It needs --take-profit and --stop-loss; without --limit it enters at the market. When one exit fills, the other is
+    cancelled; nothing of it works before all three are there.
+    """
+    options: Options = context.obj
+    with errors_as_exit_codes(options.as_json):
+        request = pb.PlaceOrderRequest(
+            client_order_id=client_order_id,
+            order=spec(),
+            require_transmit=require_transmit,
+            preview_token=preview_token,
+        )
+        _place(options, request, ask=not yes)
+
+
+def _place(options: Options, request: pb.PlaceOrderRequest, *, ask: bool) -> None:
+    """Show what the order would do and ask, then place it."""
+    with gateway(options) as connected:
+        if ask:
+            shown = connected.orders.PreviewOrder(pb.PreviewOrderRequest(order=request.order)).preview
+            _show_preview(options, shown)
+            _ask()
+        request.client_order_id = request.client_order_id or new_client_order_id()
+        _remember(request.client_order_id, request.order)
+        if not options.as_json:
+            console(to_stderr=True).print(
+                f"client_order_id {request.client_order_id}  (repeat it to retry; it is never sent twice)"
+            )
+        result = connected.orders.PlaceOrder(request).result
+    if options.as_json:
+        print_json(result)
+    else:
+        _show(options, "Order", list(result.legs))
+    if result.state == pb.ORDER_STATE_REJECTED:
+        raise typer.Exit(REFUSED)
 
 
 @orders.command()
@@ -100,17 +132,17 @@ def cancel(context: typer.Context, order: KeyArgument) -> None:
     with errors_as_exit_codes(options.as_json):
         with gateway(options) as connected:
             answer = connected.orders.CancelOrder(pb.CancelOrderRequest(order=_key(order)))
-        _show(options, "Order", [answer.status])
+        _show(options, "Order", list(answer.legs) or [answer.status])
 
 
 @orders.command()
 def status(context: typer.Context, order: KeyArgument) -> None:
-    """Where an order stands."""
+    """Where an order stands, each leg of it."""
     options: Options = context.obj
     with errors_as_exit_codes(options.as_json):
         with gateway(options) as connected:
-            answer = connected.orders.GetOrderStatus(pb.GetOrderStatusRequest(order=_key(order)))
-        _show(options, "Order", [answer.status])
+            known = connected.orders.GetOrder(pb.GetOrderRequest(order=_key(order))).order
+        _show(options, "Order", list(known.legs))
 
 
 @orders.command("list")
@@ -162,27 +194,6 @@ def _tell(options: Options, event: pb.OrderEvent) -> None:
         console().print(event_line(event))
 
 
-def _spec(side: str, quantity: str, instrument: str, limit: str, tif: str, account_id: str) -> pb.OrderSpec:
-    """The terms as typed. Raises ValueError for what is not even a term."""
-    if side.upper() not in ("BUY", "SELL"):
-        raise ValueError(f"side {side!r} is neither buy nor sell")
-    if f"TIME_IN_FORCE_{tif.upper()}" not in pb.TimeInForce.keys():  # noqa: SIM118 - protobuf's enum wrapper is no mapping
-        raise ValueError(f"time in force {tif!r} is not one of DAY, GTC, IOC, FOK, OPG")
-    try:
-        amount, limit_price = decimal_text(quantity), decimal_text(limit) if limit else None
-    except ArithmeticError:
-        raise ValueError(f"{quantity!r} or {limit!r} is not a decimal number") from None
-    return pb.OrderSpec(
-        account_id=account_id,
-        instrument=parse_instrument(instrument),
-        side=common_pb2.Side.Value(f"SIDE_{side.upper()}"),
-        order_type=pb.ORDER_TYPE_LMT if limit else pb.ORDER_TYPE_MKT,
-        time_in_force=pb.TimeInForce.Value(f"TIME_IN_FORCE_{tif.upper()}"),
-        quantity=amount,
-        limit_price=limit_price,
-    )
-
-
 def _key(text: str) -> pb.OrderKey:
     return (
         pb.OrderKey(order_id=int(text))
@@ -223,6 +234,8 @@ def _show_preview(options: Options, shown: pb.OrderPreview) -> None:
     if options.as_json:
         print_json(shown)
     else:
-        from ibkr_gateway_cli.render import preview_table
+        from ibkr_gateway_cli.render import legs_table, preview_table
 
+        if len(shown.legs) > 1:
+            console().print(legs_table(shown))
         console().print(preview_table(shown))

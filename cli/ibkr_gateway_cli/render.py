@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from ibkr_gateway.v1 import (
     account_service_pb2,
+    audit_service_pb2,
     common_pb2,
     market_data_service_pb2,
     orders_service_pb2,
@@ -16,6 +17,8 @@ from rich.table import Table
 from rich.text import Text
 
 DASH = "-"
+# Characters of an event's body that a table shows; --json shows all.
+BODY_SHOWN = 60
 _OPEN = (
     orders_service_pb2.ORDER_STATE_WORKING,
     orders_service_pb2.ORDER_STATE_PARTIAL,
@@ -130,16 +133,51 @@ def positions_table(positions: Iterable[account_service_pb2.Position]) -> Table:
     return made
 
 
+def legs_table(preview: orders_service_pb2.OrderPreview) -> Table:
+    """The orders that IBKR would get, one row each, with what each is estimated at."""
+    numbers = ("quantity", "limit", "stop", "price", "value")
+    made = table(
+        "Orders", "part", "side", "quantity", "type", "limit", "stop", "lives", "price", "value", numbers=numbers
+    )
+    for leg in preview.legs:
+        made.add_row(
+            state_name(leg.role, orders_service_pb2.LegRole, "LEG_ROLE_"),
+            state_name(leg.side, common_pb2.Side, "SIDE_"),
+            amount(leg.quantity, 0),
+            state_name(leg.order_type, orders_service_pb2.OrderType, "ORDER_TYPE_"),
+            leg.limit_price or (f"{leg.limit_offset} off" if leg.limit_offset else DASH),
+            _stop_of(leg),
+            state_name(leg.time_in_force, orders_service_pb2.TimeInForce, "TIME_IN_FORCE_"),
+            leg.estimated_price or DASH,
+            amount(leg.estimated_notional) if leg.estimated_notional else DASH,
+        )
+    return made
+
+
+def _stop_of(order: orders_service_pb2.OrderLeg | orders_service_pb2.OrderStatus) -> str:
+    """What an order waits for: a price, or one that follows the market."""
+    if order.HasField("trailing_amount"):
+        return f"trails {order.trailing_amount}"
+    if order.HasField("trailing_percent"):
+        return f"trails {order.trailing_percent} %"
+    return order.stop_price or DASH
+
+
+def _in_words(leg: orders_service_pb2.OrderLeg, instrument: common_pb2.Instrument) -> str:
+    terms = [state_name(leg.side, common_pb2.Side, "SIDE_"), amount(leg.quantity, 0)]
+    terms.append(state_name(leg.order_type, orders_service_pb2.OrderType, "ORDER_TYPE_"))
+    terms += [f"at {leg.limit_price}"] if leg.HasField("limit_price") else []
+    terms += [f"from {leg.stop_price} on"] if leg.HasField("stop_price") else []
+    terms += [_stop_of(leg)] if leg.trailing_amount or leg.trailing_percent else []
+    return " ".join([*terms, name_of(instrument)] if instrument.con_id else terms)
+
+
 def preview_table(preview: orders_service_pb2.OrderPreview) -> Table:
-    """What an order would do."""
+    """What an order would cost and need, and what is in its way."""
     source = orders_service_pb2.MarginSource.Name(preview.margin_source).removeprefix("MARGIN_SOURCE_")
     made = table("Preview (nothing is sent)", "what", "value", numbers=("value",))
-    for leg in preview.legs:
-        terms = [state_name(leg.side, common_pb2.Side, "SIDE_"), amount(leg.quantity, 0)]
-        terms.append(state_name(leg.order_type, orders_service_pb2.OrderType, "ORDER_TYPE_"))
-        terms += [f"at {leg.limit_price}"] if leg.HasField("limit_price") else []
-        terms += [name_of(preview.quote.instrument)] if preview.HasField("quote") else []
-        made.add_row("order", " ".join(terms))
+    if len(preview.legs) == 1:
+        made.add_row("order", _in_words(preview.legs[0], preview.quote.instrument))
     for label, name in (
         ("value", "total_notional"),
         ("commission", "commission"),
@@ -158,13 +196,17 @@ def preview_table(preview: orders_service_pb2.OrderPreview) -> Table:
 
 
 def orders_table(title: str, orders: Iterable[orders_service_pb2.OrderStatus]) -> Table:
-    """Orders, one row each."""
-    numbers = ("quantity", "filled", "limit", "average")
-    columns = ("client_order_id", "order", "instrument", "side", "type", *numbers, "state")
-    made = table(title, *columns, numbers=numbers)
-    for order in orders:
+    """Orders, one row each; their parts where one of them is a leg of several."""
+    shown = list(orders)
+    has_legs = any(order.leg_role > orders_service_pb2.LEG_ROLE_ENTRY for order in shown)
+    numbers = ("quantity", "filled", "limit", "stop", "average")
+    columns = ("client_order_id", *(["part"] if has_legs else []), "order", "instrument", "side", "type")
+    made = table(title, *columns, *numbers, "state", numbers=numbers)
+    for order in shown:
+        part = state_name(order.leg_role, orders_service_pb2.LegRole, "LEG_ROLE_") if order.leg_role else DASH
         made.add_row(
             order.client_order_id or DASH,
+            *([part] if has_legs else []),
             str(order.order_id or DASH),
             name_of(order.instrument),
             state_name(order.side, common_pb2.Side, "SIDE_"),
@@ -172,6 +214,7 @@ def orders_table(title: str, orders: Iterable[orders_service_pb2.OrderStatus]) -
             amount(order.quantity, 0),
             amount(order.filled_quantity, 0),
             order.limit_price or DASH,
+            _stop_of(order),
             order.average_fill_price or DASH,
             state_text(order),
         )
@@ -265,3 +308,20 @@ def _type_name(kind: common_pb2.SecurityType.ValueType) -> str:
 
 def _span(values: Sequence[str]) -> str:
     return f"{len(values)}: {values[0]} … {values[-1]}" if values else DASH
+
+
+def audit_table(events: Iterable[audit_service_pb2.AuditEvent]) -> Table:
+    """Events of the record."""
+    columns = ("seq", "time", "kind", "who", "client_order_id", "order id", "what")
+    made = table("Record", *columns, numbers=("seq", "order id"))
+    for event in events:
+        made.add_row(
+            str(event.sequence),
+            event.record_time.ToDatetime().strftime("%Y-%m-%d %H:%M:%SZ"),
+            event.kind,
+            event.principal or DASH,
+            event.client_order_id or DASH,
+            str(event.order_id or DASH),
+            Text(event.body_json if len(event.body_json) <= BODY_SHOWN else f"{event.body_json[:BODY_SHOWN]}…"),
+        )
+    return made

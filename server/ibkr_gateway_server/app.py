@@ -168,6 +168,8 @@ async def running(
         desk.recorder.listen_pending(events.put)
         tallies.watch(AUDIT_BACKLOG, lambda: desk.recorder.backlog)
         desk.recorder.listen(_observer_of_orders(metrics))
+        # What happened at IBKR before the first reconciliation is not in the record yet either.
+        events.lost(session.status.reason)
         session.on_lost(events.lost)
         desk.on_reconciled(events.recovered)
 
@@ -277,6 +279,8 @@ def _rules(settings: Settings) -> TradingRules:
         override_max_age_h=settings.live_override_max_age,
         max_notional=settings.max_notional,
         max_size_per_symbol=settings.max_size_per_symbol,
+        max_open_orders=settings.max_open_orders or None,
+        duplicate_window_s=settings.duplicate_window,
     )
 
 

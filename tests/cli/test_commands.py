@@ -9,62 +9,18 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 import grpc
 import pytest
-from ibkr_gateway import connect_sync
-from ibkr_gateway.v1 import common_pb2
-from ibkr_gateway.v1 import gateway_service_pb2 as gateway_pb
 from ibkr_gateway_cli.__main__ import app
 from ibkr_gateway_cli.session import EXIT_CODES
 
+from tests.cli.conftest import Run, command, lines
 from tests.conftest import program
-
-Run = Callable[..., subprocess.CompletedProcess[str]]
-
-
-def command(*arguments: str, cwd: Path, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
-    environment = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
-    return subprocess.run(
-        [sys.executable, "-m", "ibkr_gateway_cli", *arguments],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        env={**environment, "HOME": str(cwd), "XDG_STATE_HOME": str(cwd)},
-        input=stdin,
-        timeout=60,
-    )
-
-
-@pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """One server for all commands."""
-    cwd = tmp_path_factory.mktemp("server")
-    with program("ibkr_gateway_server", "--mode", "simulation", "--port", "0", "--log-level", "ERROR", cwd=cwd) as (
-        _,
-        at,
-    ):
-        with connect_sync(at) as gateway:
-            for response in gateway.gateway.WatchSession(gateway_pb.WatchSessionRequest(), timeout=20):
-                if response.status.state == common_pb2.SESSION_STATE_READY:
-                    break
-        yield at
-
-
-@pytest.fixture
-def run(address: str, tmp_path: Path) -> Run:
-    """Runs a command against the server."""
-    port = address.rpartition(":")[2]
-    return lambda *arguments, **options: command("--port", port, *arguments, cwd=tmp_path, **options)
-
-
-def lines(done: subprocess.CompletedProcess[str]) -> list[dict[str, object]]:
-    assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 def test_quote_shows_a_row_for_each_instrument(run: Run) -> None:

@@ -99,6 +99,17 @@ def test_the_synchronous_client_streams_from_a_real_server(server: str) -> None:
         assert list(refused.value.fields) == ["instruments"]
 
 
+def test_a_client_that_starts_together_with_the_server_gets_its_quotes(starting_server: str) -> None:
+    with connect_sync(starting_server) as gateway:
+        request = pb.StreamQuotesRequest(instruments=[stock("AAPL")])
+        for response in gateway.market_data.StreamQuotes(request, timeout=60):
+            kinds = [event.WhichOneof("event") for event in response.events]
+            assert "error" not in kinds
+            if "quote" in kinds:
+                return
+    raise AssertionError("the stream ended without a quote")
+
+
 async def test_the_asynchronous_client_ends_a_stream_that_it_leaves(gateway: Gateway) -> None:
     stream = gateway.client.market_data.StreamQuotes(pb.StreamQuotesRequest(instruments=[stock("AAPL")]))
     async for _ in stream:

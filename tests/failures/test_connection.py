@@ -6,6 +6,7 @@ import asyncio
 import gc
 import subprocess
 import sys
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from itertools import pairwise
@@ -15,7 +16,7 @@ from typing import Any
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from ibkr_gateway import TimedOut, Unavailable, connect, new_client_order_id, stock
+from ibkr_gateway import TimedOut, Unavailable, connect, duration, new_client_order_id, stock
 from ibkr_gateway.v1 import account_service_pb2 as account_pb
 from ibkr_gateway.v1 import common_pb2
 from ibkr_gateway.v1 import gateway_service_pb2 as gateway_pb
@@ -88,6 +89,24 @@ async def until(session: Session, state: SessionState, timeout_s: float = 3600.0
                 return
 
 
+async def events(stream: Any) -> AsyncIterator[Any]:
+    """What a stream tells, one by one."""
+    async for response in stream:
+        for event in response.events:
+            yield event
+
+
+async def until_told(told: AsyncIterator[Any], kind: str) -> Any:
+    """The next event of a kind; an error before that fails the test."""
+    async with asyncio.timeout(30):
+        async for event in told:
+            found = event.WhichOneof("event")
+            if found == kind:
+                return event
+            assert found != "error", event
+    raise AssertionError(f"it ended without {kind}")
+
+
 async def place(gateway: Gateway) -> orders_pb.OrderResult:
     request = orders_pb.PlaceOrderRequest(client_order_id=new_client_order_id(), order=ORDER)
     return (await gateway.client.orders.PlaceOrder(request)).result
@@ -123,6 +142,41 @@ async def test_C01_nobody_listens_at_the_start(tmp_path: Path, unused_tcp_port: 
         told = await eventually_recorded(gateway, "session.transition", lambda rows: len(rows) > 1)
         assert len(told) == len({tuple(row.values()) for row in told})
         assert {"from": "CONNECTING", "to": "RECONNECTING", "reason": "BROKER_DISCONNECTED"} in told
+
+
+async def test_C01_a_stream_that_is_opened_before_tws_is_there(tmp_path: Path, unused_tcp_port: int) -> None:
+    """Programs start together with the gateway and open their streams while the port of TWS is still closed.
+
+    Each stream begins with a gap, BROKER_DISCONNECTED, and lives; once TWS is there, resumed and data follow.
+    """
+    chosen = {"ibkr_gateway_port": unused_tcp_port, "grpc_port": 0, "audit_db_path": tmp_path / "audit.db"}
+    async with AsyncExitStack() as stack:
+        server = running(load_settings(chosen, env_file=None), session_timings=FAST, drain_s=2.0)
+        started = await stack.enter_async_context(server)
+        client = await stack.enter_async_context(connect(started.target, timeout_s=10.0))
+        what = {"instrument": stock("AAPL")}
+        ticks = market_pb.StreamTicksRequest(**what, tick_type=market_pb.TICK_TYPE_BID_ASK)
+        opened = {
+            "quote": client.market_data.StreamQuotes(market_pb.StreamQuotesRequest(instruments=[stock("AAPL")])),
+            "tick": client.market_data.StreamTicks(ticks),
+            "depth": client.market_data.StreamMarketDepth(market_pb.StreamMarketDepthRequest(**what)),
+            "bar": client.market_data.StreamBars(
+                market_pb.StreamBarsRequest(**what, bar_size=market_pb.BAR_SIZE_5_SECS, duration=duration("600 S"))
+            ),
+            "summary": client.account.StreamAccountSummary(account_pb.StreamAccountSummaryRequest()),
+            "position": client.account.StreamPositions(account_pb.StreamPositionsRequest()),
+            "pnl": client.account.StreamPnl(account_pb.StreamPnlRequest()),
+            "order": client.orders.StreamOrderEvents(orders_pb.StreamOrderEventsRequest()),
+        }
+        told = {kind: events(stream) for kind, stream in opened.items()}
+        gaps = {kind: (await until_told(stream, "gap")).gap for kind, stream in told.items()}
+        assert {gap.reason for gap in gaps.values()} == {"BROKER_DISCONNECTED"}
+        await stack.enter_async_context(Simulator(seed=7).listen(port=unused_tcp_port))
+        for kind, stream in told.items():
+            resumed = (await until_told(stream, "resumed")).resumed
+            assert resumed.gap_start_time == gaps[kind].start_time
+            if kind != "order":
+                await until_told(stream, kind)
 
 
 def test_C02_a_connection_that_is_taken_and_never_answered() -> None:

@@ -111,8 +111,9 @@ class Caller:
     ) -> OrderStatus | None:
         world, attempt = self._world, self._new_attempt()
         self._tally.calls[name] += 1
+        life = await world.life()
+        world.placing_count += name == "place"
         try:
-            life = await world.life()
             status = await life.call(work, attempt=attempt, deadline_s=deadline_s)
         except Gone:
             told = "nothing"
@@ -127,6 +128,8 @@ class Caller:
         else:
             told = status.state.value
             intent.is_acknowledged = True
+        finally:
+            world.placing_count -= name == "place"
         intent.answers.append(f"{name}: {told}")
         world.note(f"{name} {intent.key}: {told}")
         return status if told[:5] != "error" and told != "nothing" else None
@@ -176,7 +179,7 @@ class Follower:
         async with life.events.subscribe(resume_after_sequence=self.cursor, heartbeat_s=3600.0) as stream:
             async for batch in stream:
                 for item in batch:
-                    if isinstance(item, OrderEvent):
+                    if isinstance(item, OrderEvent) and not item.audit_pending:
                         if item.sequence <= self.cursor:
                             text = f"sequence {item.sequence} after {self.cursor}"
                             self.wrong.append(("each event once, in order", text))

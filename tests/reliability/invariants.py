@@ -36,8 +36,9 @@ UNSENT = "an error means unsent"
 CHAIN = "the record's chain holds"
 WHOLE = "the program has no fault of its own"
 
+ENDS = "what is not known becomes known"
 READY = "an order leaves only through a ready session"
-INVARIANTS = (ONCE, LOST, TRUE, EXPLAINED, FILLS, EVENTS, UNSENT, READY, CHAIN, WHOLE)
+INVARIANTS = (ONCE, LOST, TRUE, EXPLAINED, FILLS, EVENTS, UNSENT, ENDS, READY, CHAIN, WHOLE)
 
 # An order may be late by 90 s; the gateway waits for longer before it presumes that one has never arrived.
 QUARANTINE_S = 115.0
@@ -48,10 +49,13 @@ _ABSENT = frozenset(
         OrderState.NOT_SENT,
         OrderState.SIMULATED,
         OrderState.REJECTED,
-        OrderState.UNKNOWN,
         OrderState.PRESUMED_NOT_PLACED,
     }
 )
+_ENDS_OF_A_REFUSED = frozenset(
+    {OrderState.REJECTED, OrderState.CANCELLED, OrderState.PRESUMED_NOT_PLACED, OrderState.CLOSED_UNCONFIRMED}
+)
+_NOT_KNOWN = frozenset({OrderState.UNKNOWN, OrderState.PENDING, OrderState.SENT})
 _WORKING = frozenset({OrderState.WORKING, OrderState.PARTIAL})
 
 
@@ -64,6 +68,7 @@ class Watch:
         self._world = world
         self._keys = {intent.key for intent in intents}
         self._refs: dict[str, str] = {}
+        self._presumed: list[OrderStatus] = []
 
     def look(self, life: Life, events: Sequence[OrderEvent]) -> None:
         """Events have just become durable."""
@@ -81,10 +86,19 @@ class Watch:
             (state is OrderState.FILLED and not any(order.status == "Filled" for order in orders))
             or (state in (OrderState.CANCELLED, OrderState.REJECTED, OrderState.CLOSED_UNCONFIRMED) and alive)
             or (state is OrderState.REJECTED and any(order.filled for order in orders))
-            or (state is OrderState.PRESUMED_NOT_PLACED and any(map(self._is_overlooked, orders)))
             or (state is OrderState.NOT_SENT and orders)
         ):
             self._tell(TRUE, status, orders)
+        if state is OrderState.PRESUMED_NOT_PLACED:
+            self._presumed.append(status)
+
+    def overlooked(self) -> list[Finding]:
+        """Orders that were presumed never placed, though the broker had them, or took them soon enough to wait for."""
+        for status in self._presumed:
+            orders = orders_of(self._world.simulator.gateway, self._refs[status.client_order_id])
+            if any(map(self._is_overlooked, orders)):
+                self._tell(TRUE, status, orders)
+        return self.found
 
     def _is_overlooked(self, order: Order) -> bool:
         """One that works or has worked, and was not taken too late for anyone to wait for it."""
@@ -119,12 +133,15 @@ def _compared(gateway: Gateway, word: Word, intent: Intent) -> Iterator[Finding]
         return
     status = known.status
     text = f"{intent.key} is {status.state} {status.filled_quantity:f}; the broker has: {shown}"
+    if status.state in _NOT_KNOWN and (not orders or orders[0].status == "Inactive"):
+        yield ENDS, text
+        return
     if not orders:
         if status.state not in _ABSENT:
             yield TRUE, text
         return
     order = orders[0]
-    if status.state in (OrderState.UNKNOWN, OrderState.PENDING, OrderState.SENT) and order.status != "Inactive":
+    if status.state in _NOT_KNOWN:
         yield LOST, text
     elif status.state not in _true_states(order, intent):
         yield TRUE, text
@@ -152,9 +169,13 @@ def _true_states(order: Order, intent: Intent) -> frozenset[OrderState]:
         return frozenset({OrderState.CANCELLED})
     if order.status == "Inactive":
         # Refused, or one that had to fill at once and could not; of a refusal no list tells.
-        return frozenset(
-            {OrderState.REJECTED, OrderState.CANCELLED, OrderState.UNKNOWN, OrderState.PRESUMED_NOT_PLACED}
+        ends = (
+            OrderState.REJECTED,
+            OrderState.CANCELLED,
+            OrderState.PRESUMED_NOT_PLACED,
+            OrderState.CLOSED_UNCONFIRMED,
         )
+        return frozenset(ends)
     working = frozenset({OrderState.PARTIAL if order.filled else OrderState.WORKING})
     if order.status == "PendingCancel":
         return _WORKING | {OrderState.CANCEL_PENDING}
@@ -183,7 +204,7 @@ def broken(
 ) -> list[Finding]:
     """What the record shows, once everything has settled."""
     found: list[Finding] = []
-    if check != ChainCheck(len(records)):
+    if not check.is_valid or check.checked_count != len(records) or check.watermark_sequence > len(records):
         found.append((CHAIN, f"{check}"))
     return [*found, *_unexplained(gateway, word, intents, records)]
 

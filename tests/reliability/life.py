@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from ibkr_gateway_server.audit.store import AuditStore
 from ibkr_gateway_server.audit.transaction import Transaction
@@ -24,7 +24,6 @@ from ibkr_gateway_server.broker.contracts import Contracts
 from ibkr_gateway_server.broker.market_data import MarketData
 from ibkr_gateway_server.broker.pacing import Pacer
 from ibkr_gateway_server.broker.session import Session
-from ibkr_gateway_server.domain.errors import AuditUnavailable
 from ibkr_gateway_server.domain.events import OrderEvent
 from ibkr_gateway_server.streams.orders import OrderEvents
 from ibkr_gateway_server.trading.desk import Desk
@@ -48,37 +47,47 @@ class Gone(Exception):
 
 
 class MortalStore(AuditStore):
-    """The record of one life: transactions run at once, since time is virtual, and none after its death.
-
-    `before_commit` and `after_commit` are moments at which a life may be killed.
-    """
+    """The record of one life, on a disk that takes its time: one thing after another, and nothing after its death."""
 
     def __init__(self, path: Path, life: Life) -> None:
-        super().__init__(path, inline=True, durable=False)
+        super().__init__(path, inline=True, durable=False, now=life.now)
         self._life = life
         self._turn = asyncio.Lock()
+        self._is_open = False
 
-    async def transact(self, work: Callable[[Transaction], T]) -> T:
-        """As the store's: one after another, each takes its time, and goes on when nobody waits for it any more.
+    async def __aenter__(self) -> Self:
+        await super().__aenter__()
+        # The world's other programs do not wait in real time for one that holds the record.
+        self.at_once(lambda tx: tx._connection.exec_driver_sql("PRAGMA busy_timeout = 0"))
+        self._is_open = True
+        return self
+
+    async def __aexit__(self, *why: Any) -> None:
+        self._is_open = False
+        await super().__aexit__(*why)
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        """As on the store's thread: it goes on when nobody waits for it any more.
 
         Raises CancelledError in a life that has ended.
         """
+        if not self._is_open:
+            return work()
         return await asyncio.shield(asyncio.ensure_future(self._in_turn(work)))
 
-    async def _in_turn(self, work: Callable[[Transaction], T]) -> T:
+    async def _in_turn(self, work: Callable[[], T]) -> T:
         async with self._turn:
             self._life.pass_by("commit_begins")
             await asyncio.sleep(self._life.disk_s())
             self._life.pass_by("before_commit")
-            if self._life.record_is_locked:
-                raise AuditUnavailable
-            result = self._transact(work)
-            self._life.pass_by("after_commit")
-            return result
+            try:
+                return work()
+            finally:
+                self._life.pass_by("after_commit")
 
     def at_once(self, work: Callable[[Transaction], T]) -> T:
-        """A transaction of the world itself."""
-        return self._transact(work)
+        """A look, or a word, of the world itself."""
+        return self._writer.read(work)
 
 
 @dataclass(slots=True)
@@ -106,7 +115,6 @@ class Life:
         self.tasks: dict[asyncio.Task[Any], None] = {}
         self.pipes: list[Any] = []
         self.is_dead = False
-        self.record_is_locked = False
         self.write_fails: bool | None = None
         """Not None: the next order's write raises; True: though its bytes have left."""
         self.faults_of_program: list[BaseException] = []
@@ -121,9 +129,9 @@ class Life:
         self.desk: Desk
         self.pacer: Pacer
         self.events: OrderEvents
-        self._record_path = record_path
+        self.record_path = record_path
         self._address = address
-        self._now = now
+        self.now = now
         self._chance = chance
         self._rules = rules
         self._started = asyncio.Event()
@@ -171,18 +179,21 @@ class Life:
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         async with AsyncExitStack() as stack:
-            self.store = await stack.enter_async_context(MortalStore(self._record_path, self))
+            self.store = await stack.enter_async_context(MortalStore(self.record_path, self))
             self.pacer = Pacer(loop.time)
-            session = self.session = Session(self._address, CLIENT_ID, self.pacer, jitter=self._chance, now=self._now)
+            session = self.session = Session(self._address, CLIENT_ID, self.pacer, jitter=self._chance, now=self.now)
             accounts = Accounts(session, self.pacer)
-            contracts = Contracts(session, self.pacer, today=lambda: self._now().date())
+            contracts = Contracts(session, self.pacer, today=lambda: self.now().date())
             market_data = MarketData(session, contracts, self.pacer)
             desk = self.desk = Desk(self._rules, session, self.pacer, contracts, market_data, accounts, self.store)
             record = SessionRecord(self.store, lambda: None)
             session.on_event(record.put)
             desk.on_reconciled(record.reconciled)
-            events = self.events = OrderEvents(self.store, desk.own_open_orders, lambda: session.status)
+            events = self.events = OrderEvents(
+                self.store, desk.own_open_orders, lambda: session.status, desk.recorder.pending
+            )
             desk.recorder.listen(events.put)
+            desk.recorder.listen_pending(events.put)
             desk.recorder.listen(lambda told: self.on_events(told))
             session.on_lost(events.lost)
             desk.on_reconciled(events.recovered)

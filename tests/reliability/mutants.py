@@ -12,6 +12,7 @@ from __future__ import annotations
 import __future__
 
 import argparse
+import asyncio
 import inspect
 import json
 import multiprocessing
@@ -19,18 +20,23 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ibkr_gateway_server.audit.transaction import Transaction
 from ibkr_gateway_server.broker.orders import OrderWire
 from ibkr_gateway_server.domain.errors import DomainError
 from ibkr_gateway_server.domain.evidence import Evidence, ExecutionSeen
+from ibkr_gateway_server.domain.orders import OrderState
 from ibkr_gateway_server.domain.sessions import SessionState
-from ibkr_gateway_server.trading import ledger, recorder, transitions
+from ibkr_gateway_server.trading import conclusions, ledger, loading, recorder, transitions
 from ibkr_gateway_server.trading.desk import Desk
+from ibkr_gateway_server.trading.doubts import Doubts
+from ibkr_gateway_server.trading.entries import Intent
 from ibkr_gateway_server.trading.ledger import Ledger
 from ibkr_gateway_server.trading.reconcile import Reconciler
+from ibkr_gateway_server.trading.submission import Submission
+from ibkr_gateway_server.trading.transitions import TABLE, Sign
 
 from tests.reliability.report import PAGE, table, write
 from tests.reliability.run import run
@@ -98,6 +104,59 @@ def _take_silence_for_an_answer() -> None:
         setattr(OrderWire, name, asked)
 
 
+def _rewritten_in(module: Any, name: str, old: str, new: str) -> Callable[[], None]:
+    """A function of a module that only this module calls."""
+    return _rewritten(module, name, (old, new))
+
+
+def _record_after_the_write() -> None:
+    """The intent goes to the disk when the order has left."""
+    record = Submission._record
+
+    async def late(self: Submission, intent: Intent, *, epoch: int = 0) -> None:
+        self._ledger.add(intent)
+        asyncio.get_running_loop().call_soon(lambda: asyncio.ensure_future(record(self, intent, epoch=epoch)))
+
+    Submission._record = late  # type: ignore[method-assign]
+
+
+def _count_every_telling_of_a_fill() -> None:
+    _rewritten(Ledger, "_executed", (_KNOWN, "if False:"))()
+    change = ("entry.fills[fill.stem] = fill", "entry.fills[f'{fill.stem} {len(entry.fills)}'] = fill")
+    _everywhere(conclusions, "executed", (ledger,), change)()
+
+
+def _call_a_failed_write_unsent() -> None:
+    place = Submission.place
+    write = Submission._write
+
+    def failing(self: Submission, connection: Any, *what: Any) -> bool:
+        if not write(self, connection, *what):
+            raise connection.disconnected()
+        return True
+
+    async def placing(self: Submission, intent: Intent) -> None:
+        try:
+            await place(self, intent)
+        except DomainError:
+            for entry in intent:
+                entry.status = replace(entry.status, state=OrderState.NOT_SENT)
+            raise
+
+    Submission._write = failing  # type: ignore[method-assign]
+    Submission.place = placing  # type: ignore[method-assign]
+
+
+def _stay_presumed() -> None:
+    """No later word of an order that was presumed never placed is taken."""
+    for outcomes in TABLE.values():
+        outcomes.pop(OrderState.PRESUMED_NOT_PLACED, None)
+
+
+def _ignore_inactive() -> None:
+    _everywhere(transitions, "sign_of", (conclusions,), ('if word == "Inactive"', "if False"))()
+
+
 def _drop_fills_while_the_link_is_down() -> None:
     """And take them for known when they are told again."""
     hear = Reconciler.hear
@@ -113,57 +172,56 @@ def _drop_fills_while_the_link_is_down() -> None:
     Reconciler.hear = heard  # type: ignore[method-assign]
 
 
+def _after_sign(sign: Sign, state: OrderState, *sources: OrderState) -> Callable[[], None]:
+    """The table of signs with another outcome."""
+
+    def apply() -> None:
+        for source in sources:
+            if TABLE[sign].get(source, source) is state:
+                raise DoesNotFit(f"{sign.name} makes {state} of {source} already")
+            TABLE[sign][source] = state
+
+    return apply
+
+
+_KNOWN = "if seen.execution_id in self._by_execution_id:"
+
 MUTANTS = (
     Mutant(
-        "an unknown order is sent again",
+        "an order that is not known of is sent again under its key",
         _rewritten(
             Desk,
             "_place",
-            ("known.status.state is not OrderState.NOT_SENT", "known.status.state not in ('NOT_SENT', 'UNKNOWN')"),
+            ("leg.status.state is not OrderState.NOT_SENT", "leg.status.state not in ('NOT_SENT', 'UNKNOWN')"),
         ),
     ),
     Mutant("no floor of order ids", _forget_the_floor),
     Mutant(
         "no look at the session before the write",
-        _rewritten(
-            Desk,
-            "_submit",
-            ("        self.guard.check_way()\n", ""),
-            ("self._session.linked() is not connection", "False"),
-        ),
+        _rewritten(Submission, "_check", ("self._guard.check_way()", "return")),
     ),
     Mutant("fills dropped while the link is down", _drop_fills_while_the_link_is_down),
-    Mutant(
-        "recorded after it is sent",
-        _rewritten(
-            Desk,
-            "_submit",
-            (
-                "await self._record_intent(entry, OrderState.PENDING, epoch=connection.epoch)",
-                "self._wire.place(connection, entry.status.order_id, entry.status.instrument, entry.spec, "
-                "entry.order_ref)\n"
-                "    await self._record_intent(entry, OrderState.PENDING, epoch=connection.epoch)",
-            ),
-            (
-                "        self._wire.place(connection, entry.status.order_id, entry.status.instrument, entry.spec, "
-                "entry.order_ref)\n    except",
-                "        pass\n    except",
-            ),
-        ),
-    ),
+    Mutant("recorded after it is sent", _record_after_the_write),
     Mutant("silence taken for an answer", _take_silence_for_an_answer),
     Mutant(
+        "lists of before and after a lost link taken for one",
+        _rewritten(Doubts, "_age", ("or doubt.watch != self.watch", "")),
+    ),
+    Mutant(
+        "no quarantine",
+        _rewritten(Doubts, "_limit_s", ("self._patience.quarantine_s", "0.0")),
+    ),
+    Mutant(
+        "a row that cannot be read is no row",
+        _rewritten(Reconciler, "_unreadable", ("self._is_torn = True", "pass")),
+    ),
+    Mutant(
         "a notice taken for a cancel",
-        _everywhere(
-            transitions,
-            "after_error",
-            (ledger,),
-            (
-                "if notice.code in CANCEL_REFUSED",
-                "if notice.code == ORDER_CANCELLED:\n"
-                "        return replace(status, state=OrderState.CANCELLED)\n"
-                "    if notice.code in CANCEL_REFUSED",
-            ),
+        _rewritten_in(
+            conclusions,
+            "_sign_of_error",
+            "    state = entry.status.state\n",
+            "    state = entry.status.state\n    if code == ORDER_CANCELLED:\n        return Sign.CANCELLED\n",
         ),
     ),
     Mutant(
@@ -171,82 +229,43 @@ MUTANTS = (
         _rewritten(
             Ledger,
             "_executed",
-            (
-                "if seen.execution_id in self._by_execution_id:",
-                "if seen.execution_id in self._by_execution_id or entry.status.state is OrderState.CANCELLED:",
-            ),
+            (_KNOWN, "if seen.execution_id in self._by_execution_id or entry.status.state == 'CANCELLED':"),
         ),
     ),
-    Mutant(
-        "no dedupe of keys",
-        _rewritten(Desk, "_place", ("self._ledger.find(client_order_id=client_order_id)", "None")),
-    ),
+    Mutant("no dedupe of keys", _rewritten(Desk, "_place", ("self._ledger.intent(client_order_id)", "None"))),
     Mutant(
         "terms under a known key not compared",
         _rewritten(Desk, "_place", ("known.payload_hash != payload_hash", "False")),
     ),
     Mutant(
         "orderStatus counted besides executions",
-        _everywhere(
-            transitions,
-            "after_fills",
-            (ledger,),
-            ("filled = max(quantity, status.filled_quantity)", "filled = status.filled_quantity + quantity"),
+        _rewritten_in(
+            conclusions, "_after_fills", "max(quantity, entry.told_filled)", "entry.status.filled_quantity + quantity"
         ),
     ),
-    Mutant(
-        "executions not deduplicated",
-        _rewritten(
-            Ledger,
-            "_executed",
-            ("if seen.execution_id in self._by_execution_id:", "if False:"),
-            (
-                "entry.fills[execution.stem] = execution",
-                "entry.fills[f'{execution.stem} {len(entry.fills)}'] = execution",
-            ),
-        ),
-    ),
+    Mutant("executions not deduplicated", _count_every_telling_of_a_fill),
     Mutant(
         "a correction added instead of replacing",
-        _rewritten(
-            Ledger,
-            "_executed",
-            ("entry.fills[execution.stem] = execution", "entry.fills[execution.execution_id] = execution"),
+        _everywhere(
+            conclusions,
+            "executed",
+            (ledger,),
+            ("entry.fills[fill.stem] = fill", "entry.fills[fill.execution_id] = fill"),
         ),
     ),
     Mutant(
-        "silence about an order read as its rejection",
-        _rewritten(
-            Desk, "_overdue", ("self._move(entry, OrderState.UNKNOWN)", "self._move(entry, OrderState.REJECTED)")
-        ),
+        "silence about an order read as its rejection", _after_sign(Sign.SILENCE, OrderState.REJECTED, OrderState.SENT)
     ),
+    Mutant("a failed write reported as a refusal", _call_a_failed_write_unsent),
     Mutant(
-        "a failed write reported as a refusal",
-        _rewritten(
-            Desk,
-            "_submit",
-            (
-                "self._move(entry, OrderState.UNKNOWN)\n",
-                "entry.was_written = False\n"
-                "        self._move(entry, OrderState.NOT_SENT)\n"
-                "        raise connection.disconnected()\n",
-            ),
-        ),
-    ),
-    Mutant(
-        "a restart takes SENT for NOT_SENT",
-        _rewritten(
-            Desk, "_load", ("OrderState.UNKNOWN if stored.was_written else OrderState.NOT_SENT", "OrderState.NOT_SENT")
-        ),
+        "a restart takes SENT for NOT_SENT", _rewritten_in(loading, "_recovered", "if entry.was_written", "if False")
     ),
     Mutant(
         "told before it is durable",
-        _rewritten(
-            recorder.Recorder,
-            "_write_until_durable",
-            ("await asyncio.sleep(RETRY_AFTER_S)", "return"),
-        ),
+        _rewritten(recorder.Recorder, "_write_until_durable", ("await asyncio.sleep(RETRY_AFTER_S)", "return")),
     ),
+    Mutant("an order that is presumed never placed stays so", _stay_presumed),
+    Mutant("the word Inactive ignored of what fills now or never", _ignore_inactive),
 )
 
 

@@ -62,7 +62,7 @@ class Totals:
             "command": self.command,
             "seeds": self.seeds,
             "seconds": round(self.seconds, 1),
-            "median_seed_s": round(statistics.median(self.seeds_s), 3) if self.seeds_s else None,
+            "median_seed_cpu_s": round(statistics.median(self.seeds_s), 3) if self.seeds_s else None,
             **{name.replace(" ", "_"): self.sums[name] for name in self.sums},
             "broken": {name: self.broken[name] for name in INVARIANTS},
             "states": dict(sorted(self.states.items())),

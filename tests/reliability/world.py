@@ -10,6 +10,8 @@ import asyncio
 import hashlib
 import logging
 import random
+import shutil
+import sqlite3
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -19,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ibkr_gateway_server.broker.connection import BrokerAddress
+from ibkr_gateway_server.broker.session import LINK_RESTORED
 from ibkr_gateway_server.domain.errors import DomainError
 from ibkr_gateway_server.domain.events import OrderEvent
 from ibkr_gateway_server.simulator import Behaviour, Fault, Rule, Simulator
@@ -112,13 +115,18 @@ class World:
         self.loop = loop
         loop.world = self
         loop.latency_s = self.chance.choice((0.0002, 0.001, 0.02))
-        self.record_path = folder / "audit.db"
+        self._folder = folder
         # The key decides the orderRefs: with one of its own a run would not be repeatable.
-        self.record_path.with_suffix(".key").write_bytes(hashlib.sha256(f"key {seed}".encode()).digest())
+        key_path = self._record_path(1).with_suffix(".key")
+        key_path.parent.mkdir()
+        key_path.write_bytes(hashlib.sha256(f"key {seed}".encode()).digest())
+        key_path.chmod(0o600)
+        self.locker: sqlite3.Connection | None = None
+        """Another program that holds the record."""
         self.simulator = Simulator(
             seed=seed,
             clock=lambda: BEGIN + loop.time(),
-            tick_interval_s=2.0,
+            tick_interval_s=4.0,
             behaviour=Behaviour(exchange_s=self.chance.choice((0.02, 0.02, 0.5, 3.0))),
         )
         self._name = ""
@@ -126,10 +134,16 @@ class World:
         self._watch_faults()
         self.late_until = 0.0
         """When the last order that is late has been taken, on the loop's clock."""
+        self.well_at = 0.0
+        """Before then nothing is well again, on the loop's clock."""
+        self.interrupted_at: list[float] = []
+        """When a program lost TWS, or TWS its link: silence before and after does not add up."""
         self.clock_offset_s = 0.0
         self.struck: Counter[str] = Counter()
         self.frames: list[SentOrder] = []
         self.attempt_count = 0
+        self.placing_count = 0
+        """Orders that callers wait for at this moment."""
         self.on_events: Callable[[Life, Sequence[OrderEvent]], None] = lambda _life, _events: None
         self.bugs: list[str] = []
         self.found: list[tuple[str, str]] = []
@@ -199,6 +213,7 @@ class World:
                 yield
             finally:
                 self.is_ending = True
+                self.let_record_go()
                 if self._life is not None:
                     self._life.cause = "the end"
                     self._life.kill()
@@ -219,7 +234,7 @@ class World:
         self.life_count += 1
         address = BrokerAddress("127.0.0.1", PORT)
         jitter = random.Random(self.seed * 31 + self.life_count)
-        life = Life(self.life_count, self.record_path, address, self.now, jitter, self._rules)
+        life = Life(self.life_count, self._record_path(self.life_count), address, self.now, jitter, self._rules)
         life.on_killed = self._killed
         life.on_events = lambda events: self.on_events(life, events)
         if self.next_killing is not None:
@@ -228,12 +243,38 @@ class World:
             self.next_killing = None
         self._life = life
         await life.start()
+        self.interrupted_at.append(self.loop.time())
         if not life.is_dead:
+            life.session.on_lost(lambda _why: self.interrupted_at.append(self.loop.time()))
+            life.session.on_notice(lambda code, _text: self._noticed(code))
             self.note(f"life {life.number} serves")
             self._lived.set()
         return life
 
+    def _noticed(self, code: int) -> None:
+        if code in LINK_RESTORED:
+            self.interrupted_at.append(self.loop.time())
+
+    def _record_path(self, life: int) -> Path:
+        return self._folder / f"life-{life}" / "audit.db"
+
+    def hold_record(self, life: Life) -> None:
+        """Let another program hold the record for as long as it likes."""
+        if self.locker is None:
+            self.locker = sqlite3.connect(life.record_path, isolation_level=None)
+            self.locker.execute("BEGIN IMMEDIATE")
+
+    def let_record_go(self) -> None:
+        """It holds it no more."""
+        if self.locker is not None:
+            self.locker.close()
+            self.locker = None
+
     def _killed(self, cause: str) -> None:
+        # What the disk has at this very moment is what the next life begins with.
+        path = self._record_path(self.life_count)
+        self.let_record_go()
+        shutil.copytree(path.parent, self._record_path(self.life_count + 1).parent)
         self.note(f"life {self.life_count} is killed: {cause}")
         if not self.is_ending:
             self.struck[f"O18 killed {cause}"] += 1
@@ -260,6 +301,10 @@ class World:
             yield
         finally:
             self._name = ""
+
+    def stay(self, seconds: float) -> None:
+        """Things go wrong for at least so long from now on."""
+        self.well_at = max(self.well_at, self.loop.time() + seconds)
 
     def inject(self, rule: Rule) -> None:
         """Let this go wrong at the broker."""
@@ -307,8 +352,10 @@ class World:
 
     def is_late(self, order: Order, quarantine_s: float) -> bool:
         """Whether the broker took an order so long after it was written that nobody could wait for it."""
-        written = [frame.time for frame in self.frames if frame.order_ref == _ref(order)]
-        return bool(written) and self.taken_at[order.perm_id] - written[0] > quarantine_s
+        taken_at = self.taken_at[order.perm_id]
+        begins = [frame.time for frame in self.frames if frame.order_ref == _ref(order)]
+        begins = begins[:1] + [at for at in self.interrupted_at if at < taken_at]
+        return bool(begins) and taken_at - max(begins) > quarantine_s
 
     def price(self, symbol: str) -> float:
         """What a share trades at."""
@@ -330,7 +377,8 @@ class World:
         self.next_killing = None
         if (life := self.current) is not None:
             life.forget_plans()
-            life.record_is_locked, life.write_fails = False, None
+            life.write_fails = None
+            self.let_record_go()
             life.store.at_once(lambda tx: tx._connection.exec_driver_sql("PRAGMA max_page_count = 1073741823"))
         self.note("everything is well again")
 

@@ -112,7 +112,7 @@ def test_a_snapshot_has_the_three_groups_under_their_names() -> None:
         {"endpoint": "/a/B", "status": "OK"},
         3,
     )
-    (histogram,) = snapshot.histograms
+    histogram = next(each for each in snapshot.histograms if each.labels)
     assert (histogram.name, histogram.count) == ("api_request_duration_seconds", 1)
     assert histogram.percentiles[0] is not None
     assert ("ibkr_connection_status", 1.0) in {(gauge.name, gauge.value) for gauge in snapshot.gauges}

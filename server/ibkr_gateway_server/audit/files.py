@@ -80,10 +80,13 @@ class RecordFiles:
             if os.path.lexists(path):
                 _check(path)
         is_there = self.database.exists() and self.database.stat().st_size
-        if not is_there and (left := [path.name for path in beside if path.exists()]):
+        # A key alone may begin a new record, whose orders IBKR still knows by the marks that it makes.
+        left = [path.name for path in beside if path != self.key and path.exists()]
+        if not is_there and left:
             raise RecordUnusable(
                 f"{self.database} is gone or empty while {', '.join(left)} is still there",
-                "put the database back from a backup, or move all of its files away to begin a new record",
+                "put the database back from a backup, or move these files away to begin a new record; with the key in "
+                "its place the orders of the old one are still known as this gateway's",
             )
 
 

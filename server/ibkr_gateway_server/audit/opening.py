@@ -80,12 +80,13 @@ def open_record(files: RecordFiles, *, durable: bool) -> OpenedRecord:
 
 
 def _checked(files: RecordFiles, engine: Engine, *, durable: bool) -> OpenedRecord:
+    _check_pages(files, engine)
     with engine.begin() as connection:
         migrate(connection)
         # Its end is kept from now on; a record without one is from before that.
         keeps_watermark = connection.exec_driver_sql("PRAGMA application_id").scalar_one() == schema.APPLICATION_ID
-        connection.exec_driver_sql(f"PRAGMA application_id = {schema.APPLICATION_ID}")
-    _check_pages(files, engine)
+        if not keeps_watermark:
+            connection.exec_driver_sql(f"PRAGMA application_id = {schema.APPLICATION_ID}")
     with schema.reading(engine).begin() as connection:
         tx = Transaction(connection, b"", Place())
         head = tx.head_place()

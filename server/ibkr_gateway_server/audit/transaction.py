@@ -36,7 +36,7 @@ from ibkr_gateway_server.domain.orders import (
 
 T = TypeVar("T")
 
-# What is about to leave for IBKR: the watermark follows such an event at once, and any other within a second.
+# What is about to leave for IBKR: the watermark follows such an event at once, and any other in a second or two.
 COMMANDS = frozenset(
     {
         "order.intent",
@@ -339,7 +339,7 @@ class Transaction:
         columns = [*(table.c[name] for name in COVERED), table.c.previous_mac, table.c.mac]
         query = select(*columns).where(table.c.sequence > place.sequence).order_by(table.c.sequence).limit(limit)
         for row in self._connection.execute(query).yield_per(1000):
-            *values, previous_mac, mac = row
+            *values, previous_mac, mac = tuple(row)
             follows = row.sequence == place.sequence + 1 and previous_mac == place.mac
             if not follows or not hmac.compare_digest(mac, link(self._key, place.mac, values)):
                 return place, place.sequence + 1

@@ -141,6 +141,10 @@ class Contracts:
             return PriceLadder(((Decimal(0), details.min_tick),))
         return await self.rules.ladder(rule)
 
+    async def until_served(self) -> None:
+        """Returns once one can be asked for. Raises SessionEnded, ShuttingDown where none ever can."""
+        await self._session.until_served()
+
     # --- asking --------------------------------------------------------------------------------------------------
 
     async def _ask(self, wanted: Instrument) -> tuple[ContractDetails, ...]:

@@ -129,6 +129,10 @@ class Keeper(ABC, Generic[K, U]):
         session.on_lost(self._lost)
         session.on_notice(self._noticed)
 
+    async def until_served(self) -> None:
+        """Returns once one can be taken. Raises SessionEnded, ShuttingDown where none ever can."""
+        await self._session.until_served()
+
     def release(self, kept: U) -> None:
         """Give one back; after the last reader it lingers, then ends."""
         kept.subscriber_count -= 1

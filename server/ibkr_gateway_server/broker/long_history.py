@@ -23,15 +23,13 @@ from ibkr_gateway_server.broker.slices import Slice, cut_of, place_of, slices_of
 from ibkr_gateway_server.broker.time_zones import zone_of
 from ibkr_gateway_server.domain.bars import Bar, BarsRequest, HistorySlice, LongHistoryRequest
 from ibkr_gateway_server.domain.errors import (
-    BrokerDisconnected,
-    BrokerLinkDown,
     BrokerTimeout,
     FieldsInvalid,
     FieldViolation,
     NoData,
     PacingHistorical,
     RateLimited,
-    SessionSyncing,
+    SessionAway,
     ShuttingDown,
 )
 from ibkr_gateway_server.domain.usage import Usage
@@ -108,19 +106,13 @@ class LongHistory:
                 return await self._bars(request, part)
             except (PacingHistorical, RateLimited) as error:
                 await asyncio.sleep(error.retry_after_s)
-            except (BrokerDisconnected, BrokerLinkDown, SessionSyncing):
-                await self._linked()
+            except SessionAway:
+                await self._session.until_served()
             except BrokerTimeout:
                 timeouts += 1
                 if timeouts == MAX_TIMEOUTS:
                     raise
                 log.info("a slice of history was not answered and is asked for again", extra={"timeouts": timeouts})
-
-    async def _linked(self) -> None:
-        """Returns when TWS can be asked again."""
-        async for status in self._session.changes():
-            if status.state.is_linked:
-                return
 
     async def _bars(self, request: LongHistoryRequest, part: Slice) -> tuple[Bar, ...]:
         """The bars of a slice: asked for from its end, and further back until an answer reaches beyond its start."""

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
+from typing import Protocol
 
 from ibkr_gateway_server.broker import ib
 from ibkr_gateway_server.broker.connection import Connection
@@ -35,12 +36,19 @@ log = logging.getLogger(__name__)
 LAST_ORDER_ID = 2**31 - 10_000
 
 
-class OrderWire:
-    """Sends orders and hears of them. `authorize` raises when no order may be sent at all; it is asked at each send."""
+class Permit(Protocol):
+    """Says whether anything may be sent at all. Both raise a DomainError when it may not."""
 
-    def __init__(self, pacer: Pacer, authorize: Callable[[], None], hear: Callable[[Evidence], None]) -> None:
+    def authorize(self) -> None: ...
+    def authorize_cancel(self) -> None: ...
+
+
+class OrderWire:
+    """Sends orders and hears of them. `permit` is asked at each send."""
+
+    def __init__(self, pacer: Pacer, permit: Permit, hear: Callable[[Evidence], None]) -> None:
         self._pacer = pacer
-        self._authorize = authorize
+        self._permit = permit
         self._hear = hear
         self._what_ifs: dict[int, asyncio.Future[WhatIf]] = {}
 
@@ -58,21 +66,21 @@ class OrderWire:
         Raises TradingDisabled, LiveNotAuthorized with nothing written. Any other error leaves open whether a byte has
         left.
         """
-        self._authorize()
+        self._permit.authorize()
         order = to_order(spec, terms, connection.client_id, ref, parent_id)
         connection.client.placeOrder(order_id, to_contract(spec.instrument), order)
 
     def cancel(self, connection: Connection, order_id: int) -> None:
-        """Write one cancel, now. Raises TradingDisabled, LiveNotAuthorized with nothing written."""
-        self._authorize()
+        """Write one cancel, now. Raises TradingDisabled with nothing written."""
+        self._permit.authorize_cancel()
         connection.client.cancelOrder(order_id, "")
 
     def cancel_all(self, connection: Connection) -> None:
         """Write one cancel of every open order of the login, also of those placed elsewhere, now.
 
-        Raises TradingDisabled, LiveNotAuthorized with nothing written.
+        Raises TradingDisabled with nothing written.
         """
-        self._authorize()
+        self._permit.authorize_cancel()
         connection.client.reqGlobalCancel()
 
     async def what_if(
@@ -83,7 +91,7 @@ class OrderWire:
         Raises TradingDisabled, BrokerTimeout, BrokerDisconnected, or what IBKR's refusal stands for.
         """
         await self._pacer.take(Priority.ORDER, timeout_s)
-        self._authorize()
+        self._permit.authorize()
         order = to_order(spec, terms, connection.client_id, "")
         # One that is not transmitted would be kept in TWS instead of being answered.
         order.whatIf = order.transmit = True
@@ -111,6 +119,11 @@ class OrderWire:
         """Have every open order of the login told again; returns at its end marker."""
         await self._pacer.take(Priority.ACCOUNT, timeout_s)
         await connection.ask_shared("openOrders", connection.client.reqAllOpenOrders, timeout_s=timeout_s)
+
+    async def ask_order_id(self, connection: Connection, timeout_s: float) -> None:
+        """Have the next order id told again; the connection has it when it comes, and nothing waits for that."""
+        await self._pacer.take(Priority.ACCOUNT, timeout_s)
+        connection.client.reqIds(1)
 
     async def ask_completed_orders(self, connection: Connection, timeout_s: float) -> None:
         """Have every completed order of the day told again; returns at its end marker."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import TypeVarTuple, Unpack
 
@@ -16,6 +17,7 @@ from ibkr_gateway_server.domain.errors import (
     BrokerLinkDown,
     BrokerTimeout,
     Reason,
+    SessionAway,
     SessionEnded,
     SessionSyncing,
     ShuttingDown,
@@ -126,6 +128,13 @@ class Standing:
                         return
         except TimeoutError:
             raise BrokerTimeout("the session to become ready", timeout_s) from None
+
+    async def until_served(self) -> None:
+        """Returns once requests for data are answered. Raises SessionEnded, ShuttingDown where they never will be."""
+        async for _ in self.changes():
+            with suppress(SessionAway):
+                self.linked()
+                return
 
     async def server_time(self) -> tuple[datetime, datetime]:
         """IBKR's clock (whole seconds) and ours when it answered, UTC. Costs one message, at most one a second."""

@@ -5,7 +5,8 @@
     ├── Missing ............ what it names is not there: ContractNotFound, OrderNotFound, AccountNotFound, NoData
     ├── Refused ............ the gateway's rules or IBKR's forbid it: TradingDisabled, MaxNotional, NotCancellable, …
     ├── Exhausted .......... a budget is used up: MarketDataLines, PacingHistorical, SlowConsumer, …
-    └── Unavailable ........ not now: BrokerDisconnected, SessionSyncing, BrokerTimeout, AuditUnavailable, …
+    └── Unavailable ........ not now: BrokerTimeout, AuditUnavailable, SessionEnded, …
+        └── SessionAway .... until it comes: BrokerDisconnected, BrokerLinkDown, SessionSyncing
 
 Each error is a dataclass whose fields are exactly what its text names; `rpc.status` turns it into a gRPC status by one
 table. Nothing here knows gRPC.
@@ -627,7 +628,12 @@ class Unavailable(DomainError):
 
 
 @dataclass(eq=False)
-class BrokerDisconnected(Unavailable):
+class SessionAway(Unavailable):
+    """The session with IBKR is not there yet, or not at the moment; it comes by itself, and waiting mends this."""
+
+
+@dataclass(eq=False)
+class BrokerDisconnected(SessionAway):
     """No connection to TWS or IB Gateway."""
 
     host: str = ""
@@ -658,7 +664,7 @@ class RestartWindow(Unavailable):
 
 
 @dataclass(eq=False)
-class BrokerLinkDown(Unavailable):
+class BrokerLinkDown(SessionAway):
     """TWS has lost its link to IBKR."""
 
     ibkr_code: int = 1100
@@ -667,7 +673,7 @@ class BrokerLinkDown(Unavailable):
 
 
 @dataclass(eq=False)
-class SessionSyncing(Unavailable):
+class SessionSyncing(SessionAway):
     """Connected, not yet read in."""
 
     state: str

@@ -133,8 +133,9 @@ PRICE_FIELDS = (
 _DISTANCES = frozenset({"trailing_amount", "trailing_percent", "limit_offset"})
 
 # An order that waits for a price cannot be of the moment; one of an auction has the auction's time.
-_WAITING = (TimeInForce.DAY, TimeInForce.GTC, TimeInForce.GTD)
-TIMES_OF: dict[OrderType, tuple[TimeInForce, ...]] = dict.fromkeys(OrderType, _WAITING) | {
+_WAITING: tuple[TimeInForce, ...] = (TimeInForce.DAY, TimeInForce.GTC, TimeInForce.GTD)
+TIMES_OF: dict[OrderType, tuple[TimeInForce, ...]] = {
+    **dict.fromkeys(OrderType, _WAITING),
     OrderType.MKT: tuple(TimeInForce),
     OrderType.LMT: tuple(TimeInForce),
     OrderType.MOC: (TimeInForce.DAY,),

@@ -88,7 +88,9 @@ class AccountServicer:
     async def StreamAccountSummary(
         self, request: pb.StreamAccountSummaryRequest, _call: Call
     ) -> AsyncIterator[pb.StreamAccountSummaryResponse]:
-        view = SummaryView(self._accounts, self._accounts.account_id(request.account_id))
+        def view() -> SummaryView:
+            return SummaryView(self._accounts, self._accounts.account_id(request.account_id))
+
         async with self._hub.subscribe(view, parse.heartbeat_s(request)) as batches:
             async for items in numbered(batches):
                 yield pb.StreamAccountSummaryResponse(
@@ -98,7 +100,9 @@ class AccountServicer:
     async def StreamPositions(
         self, request: pb.StreamPositionsRequest, _call: Call
     ) -> AsyncIterator[pb.StreamPositionsResponse]:
-        view = PositionsView(self._accounts, self._accounts.account_id(request.account_id))
+        def view() -> PositionsView:
+            return PositionsView(self._accounts, self._accounts.account_id(request.account_id))
+
         async with self._hub.subscribe(view, parse.heartbeat_s(request)) as batches:
             async for items in numbered(batches):
                 yield pb.StreamPositionsResponse(
@@ -106,8 +110,10 @@ class AccountServicer:
                 )
 
     async def StreamPnl(self, request: pb.StreamPnlRequest, _call: Call) -> AsyncIterator[pb.StreamPnlResponse]:
-        account = self._accounts.account_id(request.account_id)
-        view = PnlView(self._accounts, account, request.include_positions)
+        def view() -> PnlView:
+            account = self._accounts.account_id(request.account_id)
+            return PnlView(self._accounts, account, request.include_positions)
+
         async with self._hub.subscribe(view, parse.heartbeat_s(request)) as batches:
             async for items in numbered(batches):
                 yield pb.StreamPnlResponse(

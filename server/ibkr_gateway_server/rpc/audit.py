@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 from ibkr_gateway.v1 import audit_service_pb2 as pb
 
 from ibkr_gateway_server.audit.store import AuditStore
-from ibkr_gateway_server.domain.audit import AuditFilter
-from ibkr_gateway_server.rpc import parse, present
+from ibkr_gateway_server.audit.transaction import Cause
+from ibkr_gateway_server.domain.audit import AuditFilter, OrderFilter
+from ibkr_gateway_server.domain.errors import Violations
+from ibkr_gateway_server.logs import correlation_id, principal
+from ibkr_gateway_server.rpc import order_csv, parse, present
 from ibkr_gateway_server.rpc.calls import Call
+
+MAX_COMMENT = 256
 
 
 class AuditServicer:
-    """Reads the record."""
+    """Reads the record, and has one that is behind its watermark taken as it is."""
 
     def __init__(self, store: AuditStore) -> None:
         self._store = store
@@ -29,10 +36,19 @@ class AuditServicer:
                 order_id=record.order_id,
                 perm_id=record.perm_id,
                 body_json=record.body_json,
+                principal=record.principal,
+                epoch=record.epoch,
             )
             for record in page.items
         ]
         return pb.QueryAuditEventsResponse(events=events, next_page_token=str(page.next_before or ""))
+
+    async def ExportOrders(
+        self, request: pb.ExportOrdersRequest, _call: Call
+    ) -> AsyncIterator[pb.ExportOrdersResponse]:
+        start, end = parse.span(request)
+        async for piece in order_csv.pieces(self._store, OrderFilter(request.symbol, (), start, end)):
+            yield pb.ExportOrdersResponse(data=piece)
 
     async def VerifyAuditChain(self, _request: pb.VerifyAuditChainRequest, _call: Call) -> pb.VerifyAuditChainResponse:
         check = await self._store.verify()
@@ -40,4 +56,16 @@ class AuditServicer:
             is_valid=check.is_valid,
             checked_count=check.checked_count,
             first_bad_sequence=check.first_bad_sequence or None,
+            watermark_sequence=check.watermark_sequence,
         )
+
+    async def AcceptAuditRollback(
+        self, request: pb.AcceptAuditRollbackRequest, _call: Call
+    ) -> pb.AcceptAuditRollbackResponse:
+        if len(request.comment) > MAX_COMMENT:
+            found = Violations()
+            found.add("comment", f"has {len(request.comment)} characters, and {MAX_COMMENT} are the most")
+            found.raise_if_any()
+        cause = Cause(principal.get(), correlation_id.get())
+        lost = await self._store.accept_rollback(request.head_sequence, request.comment, cause)
+        return pb.AcceptAuditRollbackResponse(lost_count=lost)

@@ -2,13 +2,13 @@
 
 Nothing is queued: a stream remembers what it has told and compares that with what is there when its reader is ready for
 more, so that one that reads slowly gets fewer, newer events, and none is ever missing from the state that they add up
-to. While the session is lost nothing is told but the gap; after it the whole state comes again.
+to. While the session is lost, or not there yet, nothing is told but the gap; after it the whole state comes again.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -18,9 +18,11 @@ from typing import Protocol, Self, TypeVar
 from ibkr_gateway_server.broker.accounts import Accounts
 from ibkr_gateway_server.broker.session import Session
 from ibkr_gateway_server.domain.accounts import AccountPnl, AccountSummary, Position
-from ibkr_gateway_server.domain.errors import DomainError, Reason
+from ibkr_gateway_server.domain.errors import DomainError, Reason, SessionAway
+from ibkr_gateway_server.domain.sessions import SessionState
 from ibkr_gateway_server.domain.streams import Draining, Gap, Heartbeat, Resumed, SnapshotBegin, SnapshotEnd
 from ibkr_gateway_server.streams.hub import Hub
+from ibkr_gateway_server.streams.opening import early_gap
 
 Word = Heartbeat | Gap | Resumed | Draining | SnapshotBegin | SnapshotEnd
 AccountItem = AccountSummary | Position | AccountPnl | Word
@@ -125,8 +127,11 @@ class AccountHub(Hub["AccountSubscription"]):
         self.accounts = accounts
         self.session = session
 
-    def subscribe(self, view: View[T], heartbeat_s: float) -> AccountSubscription:
-        """A stream: enter it, then iterate it for batches. Raises ShuttingDown."""
+    def subscribe(self, view: Callable[[], View[T]], heartbeat_s: float) -> AccountSubscription:
+        """A stream: enter it, then iterate it for batches. Raises ShuttingDown.
+
+        `view` is called once the session tells which accounts there are, and raises what is wrong with the one named.
+        """
         self._refuse_when_draining()
         return AccountSubscription(self, view, heartbeat_s)
 
@@ -134,7 +139,7 @@ class AccountHub(Hub["AccountSubscription"]):
 class AccountSubscription:
     """One subscriber. An async context manager and an async iterator of non-empty batches, oldest first."""
 
-    def __init__(self, hub: AccountHub, view: View[T], heartbeat_s: float) -> None:
+    def __init__(self, hub: AccountHub, view: Callable[[], View[T]], heartbeat_s: float) -> None:
         self._hub = hub
         self._follower = _Follower(view)
         self._heartbeat_s = heartbeat_s
@@ -155,9 +160,14 @@ class AccountSubscription:
     async def __aiter__(self) -> AsyncIterator[tuple[AccountItem, ...]]:
         session, loop = self._hub.session, asyncio.get_running_loop()
         status = session.status
-        # What is wrong before the first event is the call's error.
-        yield tuple(await self._follower.begin())
         gap: Gap | None = None
+        try:
+            # What is wrong before the first event, and waiting cannot mend, is the call's error.
+            first = tuple(await self._follower.begin())
+        except SessionAway as away:
+            gap = early_gap(away)
+            first = (gap,)
+        yield first
         heartbeat_at = loop.time() + self._heartbeat_s
         while self._draining is None:
             await session.changed(status, heartbeat_at - loop.time(), self._wake)
@@ -167,7 +177,7 @@ class AccountSubscription:
             if gap is None and (not status.state.is_linked or status.epoch != epoch):
                 gap = Gap(status.reason or Reason.BROKER_DISCONNECTED, datetime.now(UTC))
                 items.append(gap)
-            if status.state.is_linked:
+            if status.state.is_linked or status.state is SessionState.FATAL:
                 try:
                     if gap is not None:
                         items += [Resumed(recovered=False, gap_start_time=gap.start_time)]
@@ -175,7 +185,9 @@ class AccountSubscription:
                         gap = None
                     else:
                         items += await self._follower.news()
-                except DomainError:
+                except DomainError as error:
+                    if not self._follower.has_begun and not isinstance(error, SessionAway):
+                        raise
                     # It is lost again, or its answer is late: the session's next word, or the next change, decides.
                     items = [item for item in items if not isinstance(item, Resumed)]
             if loop.time() >= heartbeat_at:
@@ -194,23 +206,33 @@ class AccountSubscription:
 class _Follower:
     """One view, and what has been told of it."""
 
-    def __init__(self, view: View[T]) -> None:
+    def __init__(self, make: Callable[[], View[T]]) -> None:
         # Any view will do: what it gives it takes back.
-        self._view: View[object] = view  # type: ignore[assignment]
+        self._make: Callable[[], View[object]] = make  # type: ignore[assignment]
+        self._view: View[object] | None = None
         self._known: object = None
+
+    @property
+    def has_begun(self) -> bool:
+        """True once the whole state has been told."""
+        return self._known is not None
 
     async def begin(self) -> Sequence[AccountItem]:
         """The whole state. Raises what the broker raises."""
-        self._known = await self._view.ask()
-        return self._view.whole(self._known)
+        view = self._view = self._view or self._make()
+        self._known = await view.ask()
+        return view.whole(self._known)
 
     async def news(self) -> Sequence[AccountItem]:
         """What has changed since. Raises what the broker raises."""
-        state = self._view.now(self._known)
+        view = self._view
+        # Before the whole state has been told nothing is news.
+        assert view is not None
+        state = view.now(self._known)
         if state is None:
-            state = await self._view.ask()
+            state = await view.ask()
         known, self._known = self._known, state
-        return self._view.changes(known, state)
+        return view.changes(known, state)
 
 
 def _closed(position: Position) -> Position:

@@ -45,18 +45,31 @@ class BarHub(Hub[Reader[BarHappening]]):
         self.waiting_limit = waiting_limit
 
     def subscribe(
-        self, wanted: LiveBarsRequest, *, heartbeat_s: float = 15.0, timeout_s: float = HISTORY_TIMEOUT_S
+        self,
+        wanted: LiveBarsRequest,
+        *,
+        heartbeat_s: float = 15.0,
+        timeout_s: float = HISTORY_TIMEOUT_S,
+        early: Gap | None = None,
     ) -> BarSubscription:
-        """A stream: enter it to acquire its feed, iterate it for batches. Raises ShuttingDown."""
+        """A stream: enter it to acquire its feed, iterate it for batches.
+
+        `early` is a gap that has been told already, which the first bars end. Raises ShuttingDown.
+        """
         self._refuse_when_draining()
-        return BarSubscription(self, wanted, heartbeat_s, timeout_s)
+        return BarSubscription(self, wanted, heartbeat_s, timeout_s, early)
 
 
 class BarSubscription(Reader[BarHappening]):
-    """One subscriber. Entering raises the errors of `LiveBars.acquire` and `LiveBars.longer_history`."""
+    """One subscriber.
 
-    def __init__(self, hub: BarHub, wanted: LiveBarsRequest, heartbeat_s: float, timeout_s: float) -> None:
-        super().__init__(hub, heartbeat_s)
+    Entering raises the errors of `LiveBars.acquire` and `LiveBars.longer_history` that waiting cannot mend.
+    """
+
+    def __init__(
+        self, hub: BarHub, wanted: LiveBarsRequest, heartbeat_s: float, timeout_s: float, early: Gap | None
+    ) -> None:
+        super().__init__(hub, heartbeat_s, hub.feeds.until_served, early)
         self._feeds = hub.feeds
         self._limit = hub.waiting_limit
         self._wanted = wanted
@@ -72,13 +85,19 @@ class BarSubscription(Reader[BarHappening]):
         """How much history it wants."""
         return self._wanted.history
 
-    async def _open(self) -> None:
-        feed = self._feed = await self._feeds.acquire(self._wanted)
-        feed.listeners[self] = None
+    async def take(self) -> None:
+        feed = self._feed
+        if feed is None:
+            feed = self._feed = await self._feeds.acquire(self._wanted)
+            feed.listeners[self] = None
+        if feed.gap is None and feed.is_loaded and not self._wanted.is_real_time:
+            self.flows()
         if self.history is not None and not feed.covers(self.history):
             self._is_catching_up = True
-            self._begin(await self._feeds.longer_history(feed, self._wanted, self._timeout_s))
-            self._is_catching_up = False
+            try:
+                self._begin(await self._feeds.longer_history(feed, self._wanted, self._timeout_s))
+            finally:
+                self._is_catching_up = False
         elif self.history is not None and feed.is_loaded:
             self._begin(feed.bars)
         elif self.history is None and feed.is_loaded and not self._wanted.is_real_time:
@@ -100,6 +119,7 @@ class BarSubscription(Reader[BarHappening]):
     def bars(self, bars: Sequence[Bar]) -> None:
         """New or changed bars."""
         if not self._is_catching_up:
+            self.flows()
             for bar in bars:
                 self._put((self._said_count, bar.start), bar)
 
@@ -107,16 +127,12 @@ class BarSubscription(Reader[BarHappening]):
         """History has come: it replaces what was told before, where it is as long as was asked for."""
         if self._is_catching_up:
             return
+        if self._feed is not None and self._feed.gap is None:
+            self.flows()
         if self.history is not None and self._feed is not None and self._feed.covers(self.history):
             self._begin(bars)
         else:
             self.bars(news)
-
-    def gap(self, gap: Gap) -> None:
-        self._say(gap)
-
-    def resumed(self, resumed: Resumed) -> None:
-        self._say(resumed)
 
     def stale(self, stale: Stale) -> None:
         self._say(stale)

@@ -37,17 +37,22 @@ class DepthHub(Hub[Reader[DepthHappening]]):
         super().__init__(session_status)
         self.feeds = feeds
 
-    def subscribe(self, wanted: DepthRequest, *, heartbeat_s: float = 15.0) -> DepthSubscription:
-        """A stream: enter it to acquire its feed, iterate it for batches. Raises ShuttingDown."""
+    def subscribe(
+        self, wanted: DepthRequest, *, heartbeat_s: float = 15.0, early: Gap | None = None
+    ) -> DepthSubscription:
+        """A stream: enter it to acquire its feed, iterate it for batches.
+
+        `early` is a gap that has been told already, which the first book ends. Raises ShuttingDown.
+        """
         self._refuse_when_draining()
-        return DepthSubscription(self, wanted, heartbeat_s)
+        return DepthSubscription(self, wanted, heartbeat_s, early)
 
 
 class DepthSubscription(Reader[DepthHappening]):
-    """One subscriber. Entering raises the errors of `Depth.acquire`."""
+    """One subscriber. Entering raises the errors of `Depth.acquire` that waiting cannot mend."""
 
-    def __init__(self, hub: DepthHub, wanted: DepthRequest, heartbeat_s: float) -> None:
-        super().__init__(hub, heartbeat_s)
+    def __init__(self, hub: DepthHub, wanted: DepthRequest, heartbeat_s: float, early: Gap | None) -> None:
+        super().__init__(hub, heartbeat_s, hub.feeds.until_served, early)
         self._feeds = hub.feeds
         self._wanted = wanted
         self._feed: DepthFeed | None = None
@@ -56,7 +61,7 @@ class DepthSubscription(Reader[DepthHappening]):
         self._conflated_count = 0
         self._told: MarketDepth | None = None
 
-    async def _open(self) -> None:
+    async def take(self) -> None:
         feed = self._feed = await self._feeds.acquire(self._wanted)
         feed.listeners[self] = None
         if feed.gap is not None:
@@ -81,18 +86,21 @@ class DepthSubscription(Reader[DepthHappening]):
             return
         if self._newest is not None:
             self._conflated_count += 1
+        if self._feed is not None and self._feed.gap is None:
+            # An empty book that is told in a gap only says that nothing is known.
+            self.flows()
         self._newest = seen
         self._wake.set()
 
     def gap(self, gap: Gap) -> None:
         # A book from before the gap must not be told after it.
         self._newest, self._conflated_count, self._told = None, 0, None
-        self._say(gap)
+        super().gap(gap)
 
     def resumed(self, resumed: Resumed) -> None:
         # An empty book was told as such before; what comes now is the new one.
         self._tell_newest()
-        self._say(resumed)
+        super().resumed(resumed)
 
     def stale(self, stale: Stale) -> None:
         self._tell_newest()
@@ -102,8 +110,8 @@ class DepthSubscription(Reader[DepthHappening]):
         self._tell_newest()
         super().failed(error)
 
-    def _say(self, state: DepthHappening) -> None:
-        self._states.append(state)
+    def _say(self, said: DepthHappening) -> None:
+        self._states.append(said)
         self._wake.set()
 
     def _tell_newest(self) -> None:

@@ -17,14 +17,29 @@ from typing import Any, Protocol, Self
 
 from ibkr_gateway_server.domain.bars import BarSize, LiveBarsRequest
 from ibkr_gateway_server.domain.depth import DepthRequest
-from ibkr_gateway_server.domain.errors import DomainError, FieldsInvalid, FieldViolation, TooManySubscriptions
+from ibkr_gateway_server.domain.errors import (
+    DomainError,
+    FieldsInvalid,
+    FieldViolation,
+    SessionAway,
+    TooManySubscriptions,
+)
 from ibkr_gateway_server.domain.instruments import Instrument
 from ibkr_gateway_server.domain.sessions import SessionStatus
-from ibkr_gateway_server.domain.streams import Draining, Heartbeat, QuoteEvent, SnapshotBegin, SnapshotEnd, TickEvent
+from ibkr_gateway_server.domain.streams import (
+    Draining,
+    Gap,
+    Heartbeat,
+    QuoteEvent,
+    SnapshotBegin,
+    SnapshotEnd,
+    TickEvent,
+)
 from ibkr_gateway_server.domain.ticks import TickType
 from ibkr_gateway_server.streams.bars import BarHub
 from ibkr_gateway_server.streams.depth import BookShown, DepthHub
 from ibkr_gateway_server.streams.hub import Hub
+from ibkr_gateway_server.streams.opening import early_gap, once_served
 from ibkr_gateway_server.streams.quotes import QuoteHub
 from ibkr_gateway_server.streams.ticks import TickHub
 
@@ -108,6 +123,7 @@ class Resolver(Protocol):
     """Who knows contracts."""
 
     async def resolve(self, instrument: Instrument) -> Instrument: ...
+    async def until_served(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,8 +248,8 @@ class MarketDataConnection:
     async def _follow(self, request_id: str, wanted: Subscribe) -> None:
         """One subscription, from its beginning to its end; its error is its last item, and nobody else's."""
         try:
-            resolved = await self._hub.contracts.resolve(wanted.instrument)
-            async with self._stream(resolved, wanted) as batches:
+            resolved, early = await self._resolved(request_id, wanted.instrument)
+            async with self._stream(resolved, wanted, early) as batches:
                 await self._handed.put((Item(request_id, Accepted(resolved)),))
                 async for batch in batches:
                     items, error = _items(request_id, batch)
@@ -246,16 +262,26 @@ class MarketDataConnection:
         finally:
             self._open.pop(request_id, None)
 
-    def _stream(self, resolved: Instrument, wanted: Subscribe) -> AbstractAsyncContextManager[Any]:
+    async def _resolved(self, request_id: str, named: Instrument) -> tuple[Instrument, Gap | None]:
+        """The contract, with the gap that the subscription begins with where that could not be asked for at once."""
+        contracts = self._hub.contracts
+        try:
+            return await contracts.resolve(named), None
+        except SessionAway as away:
+            gap = early_gap(away)
+            await self._handed.put((Item(request_id, gap),))
+            return await once_served(lambda: contracts.resolve(named), contracts.until_served), gap
+
+    def _stream(self, resolved: Instrument, wanted: Subscribe, early: Gap | None) -> AbstractAsyncContextManager[Any]:
         hubs = self._hub.hubs
         if wanted.channel is Channel.QUOTES:
-            return hubs.quotes.subscribe((resolved,), heartbeat_s=_NEVER_S)
+            return hubs.quotes.subscribe((resolved,), heartbeat_s=_NEVER_S, early=early)
         if wanted.channel is Channel.DEPTH:
-            return hubs.books.subscribe(DepthRequest(resolved, wanted.row_count), heartbeat_s=_NEVER_S)
+            return hubs.books.subscribe(DepthRequest(resolved, wanted.row_count), heartbeat_s=_NEVER_S, early=early)
         if wanted.channel is Channel.TICKS:
-            return hubs.ticks.subscribe(resolved, wanted.tick_type, heartbeat_s=_NEVER_S)
+            return hubs.ticks.subscribe(resolved, wanted.tick_type, heartbeat_s=_NEVER_S, early=early)
         bars = LiveBarsRequest(resolved, BarSize.SECS_5, is_real_time=True)
-        return hubs.bars.subscribe(bars, heartbeat_s=_NEVER_S)
+        return hubs.bars.subscribe(bars, heartbeat_s=_NEVER_S, early=early)
 
     # --- tasks ---------------------------------------------------------------------------------------------------
 

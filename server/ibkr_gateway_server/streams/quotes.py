@@ -12,7 +12,7 @@ import asyncio
 import itertools
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from types import TracebackType
 from typing import Self
@@ -38,6 +38,7 @@ from ibkr_gateway_server.domain.streams import (
 )
 from ibkr_gateway_server.domain.tallies import CONFLATED
 from ibkr_gateway_server.streams.hub import Hub
+from ibkr_gateway_server.streams.opening import Opening
 
 # State changes of one instrument that a reader has not taken; one that lets so many gather is not reading at all, and
 # only the newest count.
@@ -49,30 +50,42 @@ class QuoteHub(Hub["QuoteSubscription"]):
 
     def __init__(self, market_data: MarketData, session_status: Callable[[], SessionStatus]) -> None:
         self.tallies = market_data.tallies
-        self._market_data = market_data
+        self.market_data = market_data
         super().__init__(session_status)
         self._sequence = itertools.count(1)
 
     def subscribe(
-        self, instruments: Sequence[Instrument], *, min_interval_s: float = 0.0, heartbeat_s: float = 15.0
+        self,
+        instruments: Sequence[Instrument],
+        *,
+        min_interval_s: float = 0.0,
+        heartbeat_s: float = 15.0,
+        early: Gap | None = None,
     ) -> QuoteSubscription:
         """A stream of these instruments: enter it to acquire their lines, iterate it for batches of events.
 
-        Raises ShuttingDown.
+        `early` is a gap that has been told already, which the first quotes end. Raises ShuttingDown.
         """
         self._refuse_when_draining()
-        return QuoteSubscription(self, instruments, min_interval_s, heartbeat_s)
+        return QuoteSubscription(self, instruments, min_interval_s, heartbeat_s, early)
 
 
 class QuoteSubscription:
     """One subscriber. An async context manager and an async iterator of non-empty batches, oldest event first."""
 
     def __init__(
-        self, hub: QuoteHub, instruments: Sequence[Instrument], min_interval_s: float, heartbeat_s: float
+        self,
+        hub: QuoteHub,
+        instruments: Sequence[Instrument],
+        min_interval_s: float,
+        heartbeat_s: float,
+        early: Gap | None,
     ) -> None:
         self.tallies = hub.tallies
         self._hub = hub
-        self._slots = [_Slot(self, index, instrument) for index, instrument in enumerate(instruments)]
+        self._slots = [
+            _Slot(self, hub.market_data, index, instrument, early) for index, instrument in enumerate(instruments)
+        ]
         self._min_interval_s = min_interval_s
         self._heartbeat_s = heartbeat_s
         self._states: deque[tuple[int, QuoteHappening, int]] = deque(maxlen=STATES_KEPT * (len(self._slots) + 1))
@@ -88,9 +101,9 @@ class QuoteSubscription:
         try:
             async with asyncio.TaskGroup() as opening:
                 for slot in self._slots:
-                    opening.create_task(slot.open(self._hub._market_data))
+                    opening.create_task(slot.open())
         except BaseException:
-            self._close()
+            await self._close()
             raise
         if self._hub._draining is not None:
             self.end(self._hub._draining)
@@ -99,7 +112,7 @@ class QuoteSubscription:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._close()
+        await self._close()
 
     async def __aiter__(self) -> AsyncIterator[tuple[QuoteEvent, ...]]:
         # One timer for each heartbeat and none for each event: a busy stream would only set and cancel it.
@@ -160,31 +173,43 @@ class QuoteSubscription:
     def _event(self, index: int, happening: QuoteHappening, conflated_count: int = 0) -> QuoteEvent:
         return QuoteEvent(next(self._hub._sequence), happening, index, conflated_count)
 
-    def _close(self) -> None:
+    async def _close(self) -> None:
         self._hub._open.discard(self)
         if self._beat is not None:
             self._beat.cancel()
         for slot in self._slots:
-            slot.close(self._hub._market_data)
+            await slot.close()
 
 
 @dataclass(eq=False, slots=True)
 class _Slot:
-    """One instrument of one subscriber: how many quotes of its line the next one that is taken stands for."""
+    """One instrument of one subscriber: how many quotes of its line the next one that is taken stands for.
+
+    `early` is the gap that it began with, until its first quote.
+    """
 
     subscription: QuoteSubscription
+    market_data: MarketData
     index: int
     instrument: Instrument
+    early: Gap | None = None
     line: Line | None = None
     waiting_count: int = 0
+    opening: Opening = field(init=False)
 
-    async def open(self, market_data: MarketData) -> None:
-        """Take the instrument's line. One that fails says so in its own event; the others go on."""
+    def __post_init__(self) -> None:
+        self.opening = Opening(self, self.market_data.until_served)
+
+    async def open(self) -> None:
+        """Take the instrument's line, now or later. One that fails says so in its own event; the others go on."""
         try:
-            self.line = await market_data.acquire(self.instrument)
+            await self.opening.begin()
         except DomainError as error:
             self.failed(error)
-            return
+
+    async def take(self) -> None:
+        """Take the instrument's line. Raises the errors of `MarketData.acquire`."""
+        self.line = await self.market_data.acquire(self.instrument)
         self.line.listeners[self] = None
         if self.line.gap is not None:
             self.subscription.state(self.index, self.line.gap)
@@ -193,14 +218,20 @@ class _Slot:
         if (staleness := self.line.staleness) is not None:
             self.stale(staleness.since_time, staleness.reason)
 
-    def close(self, market_data: MarketData) -> None:
+    def begin_in_gap(self, gap: Gap) -> None:
+        if self.early is None:
+            self.early = gap
+            self.subscription.state(self.index, gap)
+
+    async def close(self) -> None:
+        await self.opening.end()
         self._count_conflated()
         line, self.line = self.line, None
         if line is not None:
             line.listeners.pop(self, None)
-            market_data.release(line)
+            self.market_data.release(line)
 
-    def take(self) -> tuple[Quote, int] | None:
+    def newest(self) -> tuple[Quote, int] | None:
         """The newest quote and how many it has replaced; None when there is nothing new."""
         count = self._count_conflated()
         if not count or self.line is None or (quote := self.line.quote) is None:
@@ -209,6 +240,8 @@ class _Slot:
 
     def changed(self) -> None:
         if not self.waiting_count:
+            if self.early is not None:
+                self.resumed(self.early.start_time)
             subscription = self.subscription
             subscription._changed[self] = None
             subscription._wake.set()
@@ -217,9 +250,12 @@ class _Slot:
     def gap(self, reason: str, start_time: datetime) -> None:
         # A quote from before the gap must not be told after it.
         self._count_conflated()
-        self.subscription.state(self.index, Gap(reason, start_time))
+        if self.early is None:
+            self.subscription.state(self.index, Gap(reason, start_time))
 
     def resumed(self, gap_start_time: datetime) -> None:
+        if self.early is not None:
+            gap_start_time, self.early = self.early.start_time, None
         self.subscription.state(self.index, Resumed(recovered=False, gap_start_time=gap_start_time))
 
     def stale(self, since_time: datetime, reason: str) -> None:
@@ -247,5 +283,5 @@ class _Slot:
 
     def _tell_newest(self) -> None:
         """A quote that is waiting goes before what now says that it is old: read after it, it would look new."""
-        if (newest := self.take()) is not None:
+        if (newest := self.newest()) is not None:
             self.subscription.state(self.index, *newest)

@@ -13,8 +13,9 @@ from types import TracebackType
 from typing import Generic, Self, TypeVar
 
 from ibkr_gateway_server.domain.errors import DomainError
-from ibkr_gateway_server.domain.streams import Draining, Heartbeat
+from ibkr_gateway_server.domain.streams import Draining, Gap, Heartbeat, Resumed
 from ibkr_gateway_server.streams.hub import Hub
+from ibkr_gateway_server.streams.opening import Opening, UntilServed
 
 H = TypeVar("H")
 
@@ -25,8 +26,13 @@ class Reader(ABC, Generic[H]):
     When its feed fails, the last of them is the error, which iterating then raises.
     """
 
-    def __init__(self, hub: Hub[Reader[H]], heartbeat_s: float) -> None:
+    def __init__(
+        self, hub: Hub[Reader[H]], heartbeat_s: float, until_served: UntilServed, early: Gap | None = None
+    ) -> None:
         self._hub = hub
+        self._opening = Opening(self, until_served)
+        # The gap that it began with, until its feed flows.
+        self._early = early
         self._heartbeat_s = heartbeat_s
         self._wake = asyncio.Event()
         self._failure: DomainError | None = None
@@ -35,7 +41,7 @@ class Reader(ABC, Generic[H]):
     async def __aenter__(self) -> Self:
         self._hub.enter(self)
         try:
-            await self._open()
+            await self._opening.begin()
         except BaseException:
             await self.__aexit__(None, None, None)
             raise
@@ -45,6 +51,7 @@ class Reader(ABC, Generic[H]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._hub.leave(self)
+        await self._opening.end()
         self._close()
 
     async def __aiter__(self) -> AsyncIterator[tuple[H | Heartbeat | Draining | DomainError, ...]]:
@@ -74,6 +81,26 @@ class Reader(ABC, Generic[H]):
             if draining is not None:
                 return
 
+    def begin_in_gap(self, gap: Gap) -> None:
+        if self._early is None:
+            self._early = gap
+            self._say(gap)
+
+    def gap(self, gap: Gap) -> None:
+        """Values may be missing from here on."""
+        if self._early is None:
+            self._say(gap)
+
+    def resumed(self, resumed: Resumed) -> None:
+        """The gap has ended; to the reader it began when the reader was told of it."""
+        early, self._early = self._early, None
+        self._say(resumed if early is None else Resumed(resumed.recovered, early.start_time))
+
+    def flows(self) -> None:
+        """The feed has values and is in no gap of its own: nor is its reader any more."""
+        if self._early is not None:
+            self.resumed(Resumed(recovered=False, gap_start_time=self._early.start_time))
+
     def failed(self, error: DomainError) -> None:
         """Nothing comes after this."""
         self._failure = self._failure or error
@@ -87,8 +114,12 @@ class Reader(ABC, Generic[H]):
     # --- what differs by kind ------------------------------------------------------------------------------------
 
     @abstractmethod
-    async def _open(self) -> None:
-        """Take the feed and listen to it. Raises what taking it raises."""
+    async def take(self) -> None:
+        """Take the feed and listen to it, where that is not done yet. Raises what taking it raises."""
+
+    @abstractmethod
+    def _say(self, said: Gap | Resumed) -> None:
+        """Have this told, in order."""
 
     @abstractmethod
     def _close(self) -> None:

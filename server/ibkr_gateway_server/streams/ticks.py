@@ -23,6 +23,7 @@ from ibkr_gateway_server.domain.tallies import SLOW_CONSUMERS
 from ibkr_gateway_server.domain.ticks import Tick, TickType
 from ibkr_gateway_server.domain.usage import Usage
 from ibkr_gateway_server.streams.hub import Hub
+from ibkr_gateway_server.streams.opening import Opening
 
 # Ticks and changes of state that may wait for one reader.
 WAITING_LIMIT = 10_000
@@ -43,47 +44,50 @@ class TickHub(Hub["TickSubscription"]):
         """Feeds in use, and how many there may be."""
         return self._feeds.usage()
 
-    def subscribe(self, instrument: Instrument, tick_type: TickType, *, heartbeat_s: float = 15.0) -> TickSubscription:
-        """A stream: enter it to acquire its feed, iterate it for batches of events. Raises ShuttingDown."""
+    def subscribe(
+        self, instrument: Instrument, tick_type: TickType, *, heartbeat_s: float = 15.0, early: Gap | None = None
+    ) -> TickSubscription:
+        """A stream: enter it to acquire its feed, iterate it for batches of events.
+
+        `early` is a gap that has been told already, which the first tick ends. Raises ShuttingDown.
+        """
         self._refuse_when_draining()
-        return TickSubscription(self, instrument, tick_type, heartbeat_s)
+        return TickSubscription(self, instrument, tick_type, heartbeat_s, early)
 
 
 class TickSubscription:
     """One subscriber. An async context manager and an async iterator of non-empty batches, oldest event first.
 
-    Entering raises the errors of `TickFeeds.acquire`. When the feed fails, the last event is the error, which iterating
-    then raises; so it does when the reader is too slow.
+    Entering raises the errors of `TickFeeds.acquire` that waiting cannot mend. When the feed fails, the last event is
+    the error, which iterating then raises; so it does when the reader is too slow.
     """
 
-    def __init__(self, hub: TickHub, instrument: Instrument, tick_type: TickType, heartbeat_s: float) -> None:
+    def __init__(
+        self, hub: TickHub, instrument: Instrument, tick_type: TickType, heartbeat_s: float, early: Gap | None
+    ) -> None:
         self._hub = hub
         self._instrument = instrument
         self._tick_type = tick_type
         self._heartbeat_s = heartbeat_s
         self._feed: TickFeed | None = None
+        # The gap that it began with, until its first tick.
+        self._early = early
+        self._opening = Opening(self, hub._feeds.until_served)
         self._waiting: deque[TickHappening] = deque()
         self._wake = asyncio.Event()
         self._is_ended = False
         self._failure: DomainError | None = None
 
     async def __aenter__(self) -> Self:
-        feed = await self._hub._feeds.acquire(self._instrument, self._tick_type)
-        self._feed = feed
-        self._hub._open.add(self)
-        feed.listeners[self] = None
-        if feed.gap is not None:
-            self.gap(feed.gap)
-        if feed.failure is not None:
-            self.failed(feed.failure)
-        if self._hub._draining is not None:
-            self.end(self._hub._draining)
+        await self._opening.begin()
+        self._hub.enter(self)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._hub._open.discard(self)
+        self._hub.leave(self)
+        await self._opening.end()
         feed, self._feed = self._feed, None
         if feed is not None:
             feed.listeners.pop(self, None)
@@ -115,13 +119,31 @@ class TickSubscription:
             if is_ended:
                 return
 
+    async def take(self) -> None:
+        """Take the feed. Raises the errors of `TickFeeds.acquire`."""
+        feed = self._feed = await self._hub._feeds.acquire(self._instrument, self._tick_type)
+        feed.listeners[self] = None
+        if feed.gap is not None:
+            self.gap(feed.gap)
+        if feed.failure is not None:
+            self.failed(feed.failure)
+
+    def begin_in_gap(self, gap: Gap) -> None:
+        if self._early is None:
+            self._early = gap
+            self._put((gap,))
+
     def values(self, values: Sequence[Tick]) -> None:
+        if self._early is not None:
+            self.resumed(self._early)
         self._put(values)
 
     def gap(self, gap: Gap) -> None:
-        self._put((gap,))
+        if self._early is None:
+            self._put((gap,))
 
     def resumed(self, gap: Gap) -> None:
+        gap, self._early = self._early or gap, None
         self._put((Resumed(recovered=False, gap_start_time=gap.start_time),))
 
     def failed(self, error: DomainError) -> None:

@@ -35,6 +35,7 @@ from ibkr_gateway_server.domain.orders import (
     LegRole,
     LegTerms,
     ModificationState,
+    OcaType,
     OrderState,
     OrderStatus,
 )
@@ -136,10 +137,16 @@ def _compared(entry: Entry, terms: LegTerms, seen: OpenOrderSeen, now: datetime,
     before = entry.status
     entry.terms = shown
     entry.status = replace(with_terms(before, shown), update_time=now)
-    return [
-        Change(entry, ModifiedExternally(before, entry.status), recovered),
-        Change(entry, StatusChanged(entry.status), recovered),
-    ]
+    told = [Change(entry, StatusChanged(entry.status), recovered)]
+    if _is_reduced(terms, shown):
+        return told
+    return [Change(entry, ModifiedExternally(before, entry.status), recovered), *told]
+
+
+def _is_reduced(terms: LegTerms, shown: LegTerms) -> bool:
+    """Whether IBKR has only done what the order's group is for: another one of it has filled, and this one is less."""
+    reduces = terms.oca_type in (OcaType.REDUCE_WITH_BLOCK, OcaType.REDUCE_WITHOUT_BLOCK)
+    return reduces and shown.quantity < terms.quantity and replace(shown, quantity=terms.quantity) == terms
 
 
 def change_ended(entry: Entry, state: ModificationState, now: datetime, *, recovered: bool = False) -> list[Change]:
@@ -220,6 +227,8 @@ def told(entry: Entry, seen: OrderErrorSeen, now: datetime, recovered: bool) -> 
     sign = _sign_of_error(entry, seen.code, refuses=refuses)
     if sign is Sign.REFUSED:
         return moved(entry, replace(status, state=OrderState.REJECTED, rejection=notice), now, recovered)
+    if sign is Sign.CANCEL_REFUSED:
+        entry.cancel = None
     if sign is not None:
         status = replace(status, state=after(status.state, sign))
     return [Change(entry, NoticeReceived(notice), recovered), *moved(entry, _warned(status, notice), now, recovered)]

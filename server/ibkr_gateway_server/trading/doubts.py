@@ -71,7 +71,7 @@ class Doubts:
             return changes
         age_s, entry.doubt = self._age(entry.doubt)
         changes.append(Change(entry, Noted("reconcile.absent", {"since_s": round(age_s, 1)}), recovered=True))
-        if age_s >= self._limit_s(entry):
+        if age_s >= self._limit_s(entry) and not _is_kept_back(entry):
             # What was sent on an earlier day may have filled then, and no list of today's would say so.
             is_todays = _day(entry.status.create_time) == _day(now)
             sign = Sign.NEVER_PLACED if not entry.is_acknowledged and is_todays else Sign.GONE
@@ -103,6 +103,11 @@ class Doubts:
         if doubt is None or doubt.watch != self.watch:
             doubt = Doubt(self._clock(), self.watch)
         return self._clock() - doubt.since, doubt
+
+
+def _is_kept_back(entry: Entry) -> bool:
+    """Whether TWS says nothing of the order for as long as nobody transmits it there."""
+    return entry.intent is not None and entry.intent.is_staged and not entry.is_acknowledged
 
 
 def _day(moment: datetime) -> str:

@@ -77,6 +77,11 @@ class Intent:
         return self.legs[LegRole.ENTRY]
 
     @property
+    def is_staged(self) -> bool:
+        """True when TWS keeps all of it until a person transmits it there; until then it says nothing of it."""
+        return not any(leg.terms is not None and leg.terms.transmits for leg in self)
+
+    @property
     def pending(self) -> Modification | None:
         """The change that IBKR has not confirmed."""
         return next((each for each in self.modifications.values() if each.state.is_pending), None)

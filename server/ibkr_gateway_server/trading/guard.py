@@ -108,6 +108,14 @@ class Guard:
         if self.rules.mode is Mode.LIVE and (missing := self.rules.live_problem):
             raise LiveNotAuthorized(missing)
 
+    def authorize_cancel(self) -> None:
+        """Whether a cancel may be written: also where a live order may not any more, since it takes risk away.
+
+        Raises TradingDisabled.
+        """
+        if not self.rules.orders_enabled:
+            raise TradingDisabled
+
     def check_account(self, account_id: str) -> None:
         """A paper gateway sends nothing to a live account, nor the reverse. Raises AccountMismatch."""
         expects_paper = self.rules.mode is not Mode.LIVE

@@ -14,7 +14,6 @@ from ibkr_gateway_server.broker.feeds import TickFeeds
 from ibkr_gateway_server.broker.keeping import MarketDataSettings
 from ibkr_gateway_server.broker.pacing import Pacer
 from ibkr_gateway_server.domain.errors import (
-    BrokerLinkDown,
     CompetingSession,
     ContractNotFound,
     DomainError,
@@ -222,9 +221,11 @@ async def test_a_lost_link_is_a_gap_whether_ibkr_kept_the_feed_or_not(
         asked = feed.request_id
         broker.simulator.inject(Rule(Fault.LINK_LOST, duration_s=0.5, value=value))
         events = await take(stream, is_a(Gap))
-        with pytest.raises(BrokerLinkDown):
-            async with hub.subscribe(AAPL, TickType.MIDPOINT):
-                pass
+        async with hub.subscribe(AAPL, TickType.MIDPOINT) as other:
+            (early,) = await take(other, is_a(Gap))
+            assert isinstance(early.happening, Gap)
+            assert early.happening.reason == Reason.BROKER_LINK_DOWN
+            await take(other, is_a(Tick))
         events += await take(stream, is_a(Resumed))
         assert (feed.request_id == asked) is (value == "")
     (lost,) = [event.happening for event in events if isinstance(event.happening, Gap)]

@@ -21,6 +21,7 @@ from ibkr_gateway_server.domain.instruments import Instrument, SecurityType
 from ibkr_gateway_server.domain.order_terms import PRICE_FIELDS
 from ibkr_gateway_server.domain.orders import OcaType, OrderSpec, OrderType, Side, TimeInForce
 from ibkr_gateway_server.simulator.orders import Terms
+from ibkr_gateway_server.trading.guard import Guard, TradingRules
 from ibkr_gateway_server.trading.plan import legs_of, same_terms
 
 from tests.conftest import Gateway, eventually
@@ -76,7 +77,9 @@ async def wire(gateway: Gateway) -> Wire:
     """A wire whose evidence is gathered here."""
     heard: list[Evidence] = []
     connection = gateway.running.session.connection()
-    made = OrderWire(Pacer(time.monotonic), lambda: None, heard.append)
+    made = OrderWire(
+        Pacer(time.monotonic), Guard(TradingRules(orders_enabled=True), lambda: None, lambda: None), heard.append
+    )
     made.attach(connection)
     (account_id,) = gateway.simulator.gateway.ledgers
     return Wire(made, connection, account_id, gateway.simulator, heard)
@@ -158,6 +161,19 @@ async def test_what_openorder_shows_are_the_terms_that_were_sent(
         if order.order_type is not OrderType.TRAIL_LIMIT:
             assert seen.limit_price == terms.limit_price
         assert (seen.oca_group, seen.parent_id) == ("", 0)
+
+
+@pytest.mark.parametrize(("order", "expected"), SENT[1:])
+async def test_what_a_completed_order_shows_are_the_terms_that_were_sent(
+    wire: Wire, order: OrderSpec, expected: dict[str, Any]
+) -> None:
+    order_id = wire.place(order)
+    await eventually(lambda: wire.seen(order_id))
+    wire.wire.cancel(wire.connection, order_id)
+    await eventually(lambda: not wire.simulator.gateway.open_orders())
+    await wire.wire.ask_completed_orders(wire.connection, 10.0)
+    (completed,) = [each for each in wire.heard if isinstance(each, OpenOrderSeen) and each.is_completed]
+    assert same_terms(completed, legs_of(order, "exits")[0])
 
 
 async def test_a_relative_order_without_an_offset_comes_back_with_ibkrs_and_is_the_same(wire: Wire) -> None:

@@ -29,7 +29,7 @@ class AccountServiceStub(object):
     """What the account holds and is worth. With several accounts account_id is required and never aggregated silently.
     Every RPC is safe to retry. Scope: read.
     All share the reasons ACCOUNT_REQUIRED, ACCOUNT_NOT_FOUND, ACCOUNT_MISMATCH, BROKER_DISCONNECTED, BROKER_LINK_DOWN,
-    SESSION_SYNCING, BROKER_TIMEOUT.
+    SESSION_SYNCING, BROKER_TIMEOUT. A stream that is opened while the session is not there begins with a gap instead.
     """
 
     def __init__(self, channel):
@@ -94,7 +94,7 @@ class AccountServiceServicer(object):
     """What the account holds and is worth. With several accounts account_id is required and never aggregated silently.
     Every RPC is safe to retry. Scope: read.
     All share the reasons ACCOUNT_REQUIRED, ACCOUNT_NOT_FOUND, ACCOUNT_MISMATCH, BROKER_DISCONNECTED, BROKER_LINK_DOWN,
-    SESSION_SYNCING, BROKER_TIMEOUT.
+    SESSION_SYNCING, BROKER_TIMEOUT. A stream that is opened while the session is not there begins with a gap instead.
     """
 
     def ListAccounts(self, request, context):
@@ -236,7 +236,7 @@ class AccountService(object):
     """What the account holds and is worth. With several accounts account_id is required and never aggregated silently.
     Every RPC is safe to retry. Scope: read.
     All share the reasons ACCOUNT_REQUIRED, ACCOUNT_NOT_FOUND, ACCOUNT_MISMATCH, BROKER_DISCONNECTED, BROKER_LINK_DOWN,
-    SESSION_SYNCING, BROKER_TIMEOUT.
+    SESSION_SYNCING, BROKER_TIMEOUT. A stream that is opened while the session is not there begins with a gap instead.
     """
 
     @staticmethod

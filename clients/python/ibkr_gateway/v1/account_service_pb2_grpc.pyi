@@ -30,7 +30,7 @@ class AccountServiceStub:
     """What the account holds and is worth. With several accounts account_id is required and never aggregated silently.
     Every RPC is safe to retry. Scope: read.
     All share the reasons ACCOUNT_REQUIRED, ACCOUNT_NOT_FOUND, ACCOUNT_MISMATCH, BROKER_DISCONNECTED, BROKER_LINK_DOWN,
-    SESSION_SYNCING, BROKER_TIMEOUT.
+    SESSION_SYNCING, BROKER_TIMEOUT. A stream that is opened while the session is not there begins with a gap instead.
     """
 
     @_typing.overload
@@ -71,7 +71,7 @@ class AccountServiceAsyncStub(AccountServiceStub):
     """What the account holds and is worth. With several accounts account_id is required and never aggregated silently.
     Every RPC is safe to retry. Scope: read.
     All share the reasons ACCOUNT_REQUIRED, ACCOUNT_NOT_FOUND, ACCOUNT_MISMATCH, BROKER_DISCONNECTED, BROKER_LINK_DOWN,
-    SESSION_SYNCING, BROKER_TIMEOUT.
+    SESSION_SYNCING, BROKER_TIMEOUT. A stream that is opened while the session is not there begins with a gap instead.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -108,7 +108,7 @@ class AccountServiceServicer(metaclass=_abc_1.ABCMeta):
     """What the account holds and is worth. With several accounts account_id is required and never aggregated silently.
     Every RPC is safe to retry. Scope: read.
     All share the reasons ACCOUNT_REQUIRED, ACCOUNT_NOT_FOUND, ACCOUNT_MISMATCH, BROKER_DISCONNECTED, BROKER_LINK_DOWN,
-    SESSION_SYNCING, BROKER_TIMEOUT.
+    SESSION_SYNCING, BROKER_TIMEOUT. A stream that is opened while the session is not there begins with a gap instead.
     """
 
     @_abc_1.abstractmethod

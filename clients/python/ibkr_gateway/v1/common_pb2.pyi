@@ -432,8 +432,8 @@ class Gap(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     START_TIME_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
-    """Why, as an error reason: "BROKER_DISCONNECTED", "BROKER_LINK_DOWN"; or "FARM_DOWN": ticks that a data farm of IBKR's
-    may have swallowed.
+    """Why, as an error reason: "BROKER_DISCONNECTED", "BROKER_LINK_DOWN", "SESSION_SYNCING"; or "FARM_DOWN": ticks that a
+    data farm of IBKR's may have swallowed.
     """
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:

@@ -28,6 +28,8 @@ if _version_not_supported:
 class MarketDataServiceStub(object):
     """Everything that moves with the market. One upstream line per instrument, however many callers watch it.
     Reads only: every RPC here is safe to retry. Scope: read.
+    A stream of live data that is opened while the session is not there yet, or not at the moment, begins with a gap; resumed
+    and data follow by themselves once it is there, and an error where it never will be.
     """
 
     def __init__(self, channel):
@@ -96,6 +98,8 @@ class MarketDataServiceStub(object):
 class MarketDataServiceServicer(object):
     """Everything that moves with the market. One upstream line per instrument, however many callers watch it.
     Reads only: every RPC here is safe to retry. Scope: read.
+    A stream of live data that is opened while the session is not there yet, or not at the moment, begins with a gap; resumed
+    and data follow by themselves once it is there, and an error where it never will be.
     """
 
     def GetQuote(self, request, context):
@@ -138,7 +142,8 @@ class MarketDataServiceServicer(object):
         nothing else. A subscription's values come under the request_id that began it, by the rules of its kind: quotes and
         books give way to newer ones, with conflated_count; ticks and bars wait up to the limits of StreamTicks and StreamBars,
         and a subscription whose reader is too slow for that ends with SLOW_CONSUMER. An error after accepted is the end of that
-        subscription, whose id may be used again; after the answer to an unsubscribe nothing comes of what it ended. Commands
+        subscription, whose id may be used again; where a contract cannot be asked for yet, a gap comes before accepted. After
+        the answer to an unsubscribe nothing comes of what it ended. Commands
         are read as fast as their answers are. A client that closes its side keeps what it has: the call ends with its last
         subscription, or when the client cancels it.
 
@@ -321,6 +326,8 @@ def add_MarketDataServiceServicer_to_server(servicer, server):
 class MarketDataService(object):
     """Everything that moves with the market. One upstream line per instrument, however many callers watch it.
     Reads only: every RPC here is safe to retry. Scope: read.
+    A stream of live data that is opened while the session is not there yet, or not at the moment, begins with a gap; resumed
+    and data follow by themselves once it is there, and an error where it never will be.
     """
 
     @staticmethod
