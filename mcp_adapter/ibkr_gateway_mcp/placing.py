@@ -76,9 +76,7 @@ class Placing:
         if kept.is_approved:
             return NoQuestion()
         self._check(kept)
-        await self._remember()
-        self._orders.take(kept.client_order_id)
-        return await approval.ask(approval.order_question(kept), context, self._limits.approval_timeout_s)
+        return await self._ask(self._orders, approval.order_question(kept), context)
 
     async def place(self, spec: pb.OrderSpec, preview_id: str | None, outcome: Outcome) -> pb.OrderResult:
         """Place the order of a preview, once, whatever the caller repeats."""
@@ -217,14 +215,11 @@ class Placing:
         """Have a change approved."""
         order, after = await self.changed(order_id, changes)
         status = await self._status()
-        await self._remember()
-        self._orders.take(_modify_id(order, after))
         key = order.status.client_order_id
         self._asked[_call(order_id, changes)] = _change(order.spec, after)
         while len(self._asked) > KEPT:
             self._asked.popitem(last=False)
-        question = approval.change_question(order.spec, after, key, status)
-        return await approval.ask(question, context, self._limits.approval_timeout_s)
+        return await self._ask(self._orders, approval.change_question(order.spec, after, key, status), context)
 
     async def modify(self, order_id: str, changes: dict[str, str], outcome: Outcome) -> pb.OrderResult:
         """Change an order, once, whatever the caller repeats."""
@@ -245,9 +240,8 @@ class Placing:
         order = (await self._gateway.orders.GetOrderStatus(request)).status
         if pb.OrderState.Name(order.state).removeprefix("ORDER_STATE_") in ENDED:
             return NoQuestion()
-        self._cancels.take(order_id)
         question = approval.cancel_question(order, order_id, await self._status())
-        return await approval.ask(question, context, self._limits.approval_timeout_s)
+        return await self._ask(self._cancels, question, context)
 
     async def cancel(self, order_id: str, outcome: Outcome) -> pb.CancelOrderResponse:
         """Cancel an order; repeating it is harmless."""
@@ -259,7 +253,7 @@ class Placing:
         if level == "BLOCK_NEW":
             return NoQuestion()
         question = f"{approval.world(await self._status())}: stop trading and cancel every open order of the gateway?"
-        return await approval.ask(question, context, self._limits.approval_timeout_s)
+        return await self._ask(self._cancels, question, context)
 
     async def halt(self, level: str, comment: str, outcome: Outcome) -> gateway_pb.HaltTradingResponse:
         """Stop trading, also over restarts, until a person resumes."""
@@ -270,6 +264,14 @@ class Placing:
         return await _answered(self._gateway.gateway.HaltTrading(request))
 
     # --- what they share -----------------------------------------------------------------------------------------
+
+    async def _ask(self, budget: Budget, question: str, context: Context) -> Approval | Elicit[Approval]:
+        """Ask, and count it; a call that brings the answer to an earlier one asks nothing new."""
+        approval.require_way_to_ask(context)
+        if not context.input_responses:
+            await self._remember()
+            budget.take()
+        return await approval.ask(question, context, self._limits.approval_timeout_s)
 
     async def _only_account(self) -> str:
         """Where an order goes that names no account: the gateway takes it only where there is one."""
@@ -289,7 +291,7 @@ class Placing:
             orders = (await self._gateway.orders.ListOrders(request)).orders
             ours = [order for order in orders if order.client_order_id.startswith(PREFIX)]
             sent = [order for order in ours if order.state != pb.ORDER_STATE_SIMULATED]
-            self._orders.remember((order.client_order_id, order.create_time.ToDatetime(UTC)) for order in sent)
+            self._orders.remember(order.create_time.ToDatetime(UTC) for order in sent)
             self._has_remembered = True
 
 

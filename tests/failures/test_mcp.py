@@ -387,7 +387,7 @@ async def test_P08_a_model_places_orders_in_a_loop(gateway: Gateway, era: str) -
             # One preview for all that is refused anyway: the budget is what is tried here, not the broker's pacing.
             preview_id = await previewed(agent) if len(codes) < 7 else preview_id
             result = await agent.client.call_tool("place_order", {**BUY, "preview_id": preview_id})
-            codes.append((result.structured_content or {}).get("error_code", "placed"))
+            codes.append(json.loads(result.content[0].text).get("error_code", "placed"))  # type: ignore[union-attr]
         assert codes == ["placed"] * 5 + ["ORDER_RATE"] * 95
         assert (await agent.refusal("place_order", **BUY, preview_id=preview_id))["details"]["retry_after_s"]
         for order in (await agent.call("list_open_orders"))["orders"]:
