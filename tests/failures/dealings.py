@@ -92,6 +92,15 @@ class Dealings:
     strangers: set[int] = field(default_factory=set)
     """permIds of orders with a mark of the gateway's that it did not place."""
 
+    # --- lives ----------------------------------------------------------------------------------------------------
+
+    async def restart(self, *, record_path: Path | None = None) -> None:
+        """The program ends as by SIGKILL and begins anew, on the same record unless another is named."""
+        self.life.kill()
+        await self.life.buried()
+        self.life = await begun(self.simulator, self.life._address, record_path or self.life.record_path, self.life)
+        self.life.on_events = self.events.extend
+
     # --- asking ---------------------------------------------------------------------------------------------------
 
     async def place(self, spec: OrderSpec, key: str = KEY, *, wait_s: float | None = None) -> OrderStatus:
@@ -221,34 +230,52 @@ class Dealings:
         assert broken(gateway, word, self.placed, records, chain) == []
 
 
+async def begun(simulator: Simulator, address: BrokerAddress, record_path: Path, before: Life | RulesOnly) -> Life:
+    """A program that has begun, by the rules of the one before it."""
+    loop = asyncio.get_running_loop()
+    life = Life(
+        before.number + 1,
+        record_path,
+        address,
+        lambda: datetime.fromtimestamp(BEGIN + loop.time(), UTC),
+        random.Random(7),
+        before._rules,
+    )
+    life.disk_s = lambda: 0.0003  # type: ignore[method-assign]  # a disk without moods
+    await life.start()
+    return life
+
+
+@dataclass(frozen=True, slots=True)
+class RulesOnly:
+    """What the first program begins from."""
+
+    _rules: TradingRules
+    number: int = 0
+
+
 @asynccontextmanager
 async def dealing(
     folder: Path,
     *,
     behaviour: Behaviour | None = None,
     rules: TradingRules | None = None,
+    prepare: Callable[[Simulator], None] = lambda _: None,
 ) -> AsyncIterator[Dealings]:
     """A gateway that is READY, in virtual time, with the waits of production."""
     loop = asyncio.get_running_loop()
     own_tasks(loop)
     simulator = Simulator(seed=7, clock=lambda: BEGIN + loop.time(), tick_interval_s=1.0, behaviour=behaviour)
+    prepare(simulator)
     async with simulator.listen() as address:
-        life = Life(
-            1,
-            folder / "audit.db",
-            BrokerAddress(address.host, address.port),
-            lambda: datetime.fromtimestamp(BEGIN + loop.time(), UTC),
-            random.Random(7),
-            rules or TradingRules(orders_enabled=True),
-        )
+        first = RulesOnly(rules or TradingRules(orders_enabled=True))
+        life = await begun(simulator, BrokerAddress(address.host, address.port), folder / "audit.db", first)
         dealings = Dealings(simulator, life)
-        life.disk_s = lambda: 0.0003  # type: ignore[method-assign]  # a disk without moods
         life.on_events = dealings.events.extend
-        await life.start()
         try:
             await life.session.wait_until_ready(20.0)
             yield dealings
         finally:
-            life.kill()
-            await life.buried()
-    assert life.faults_of_program == []
+            dealings.life.kill()
+            await dealings.life.buried()
+    assert dealings.life.faults_of_program == []

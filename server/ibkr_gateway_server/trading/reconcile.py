@@ -20,7 +20,7 @@ from ibkr_gateway_server.domain.errors import DomainError
 from ibkr_gateway_server.domain.events import AlarmRaised
 from ibkr_gateway_server.domain.evidence import Evidence, OpenOrderSeen, OrderErrorSeen
 from ibkr_gateway_server.domain.orders import AlarmKind, OrderState
-from ibkr_gateway_server.domain.tallies import ORDER_CONFLICTS
+from ibkr_gateway_server.domain.tallies import ORDER_CONFLICTS, ORDERS_RESURRECTED
 from ibkr_gateway_server.trading.conclusions import signed
 from ibkr_gateway_server.trading.doubts import Doubts
 from ibkr_gateway_server.trading.entries import Entry
@@ -45,7 +45,7 @@ OPEN_EVERY_S, IDLE_EVERY_S = 300.0, 1800.0
 # when its status has not said so: the message alone changes nothing.
 _RAISES_DOUBT = CANCEL_REFUSED | CHANGE_REFUSED | {DUPLICATE_ORDER_ID}
 
-_COUNTED_ALARMS = {AlarmKind.CONFLICT: ORDER_CONFLICTS}
+_COUNTED_ALARMS = {AlarmKind.CONFLICT: ORDER_CONFLICTS, AlarmKind.RESURRECTED: ORDERS_RESURRECTED}
 
 
 class EvidenceSource(Protocol):
@@ -55,6 +55,7 @@ class EvidenceSource(Protocol):
     async def ask_executions(self, connection: Connection, timeout_s: float) -> None: ...
     async def ask_completed_orders(self, connection: Connection, timeout_s: float) -> None: ...
     async def ask_open_orders(self, connection: Connection, timeout_s: float) -> None: ...
+    async def ask_order_id(self, connection: Connection, timeout_s: float) -> None: ...
 
 
 class Reconciler:
@@ -71,6 +72,8 @@ class Reconciler:
         self._source: EvidenceSource | None = None
         self._stirred = asyncio.Event()
         self._is_wanted = False
+        # TWS has used a higher order id than it has told.
+        self._ids_are_behind = False
         # A row that could not be read: what it says is missing from the evidence.
         self._is_torn = False
         self._sightings: list[dict[Entry, bool]] = []
@@ -95,6 +98,8 @@ class Reconciler:
         for change in changes:
             if isinstance(change.happening, AlarmRaised) and change.happening.kind in _COUNTED_ALARMS:
                 self._session.tallies.add(_COUNTED_ALARMS[change.happening.kind])
+        if isinstance(evidence, OrderErrorSeen) and evidence.code == DUPLICATE_ORDER_ID:
+            self._ids_are_behind = True
         entry = self._ledger.entry_of(evidence, client_id)
         if entry is not None and entry.intent is not None:
             has_become = entry.status.state if entry.status.state is not before else None
@@ -166,6 +171,9 @@ class Reconciler:
         assert self._source is not None
         asked_of = self._ledger.open_entries()
         watch, self._is_torn = self._doubts.watch, False
+        if self._ids_are_behind:
+            self._ids_are_behind = False
+            await self._source.ask_order_id(connection, self._timeout_s)
         with self._sighting() as sighted:
             # Executions first: an order that fills in between is then missing from neither.
             await self._source.ask_executions(connection, self._timeout_s)
