@@ -135,6 +135,55 @@ def test_O32_the_word_on_a_change_is_lost(tmp_path: Path) -> None:
     virtually(main)
 
 
+def test_O32_a_change_takes_effect_and_the_connection_breaks(tmp_path: Path) -> None:
+    """A change takes effect, and the connection breaks before IBKR's word on it.
+
+    ModifyOrder answers OK: once the gateway is back IBKR shows the new terms, and they are told. The change was sent
+    once.
+    """
+
+    async def main() -> None:
+        async with dealing(tmp_path) as dealings:
+            await dealings.place(BEFORE)
+            dealings.inject(Fault.DISCONNECT_AFTER, PLACE)
+            await dealings.modify(AFTER, CHANGE)
+            assert terms_of(dealings) == (11, 12, "")
+            assert dealings.frames(PLACE) == 2
+            assert dealings.told(ModifiedExternally) == []
+            await dealings.check()
+
+    virtually(main)
+
+
+@pytest.mark.parametrize("where", ["through the gateway", "in TWS"])
+def test_O37_an_order_is_reduced_to_what_has_filled(tmp_path: Path, where: str) -> None:
+    """Four of ten have filled, and the quantity is changed to four, through the gateway or in TWS.
+
+    IBKR calls the order filled, and so it is told: FILLED with quantity and filled quantity 4, from its one execution;
+    the six that were given up are never told as filled.
+    """
+
+    async def main() -> None:
+        async with dealing(tmp_path) as dealings:
+            await dealings.place(BEFORE)
+            dealings.trade(4)
+            await dealings.settle()
+            if where == "in TWS":
+                dealings.simulator.gateway.modify_manually(dealings.truth().perm_id, quantity=4.0)
+                dealings.simulator.flush()
+                dealings.wanted(limit(quantity=4))
+            else:
+                await dealings.modify(limit(quantity=4), CHANGE)
+            await dealings.until_state(S.FILLED)
+            status = dealings.status()
+            assert (status.quantity, status.filled_quantity, status.pending_modify_id) == (4, 4, "")
+            assert max(quantity for _, quantity in dealings.quantities()) == 4
+            assert len(dealings.told(ModifiedExternally)) == (where == "in TWS")
+            await dealings.check()
+
+    virtually(main)
+
+
 def test_O32_an_order_is_cancelled_while_a_change_is_not_confirmed(tmp_path: Path) -> None:
     """A change is not confirmed, and the caller cancels the order.
 

@@ -249,6 +249,29 @@ def test_O28_the_price_of_a_fill_is_corrected(tmp_path: Path, after_restart: boo
     virtually(main)
 
 
+def test_O28_a_correction_overtakes_the_fill(tmp_path: Path) -> None:
+    """The correction of a fill arrives before the fill that it corrects.
+
+    The corrected fill counts, with its price. The wrong one, when it comes, is neither counted nor told.
+    """
+
+    async def main() -> None:
+        async with dealing(tmp_path) as dealings:
+            await dealings.place(limit())
+            dealings.inject(Fault.DELAY_REPLY, EXECUTION, delay_s=3.0)
+            wrong = dealings.trade(10, 9.0)
+            dealings.simulator.gateway.correct_execution(wrong.execution_id, 9.25)
+            dealings.simulator.flush()
+            await asyncio.sleep(8.0)
+            assert [one.execution.execution_id[-3:] for one in dealings.told(Filled)] == [".02"]
+            status = dealings.status()
+            assert (status.state, status.filled_quantity) == (S.FILLED, 10)
+            assert status.average_fill_price == Decimal("9.25")
+            await dealings.check()
+
+    virtually(main)
+
+
 TOO_MANY = "Order rejected - reason:Order would exceed the maximum of 20 active orders per side per contract."
 
 

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
-from ibkr_gateway import Conflict, GatewayError, InvalidRequest, NotFound, Refused, new_client_order_id, stock
+from ibkr_gateway import (
+    Conflict,
+    GatewayError,
+    InvalidRequest,
+    NotFound,
+    Refused,
+    connect,
+    new_client_order_id,
+    stock,
+)
 from ibkr_gateway.v1 import common_pb2
 from ibkr_gateway.v1 import gateway_service_pb2 as gateway_pb
 from ibkr_gateway.v1 import orders_service_pb2 as pb
@@ -15,6 +25,7 @@ from ibkr_gateway_server.simulator.matching import Trade
 from ibkr_gateway_server.simulator.orders import Order as SimulatedOrder
 from ibkr_gateway_server.simulator.orders import Terms
 
+from tests.callers import TokenFile
 from tests.conftest import Gateway, MakeGateway, eventually
 
 PLACE, CANCEL, GLOBAL_CANCEL = 3, 4, 58
@@ -224,6 +235,24 @@ async def test_a_refused_cancel_in_a_set_is_its_orders_state_and_no_error(gatewa
     assert sorted(result.status.state for result in results) == [WORKING, CANCELLED]
     (refused,) = [result.status for result in results if result.status.state == WORKING]
     assert [notice.ibkr_code for notice in refused.warnings] == [10148]
+
+
+async def test_orders_of_others_in_a_set_are_for_admin_alone(make_gateway: MakeGateway, tmp_path: Path) -> None:
+    tokens = TokenFile(tmp_path / "tokens.toml")
+    trader, boss = tokens.issue("trader", "read", "trade"), tokens.issue("boss", "read", "trade", "admin")
+    gateway = await make_gateway(tokens_file=tokens.path)
+    stranger = of_program(gateway)
+    await eventually(lambda: stranger.status == "Submitted")
+    keys = pb.CancelOrderSetRequest(orders=[pb.OrderKey(perm_id=stranger.perm_id)])
+    async with connect(gateway.running.target, timeout_s=10.0, token=trader) as client:
+        await client.orders.ListOpenOrders(pb.ListOpenOrdersRequest(include_external=True))
+        (refused,) = (await client.orders.CancelOrderSet(keys)).results
+    assert refused.error.error_code == "SCOPE_MISSING"
+    assert sent(gateway) == (0, 0)
+    async with connect(gateway.running.target, timeout_s=10.0, token=boss) as client:
+        (cancelled,) = (await client.orders.CancelOrderSet(keys)).results
+    assert cancelled.status.state == CANCELLED
+    assert stranger.status == "Cancelled"
 
 
 @pytest.mark.parametrize("count", [0, 101])
