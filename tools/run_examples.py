@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -189,7 +190,8 @@ def _server() -> Iterator[str]:
 
 def _wait_until_ready(address: str) -> None:
     with grpc.insecure_channel(address) as channel:
-        for told in health_pb2_grpc.HealthStub(channel).Watch(READY, timeout=START_S):
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        for told in stub.Watch(READY, timeout=START_S):
             if told.status == health_pb2.HealthCheckResponse.SERVING:
                 return
     raise subprocess.SubprocessError("the server did not become ready")
