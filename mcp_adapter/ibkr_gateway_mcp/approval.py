@@ -14,10 +14,10 @@ from mcp.server.mcpserver import AcceptedElicitation, Context, Elicit
 from mcp.types.version import is_version_at_least
 from pydantic import BaseModel, Field
 
-from ibkr_gateway_mcp.inputs import PRICES
 from ibkr_gateway_mcp.plain import enum_prefix
 from ibkr_gateway_mcp.previews import Preview
 from ibkr_gateway_mcp.refusals import Refusal
+from ibkr_gateway_mcp.terms import PRICES
 
 ASKED_BY_RESULT = "2026-07-28"
 """From this version on a client answers by calling again; before it is asked in the middle of the call."""

@@ -20,8 +20,8 @@ from ibkr_gateway.v1 import gateway_service_pb2 as gateway_pb
 from ibkr_gateway.v1 import market_data_service_pb2 as market_pb
 from ibkr_gateway.v1 import orders_service_pb2 as pb
 from ibkr_gateway.v1 import simulation_service_pb2 as simulation_pb
-from ibkr_gateway_mcp.inputs import OrderFields
 from ibkr_gateway_mcp.options import Limits
+from ibkr_gateway_mcp.terms import OrderFields
 from ibkr_gateway_server.simulator import Fault
 from ibkr_gateway_server.simulator.instruments import ContractQuery
 from ibkr_gateway_server.simulator.orders import Terms

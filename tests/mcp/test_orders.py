@@ -13,11 +13,11 @@ from ibkr_gateway import Unavailable
 from ibkr_gateway.v1 import gateway_service_pb2 as gateway_pb
 from ibkr_gateway.v1 import orders_service_pb2 as pb
 from ibkr_gateway_mcp.approval import world
+from ibkr_gateway_mcp.asking import answered
 from ibkr_gateway_mcp.budget import Budget
-from ibkr_gateway_mcp.inputs import OrderFields
 from ibkr_gateway_mcp.options import Limits
-from ibkr_gateway_mcp.placing import _answered
 from ibkr_gateway_mcp.refusals import Refusal
+from ibkr_gateway_mcp.terms import OrderFields
 from mcp.client import ClientRequestContext
 from mcp.types import ElicitRequestParams, ElicitResult
 from pydantic import ValidationError
@@ -205,7 +205,7 @@ async def test_a_command_without_a_gateways_answer_is_not_called_unsent() -> Non
         raise Unavailable("socket closed", code=grpc.StatusCode.UNAVAILABLE)
 
     with pytest.raises(Refusal) as refused:
-        await _answered(lost())
+        await answered(lost())
     assert refused.value.error_code == "ANSWER_LOST"
     assert "not known whether it was sent" in refused.value.message
 

@@ -15,8 +15,8 @@ from ibkr_gateway.v1 import gateway_service_pb2 as gateway_pb
 from ibkr_gateway.v1 import market_data_service_pb2 as market_pb
 from ibkr_gateway.v1 import orders_service_pb2 as orders_pb
 from ibkr_gateway.v1 import reference_data_service_pb2 as reference_pb
-from ibkr_gateway_mcp.inputs import OrderFields
 from ibkr_gateway_mcp.plain import plain
+from ibkr_gateway_mcp.terms import OrderFields
 
 from tests.conftest import Gateway
 from tests.mcp.conftest import BUY, agent_of

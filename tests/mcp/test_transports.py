@@ -12,8 +12,8 @@ from ibkr_gateway import connect, new_client_order_id
 from ibkr_gateway.v1 import common_pb2
 from ibkr_gateway.v1 import gateway_service_pb2 as gateway_pb
 from ibkr_gateway.v1 import orders_service_pb2 as pb
-from ibkr_gateway_mcp.inputs import OrderFields
 from ibkr_gateway_mcp.options import Limits
+from ibkr_gateway_mcp.terms import OrderFields
 
 from tests.conftest import program
 from tests.mcp.conftest import BUY, ERAS, TRANSPORTS, Person, agent_of
