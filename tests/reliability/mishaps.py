@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -185,9 +186,19 @@ def _held_over_a_loss(world: World, chance: random.Random) -> None:
 
 
 def _fill_told_late(world: World, chance: random.Random) -> None:
-    """Fills are told long after they were made, when the order may have been cancelled."""
+    """Fills are told long after they were made, when what was left of the order has been cancelled."""
     delay_s = chance.choice((3.0, 10.0))
     world.inject(Rule(Fault.DELAY_REPLY, FILL, times=None, delay_s=delay_s, duration_s=40.0))
+    for after_s, factor in ((2.0, 1.03), (2.3, 0.94)):
+        world.loop.call_later(after_s, _move_all, world, factor)
+    world.loop.call_later(2.6, _cancel_all_by_hand, world)
+
+
+def _cancel_all_by_hand(world: World) -> None:
+    for order in world.simulator.gateway.open_orders():
+        with suppress(OrderRefused):
+            world.simulator.gateway.cancel_manually(order.perm_id)
+    world.simulator.flush()
 
 
 def _lost_on_the_way(world: World, chance: random.Random) -> None:
