@@ -44,8 +44,8 @@ from tests.reliability.intents import Intent
 from tests.reliability.invariants import broken, orders_of, unsettled
 from tests.reliability.life import Life, own_tasks
 
-PLACE, CANCEL, CANCEL_ALL = 3, 4, 58
-STATUS, OPEN_ORDER, EXECUTION, COMMISSION, COMPLETED = 3, 5, 11, 59, 101
+PLACE, CANCEL = 3, 4
+STATUS, OPEN_ORDER, EXECUTION, COMMISSION = 3, 5, 11, 59
 
 ACCOUNT = "DU1234567"
 KEY = "the-order-000001"
