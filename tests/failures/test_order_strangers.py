@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from ibkr_gateway_server.domain.errors import NotCancellable, ReconciliationRequired, ScopeMissing
 from ibkr_gateway_server.domain.events import AlarmRaised
-from ibkr_gateway_server.domain.orders import AlarmKind, OrderKey, OrderOrigin, OrderState, OrderStatus
+from ibkr_gateway_server.domain.orders import AlarmKind, OrderKey, OrderOrigin, OrderState, OrderStatus, TimeInForce
 from ibkr_gateway_server.domain.tallies import ORDER_CONFLICTS
 from ibkr_gateway_server.simulator import Fault
 from ibkr_gateway_server.simulator.instruments import ContractQuery
@@ -120,6 +120,29 @@ def test_O34_the_gateways_own_order_of_a_conflict_ends(tmp_path: Path, ends: str
             await asyncio.sleep(ASKED_AGAIN_S)
             assert dealings.status().state is (S.FILLED if ends == "filled" else S.CANCELLED)
             assert alarms(dealings) == [AlarmKind.CONFLICT]
+
+    virtually(main)
+
+
+def test_O34_the_other_order_of_a_conflict_ends_while_the_gateway_is_down(tmp_path: Path) -> None:
+    """The gateway dies with an order in CONFLICT; the other order is cancelled, and a day later the gateway is back.
+
+    IBKR's lists of the day name the gateway's own order alone: it is WORKING, and new orders of that contract are
+    placed.
+    """
+
+    async def main() -> None:
+        async with dealing(tmp_path) as dealings:
+            await dealings.place(limit(time_in_force=TimeInForce.GTC))
+            twin = dealings.by_hand(order_ref=dealings.life.store.order_ref("the-order-000001"), tif="GTC")
+            dealings.strangers.add(twin.perm_id)
+            await dealings.until_state(S.CONFLICT, timeout_s=ASKED_AGAIN_S)
+            await dealings.kill()
+            dealings.simulator.gateway.cancel_manually(twin.perm_id)
+            dealings.let_pass(86_400.0)
+            await dealings.start()
+            await dealings.until_state(S.WORKING, timeout_s=60.0)
+            assert (await dealings.place(limit("9"), "of-that-contract-01")).state is S.WORKING
 
     virtually(main)
 

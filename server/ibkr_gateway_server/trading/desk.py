@@ -38,7 +38,7 @@ from ibkr_gateway_server.domain.orders import (
     check_client_order_id,
 )
 from ibkr_gateway_server.domain.tallies import IDEMPOTENT_HITS, ORDER_ID_FLOOR, ORDERS_UNKNOWN
-from ibkr_gateway_server.trading import changes, precedents
+from ibkr_gateway_server.trading import changes
 from ibkr_gateway_server.trading.appraisal import Appraiser
 from ibkr_gateway_server.trading.cancels import Cancels, cancel_is_answered
 from ibkr_gateway_server.trading.doubts import Doubts
@@ -47,6 +47,7 @@ from ibkr_gateway_server.trading.guard import Guard, TradingRules
 from ibkr_gateway_server.trading.ledger import Ledger
 from ibkr_gateway_server.trading.loading import load
 from ibkr_gateway_server.trading.plan import legs_of
+from ibkr_gateway_server.trading.precedents import Precedents
 from ibkr_gateway_server.trading.previews import PreviewTokens
 from ibkr_gateway_server.trading.reconcile import Reconciler
 from ibkr_gateway_server.trading.recorder import SPEC, Recorder
@@ -83,6 +84,7 @@ class Desk:
         self._tokens = PreviewTokens(session.now)
         self._ids = OrderIds(LAST_ORDER_ID)
         self._ledger = Ledger(store.mark_of, cancel_is_lost=lambda entry: self._cancels.is_lost(entry))
+        self._precedents = Precedents(self._ledger, self.guard)
         doubts = Doubts(timings.patience(rules.mode), asyncio.get_running_loop().time)
         self._reconciler = Reconciler(session, self._ledger, self.recorder, doubts, timings.evidence_timeout_s)
         self._wire = OrderWire(pacer, self.guard, self._reconciler.hear)
@@ -166,14 +168,14 @@ class Desk:
                 self.guard.authorize()
             resolved = await self._appraiser.resolve(spec)
             await self._appraiser.check_limits(resolved)
-            precedents.check(resolved, payload_hash, self._ledger, self.guard.rules, self._session.now())
             intent = self._intent(client_order_id, resolved, payload_hash)
-            if not self.guard.rules.orders_enabled:
-                await self._submission.simulate(intent)
-                return intent
-            self.guard.authorize()
-            self.guard.check_way()
-            await self._submission.place(intent)
+            with self._precedents.admitting(intent, self._session.now()):
+                if not self.guard.rules.orders_enabled:
+                    await self._submission.simulate(intent)
+                    return intent
+                self.guard.authorize()
+                self.guard.check_way()
+                await self._submission.place(intent)
             for entry in intent if not intent.is_staged else ():
                 self._waiting.expect_word(entry)
             return intent
