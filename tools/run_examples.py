@@ -1,7 +1,7 @@
 """Builds the examples of other languages and runs each against a server on the simulator of its own. `make examples`.
 
-A language whose tools are not on this machine is skipped, and said to be; with CI=true it is a failure. What is built is
-kept, in the folders that each language's .gitignore names. Usage: run_examples.py [LANGUAGE...]
+A language whose tools are not on this machine is skipped, and said to be; with CI=true it is a failure. What is built
+is kept, in the folders that each language's .gitignore names. Usage: run_examples.py [LANGUAGE...]
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -23,6 +24,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "examples"
 BIN = Path(sys.executable).parent
+SERVER = (sys.executable, "-m", "ibkr_gateway_server")
 # The service that the server's health calls serving once its session with the simulator is READY.
 READY = health_pb2.HealthCheckRequest(service="ibkr_gateway.v1.OrdersService")
 RUN_S, BUILD_S, START_S = 120, 1200, 60
@@ -161,17 +163,7 @@ def _server() -> Iterator[str]:
         # Nothing of the caller's settings may reach it: an example must never touch an account.
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
         process = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "ibkr_gateway_server",
-                "--mode",
-                "simulation",
-                "--port",
-                "0",
-                "--log-level",
-                "ERROR",
-            ],
+            [*SERVER, "--mode", "simulation", "--port", "0", "--log-level", "ERROR"],
             stdout=subprocess.PIPE,
             text=True,
             cwd=folder,
@@ -189,7 +181,8 @@ def _server() -> Iterator[str]:
 
 def _wait_until_ready(address: str) -> None:
     with grpc.insecure_channel(address) as channel:
-        for told in health_pb2_grpc.HealthStub(channel).Watch(READY, timeout=START_S):
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        for told in stub.Watch(READY, timeout=START_S):
             if told.status == health_pb2.HealthCheckResponse.SERVING:
                 return
     raise subprocess.SubprocessError("the server did not become ready")
