@@ -57,8 +57,8 @@ EXAMPLE_OF = {
     ),
     "java": Example(
         ("javac", "mvn"),
-        (("mvn", "-q", "-B", "compile"),),
-        ("mvn", "-q", "-B", "exec:java", "-Dexec.args=ADDRESS"),
+        (("mvn", "-q", "-B", "-Dstyle.color=never", "compile"),),
+        ("mvn", "-q", "-B", "-Dstyle.color=never", "exec:java", "-Dexec.args=ADDRESS"),
     ),
     "rust": Example(
         ("cargo",),
