@@ -1,0 +1,69 @@
+"""Watches quotes for as long as it is let: over lost brokers and restarts of the gateway, and says what is missing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import aclosing
+
+import options
+from ibkr_gateway import QuoteUpdate, connect, follow_quotes
+
+
+def main() -> None:
+    parser = options.parser(__doc__)
+    parser.add_argument("instruments", nargs="+", metavar="INSTRUMENT", help="AAPL, MES:FUT, EUR.USD, or a contract id")
+    parser.add_argument("--interval", type=float, default=0.0, metavar="SECONDS", help="least time between two quotes")
+    parser.add_argument("--count", type=int, default=0, help="end after so many updates; 0: never")
+    parser.add_argument("--json", action="store_true", help="one object a line")
+    arguments = parser.parse_args()
+    try:
+        asyncio.run(
+            watch(
+                arguments.target,
+                arguments.token_file,
+                arguments.instruments,
+                arguments.interval,
+                arguments.count,
+                arguments.json,
+            )
+        )
+    except KeyboardInterrupt:
+        pass
+
+
+async def watch(
+    target: str, token_file: str | None, instruments: list[str], interval_s: float, count: int, as_json: bool
+) -> None:
+    async with (
+        connect(target, token_file=token_file) as gateway,
+        aclosing(follow_quotes(gateway, instruments, min_interval_s=interval_s)) as updates,
+    ):
+        seen = 0
+        async for update in updates:
+            print(json.dumps(row(update)) if as_json else line(update), flush=True)
+            seen += 1
+            if seen == count:
+                return
+
+
+def row(update: QuoteUpdate) -> dict[str, object]:
+    quote = update.quote
+    return {
+        "symbol": update.instrument.symbol or update.instrument.con_id,
+        "state": update.state,
+        "reason": update.reason,
+        "bid": quote.bid_price if quote is not None and quote.HasField("bid_price") else None,
+        "ask": quote.ask_price if quote is not None and quote.HasField("ask_price") else None,
+        "last": quote.last_price if quote is not None and quote.HasField("last_price") else None,
+    }
+
+
+def line(update: QuoteUpdate) -> str:
+    shown = row(update)
+    prices = "  ".join("-" if shown[name] is None else str(shown[name]) for name in ("bid", "ask", "last"))
+    return f"{shown['symbol']:<8} {shown['state']:<7} {prices}  {shown['reason']}".rstrip()
+
+
+if __name__ == "__main__":
+    main()
