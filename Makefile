@@ -23,7 +23,7 @@ PIP = $(BIN)/python -m pip install -q --disable-pip-version-check --no-compile -
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: demo test coverage lint explore-simulator explore mutants crash failures docs proto bench ib-insync compat help
+.PHONY: demo test coverage lint explore-simulator explore mutants crash failures docs proto bench ib-insync compat help examples
 
 demo: $(VENV)/.run-$(STAMP)  ## show everything once, on the simulator
 	$(BIN)/ibkr-gateway demo
@@ -44,6 +44,9 @@ lint: $(VENV)/.dev-$(STAMP)  ## check style, types, imports and the contract
 	$(BIN)/buf lint
 	$(BIN)/buf format -d --exit-code
 	$(BIN)/python tools/check_breaking.py
+
+examples: $(VENV)/.dev-$(STAMP)  ## build and run the examples in other languages: ONLY="go rust"
+	$(BIN)/python tools/run_examples.py $(ONLY)
 
 explore-simulator: $(VENV)/.dev-$(STAMP)  ## random orders and faults on the simulator, replayed to the byte: ORDERS=10000 SEED=1
 	$(BIN)/python -m tests.server.simulator.exploration --orders $(or $(ORDERS),10000) --seed $(or $(SEED),1)

@@ -7,6 +7,7 @@ import asyncio
 import logging
 import os
 import sys
+from typing import TYPE_CHECKING
 
 from ibkr_gateway import GatewayError, Tls
 from ibkr_gateway.credentials import read_token
@@ -14,11 +15,13 @@ from ibkr_gateway.v1 import gateway_service_pb2 as pb
 
 from ibkr_gateway_mcp import __version__
 from ibkr_gateway_mcp.adapter import Adapter
-from ibkr_gateway_mcp.http import Door, listen, serve
 from ibkr_gateway_mcp.logs import configure
 from ibkr_gateway_mcp.options import DEFAULT_TARGET, Limits, Options
 from ibkr_gateway_mcp.plain import plain
 from ibkr_gateway_mcp.server import Server
+
+if TYPE_CHECKING:
+    from ibkr_gateway_mcp.http import Door
 
 log = logging.getLogger("ibkr_gateway_mcp")
 
@@ -54,13 +57,16 @@ async def _run(given: argparse.Namespace) -> None:
         if door is None:
             await server.run_stdio_async()
         else:
-            await serve(server, door)
+            await door.serve(server)
 
 
 def _door(given: argparse.Namespace) -> Door | None:
     """Where HTTP clients come in; None: it is stdin and stdout. Raises ValueError, OSError."""
     if given.http is None:
         return None
+    # Who is spoken to on stdin does not wait for a web server to be imported.
+    from ibkr_gateway_mcp.http import listen
+
     token = read_token(given.http_token_file) if given.http_token_file else None
     return listen(*given.http, allowed_hosts=given.allowed_host, token=token)
 

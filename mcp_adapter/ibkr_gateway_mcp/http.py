@@ -64,6 +64,24 @@ class Door:
         """The port that it listens on."""
         return int(self.listening.getsockname()[1])
 
+    async def serve(self, server: Server) -> None:
+        """Serve until SIGINT or SIGTERM. The log says where."""
+        shown = f"[{self.host}]" if ":" in self.host else self.host
+        # A web page can have a browser call this address under a name of its own: only these names are answered.
+        names = [f"{name}:{self.port}" for name in dict.fromkeys([shown, "127.0.0.1", "localhost", "[::1]"])]
+        names += self.allowed_hosts
+        origins = [f"{scheme}://{name}" for name in names for scheme in ("http", "https")]
+        app: ASGIApp = server.streamable_http_app(
+            streamable_http_path=PATH,
+            transport_security=TransportSecuritySettings(allowed_hosts=names, allowed_origins=origins),
+            host=self.host,
+        )
+        served = Bearer(app, self.token) if self.token else app
+        # Its own logging writes to stdout.
+        config = uvicorn.Config(served, log_config=None, access_log=False, timeout_graceful_shutdown=5)
+        log.info("listening", extra={"url": f"http://{shown}:{self.port}{PATH}"})
+        await _Server(config).serve(sockets=[self.listening])
+
 
 def listen(host: str, port: int, *, allowed_hosts: list[str], token: str | None) -> Door:
     """Begin to listen. `port` 0: a free one. Raises ValueError for an address that needs a token, OSError."""
@@ -71,25 +89,6 @@ def listen(host: str, port: int, *, allowed_hosts: list[str], token: str | None)
         raise ValueError(f"{host} is reached by other machines: give --http-token-file, and --allowed-host")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     return Door(socket.create_server((host, port), family=family), host, allowed_hosts, token)
-
-
-async def serve(server: Server, door: Door) -> None:
-    """Serve until SIGINT or SIGTERM. The log says where."""
-    shown = f"[{door.host}]" if ":" in door.host else door.host
-    # A web page can have a browser call this address under a name of its own: only these names are answered.
-    names = [f"{name}:{door.port}" for name in dict.fromkeys([shown, "127.0.0.1", "localhost", "[::1]"])]
-    names += door.allowed_hosts
-    origins = [f"{scheme}://{name}" for name in names for scheme in ("http", "https")]
-    app: ASGIApp = server.streamable_http_app(
-        streamable_http_path=PATH,
-        transport_security=TransportSecuritySettings(allowed_hosts=names, allowed_origins=origins),
-        host=door.host,
-    )
-    served = Bearer(app, door.token) if door.token else app
-    # Its own logging writes to stdout.
-    config = uvicorn.Config(served, log_config=None, access_log=False, timeout_graceful_shutdown=5)
-    log.info("listening", extra={"url": f"http://{shown}:{door.port}{PATH}"})
-    await _Server(config).serve(sockets=[door.listening])
 
 
 class _Server(uvicorn.Server):

@@ -17,8 +17,8 @@ from ibkr_gateway.v1 import market_data_service_pb2 as market_pb
 from ibkr_gateway.v1 import orders_service_pb2 as orders_pb
 from ibkr_gateway.v1 import reference_data_service_pb2 as reference_pb
 from ibkr_gateway_mcp.answers import account, common, gateway, market, orders
-from ibkr_gateway_mcp.inputs import Changes, OrderFields
 from ibkr_gateway_mcp.plain import LONGEST_TEXT, enum_prefix, plain, untrusted
+from ibkr_gateway_mcp.terms import Changes, OrderFields
 
 PAIRS: list[tuple[type[common.Answer], type[Message]]] = [
     (common.Money, common_pb2.Money),

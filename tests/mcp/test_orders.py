@@ -13,11 +13,11 @@ from ibkr_gateway import Unavailable
 from ibkr_gateway.v1 import gateway_service_pb2 as gateway_pb
 from ibkr_gateway.v1 import orders_service_pb2 as pb
 from ibkr_gateway_mcp.approval import world
+from ibkr_gateway_mcp.asking import answered
 from ibkr_gateway_mcp.budget import Budget
-from ibkr_gateway_mcp.inputs import OrderFields
 from ibkr_gateway_mcp.options import Limits
-from ibkr_gateway_mcp.placing import _answered
 from ibkr_gateway_mcp.refusals import Refusal
+from ibkr_gateway_mcp.terms import OrderFields
 from mcp.client import ClientRequestContext
 from mcp.types import ElicitRequestParams, ElicitResult
 from pydantic import ValidationError
@@ -205,32 +205,46 @@ async def test_a_command_without_a_gateways_answer_is_not_called_unsent() -> Non
         raise Unavailable("socket closed", code=grpc.StatusCode.UNAVAILABLE)
 
     with pytest.raises(Refusal) as refused:
-        await _answered(lost())
+        await answered(lost())
     assert refused.value.error_code == "ANSWER_LOST"
     assert "not known whether it was sent" in refused.value.message
 
 
-async def test_an_order_of_the_budget_counts_once_and_comes_free_in_time() -> None:
+async def test_a_budget_comes_free_in_time() -> None:
     now = datetime(2026, 11, 23, 15, tzinfo=UTC)
     budget = Budget(Limits(per_minute=2, per_day=3), lambda: now)
-    for key in ("a", "b", "a", "b"):
-        budget.take(key)
+    budget.take()
+    now += timedelta(seconds=20)
+    budget.take()
     with pytest.raises(Refusal) as refused:
-        budget.take("c")
-    assert refused.value.details == {"limit": "2", "retry_after_s": "60"}
-    now += timedelta(seconds=61)
-    budget.take("c")
+        budget.take()
+    assert refused.value.details == {"limit": "2", "retry_after_s": "40"}
+    now += timedelta(seconds=41)
+    budget.take()
     now += timedelta(seconds=61)
     with pytest.raises(Refusal) as refused:
-        budget.take("d")
+        budget.take()
     assert refused.value.details["limit"] == "3"
     now += timedelta(days=1)
-    budget.take("d")
+    budget.take()
 
 
 async def test_a_budget_of_zero_allows_nothing() -> None:
     with pytest.raises(Refusal):
-        Budget(Limits(per_minute=0), lambda: datetime.now(UTC)).take("a")
+        Budget(Limits(per_minute=0), lambda: datetime.now(UTC)).take()
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_a_person_who_says_no_is_not_asked_without_end(gateway: Gateway, era: str) -> None:
+    person = Person(ElicitResult(action="decline"))
+    key = "an-order-of-the-test"
+    order = OrderFields.model_validate(BUY).spec()
+    await gateway.client.orders.PlaceOrder(pb.PlaceOrderRequest(client_order_id=key, order=order))
+    limits = Limits(per_minute=2)
+    async with agent_of(gateway.running.target, era=era, person=person, limits=limits) as agent:
+        codes = [(await agent.refusal("cancel_order", order_id=key))["error_code"] for _ in range(4)]
+    assert codes == ["APPROVAL_REQUIRED"] * 2 + ["ORDER_RATE"] * 2
+    assert len(person.questions) == 2
 
 
 async def test_the_mode_of_a_live_account_cannot_be_overlooked() -> None:

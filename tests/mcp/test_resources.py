@@ -11,9 +11,9 @@ from ibkr_gateway.v1 import market_data_service_pb2 as market_pb
 from ibkr_gateway.v1 import orders_service_pb2 as orders_pb
 from ibkr_gateway_mcp.adapter import Adapter
 from ibkr_gateway_mcp.feeds import MOST_FEEDS, OPEN_ORDERS, POSITIONS, QUOTES, TRADING_STATUS
-from ibkr_gateway_mcp.inputs import OrderFields
 from ibkr_gateway_mcp.options import Options
 from ibkr_gateway_mcp.server import Server
+from ibkr_gateway_mcp.terms import OrderFields
 from mcp import Client, MCPError
 from mcp.client import IncomingMessage
 from mcp.client.subscriptions import ResourceUpdated

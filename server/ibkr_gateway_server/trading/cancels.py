@@ -13,9 +13,10 @@ from ibkr_gateway_server.broker.connection import Connection
 from ibkr_gateway_server.broker.pacing import Pacer, Priority
 from ibkr_gateway_server.broker.session import Session
 from ibkr_gateway_server.domain.errors import DomainError, NotCancellable, ScopeMissing, TradingDisabled
-from ibkr_gateway_server.domain.orders import LegRole, OrderState
+from ibkr_gateway_server.domain.orders import LegRole, OrderState, OrderStatus
 from ibkr_gateway_server.domain.sessions import SessionState
 from ibkr_gateway_server.logs import correlation_id, principal
+from ibkr_gateway_server.trading.changes import CHANGEABLE
 from ibkr_gateway_server.trading.conclusions import signed
 from ibkr_gateway_server.trading.entries import CancelSent, Entry, Intent
 from ibkr_gateway_server.trading.guard import Guard
@@ -28,6 +29,8 @@ log = logging.getLogger(__name__)
 
 # Cancels that were owed are sent once more, each by this cause.
 RECOVERY = Cause("gateway", "")
+
+_NEVER_THERE = frozenset({OrderState.PRESUMED_NOT_PLACED, OrderState.REJECTED})
 
 
 class Cancels:
@@ -150,8 +153,8 @@ class Cancels:
     def retry_owed(self) -> None:
         """All that IBKR knows has been heard: cancels sent while TWS had no link are sent once more, of what is open.
 
-        So is the rest of a plan cancelled whose last leg never arrived: TWS holds it untransmitted, and it protects and
-        opens nothing.
+        So is the rest of a plan cancelled whose last leg, its protection, never arrived or was rejected: what has not
+        opened a position yet must not open one any more.
         """
         for entry in self._ledger.open_entries():
             if entry.cancel is not None and entry.cancel.is_owed:
@@ -181,11 +184,14 @@ class Cancels:
         return asyncio.get_running_loop().time()
 
 
+def cancel_is_answered(entry: Entry, shown: OrderStatus) -> bool:
+    """Whether an order whose cancel was sent has ended, or is shown to work on since its cancel was refused."""
+    return not shown.state.is_open or (entry.cancel is None and shown.state in CHANGEABLE)
+
+
 def _is_left_over(entry: Entry) -> bool:
-    """Whether the order belongs to a plan whose transmitting leg was presumed never placed."""
-    if entry.intent is None:
+    """Whether the order belongs to a plan whose entry is open and whose transmitting leg will never be there."""
+    plan = entry.intent
+    if plan is None or not plan.entry.status.state.is_open:
         return False
-    return any(
-        leg.terms is not None and leg.terms.transmits and leg.status.state is OrderState.PRESUMED_NOT_PLACED
-        for leg in entry.intent
-    )
+    return any(leg.terms is not None and leg.terms.transmits and leg.status.state in _NEVER_THERE for leg in plan)
