@@ -1,7 +1,7 @@
 """Builds the examples of other languages and runs each against a server on the simulator of its own. `make examples`.
 
-A language whose tools are not on this machine is skipped, and said to be; with CI=true it is a failure. What is built is
-kept, in the folders that each language's .gitignore names. Usage: run_examples.py [LANGUAGE...]
+A language whose tools are not on this machine is skipped, and said to be; with CI=true it is a failure. What is built
+is kept, in the folders that each language's .gitignore names. Usage: run_examples.py [LANGUAGE...]
 """
 
 from __future__ import annotations

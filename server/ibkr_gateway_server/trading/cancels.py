@@ -7,11 +7,9 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 
-from ibkr_gateway_server.audit.store import AuditStore
 from ibkr_gateway_server.audit.transaction import Cause
 from ibkr_gateway_server.broker.connection import Connection
-from ibkr_gateway_server.broker.pacing import Pacer, Priority
-from ibkr_gateway_server.broker.session import Session
+from ibkr_gateway_server.broker.pacing import Priority
 from ibkr_gateway_server.domain.errors import DomainError, NotCancellable, ScopeMissing, TradingDisabled
 from ibkr_gateway_server.domain.orders import LegRole, OrderState, OrderStatus
 from ibkr_gateway_server.domain.sessions import SessionState
@@ -19,10 +17,7 @@ from ibkr_gateway_server.logs import correlation_id, principal
 from ibkr_gateway_server.trading.changes import CHANGEABLE
 from ibkr_gateway_server.trading.conclusions import signed
 from ibkr_gateway_server.trading.entries import CancelSent, Entry, Intent
-from ibkr_gateway_server.trading.guard import Guard
-from ibkr_gateway_server.trading.ledger import Ledger
-from ibkr_gateway_server.trading.recorder import Recorder
-from ibkr_gateway_server.trading.submission import Wire, ids_of
+from ibkr_gateway_server.trading.submission import Means, Wire, ids_of
 from ibkr_gateway_server.trading.transitions import Sign
 
 log = logging.getLogger(__name__)
@@ -39,23 +34,13 @@ class Cancels:
     def __init__(
         self,
         wire: Wire,
-        guard: Guard,
-        session: Session,
-        pacer: Pacer,
-        store: AuditStore,
-        ledger: Ledger,
-        recorder: Recorder,
+        means: Means,
         *,
         ack_timeout_s: float,
         expect_word: Callable[[Entry], None],
     ) -> None:
         self._wire = wire
-        self._guard = guard
-        self._session = session
-        self._pacer = pacer
-        self._store = store
-        self._ledger = ledger
-        self._recorder = recorder
+        self._means = means
         self._ack_timeout_s = ack_timeout_s
         self._expect_word = expect_word
         self._owed: list[tuple[Entry, str]] = []
@@ -89,7 +74,7 @@ class Cancels:
     def _can_name(self, entry: Entry) -> bool:
         """Whether the order id means this order alone: one placed by hand has none, and ours go first."""
         order_id = entry.status.order_id
-        own = self._ledger.find(client_id=self._session.client_id, order_id=order_id)
+        own = self._means.ledger.find(client_id=self._means.session.client_id, order_id=order_id)
         return order_id > 0 and own is entry
 
     async def send(self, entries: Iterable[Entry], *, timeout_s: float | None = None) -> int:
@@ -105,15 +90,15 @@ class Cancels:
 
     async def send_all(self) -> int:
         """Cancel every order of the login, also those placed elsewhere. Returns how many of ours that is."""
-        self._guard.authorize_cancel()
-        connection = self._session.connection()
-        await self._pacer.take(Priority.CANCEL, self._ack_timeout_s)
-        entries = self._ledger.open_entries()
+        self._means.guard.authorize_cancel()
+        connection = self._means.session.connection()
+        await self._means.pacer.take(Priority.CANCEL, self._ack_timeout_s)
+        entries = self._means.ledger.open_entries()
         cause = Cause(principal.get(), correlation_id.get())
         body = {"open_count": len(entries)}
         # A record that cannot be written is no reason either: the cancel is noted beside it.
-        await self._store.append_or_journal("order.cancel_all", body, cause=cause, epoch=connection.epoch)
-        if self._session.connection() is not connection:
+        await self._means.store.append_or_journal("order.cancel_all", body, cause=cause, epoch=connection.epoch)
+        if self._means.session.connection() is not connection:
             raise connection.disconnected()
         self._write(lambda: self._wire.cancel_all(connection), {"open_orders": len(entries)})
         for entry in entries:
@@ -121,12 +106,12 @@ class Cancels:
         return len(entries)
 
     async def _send(self, entry: Entry, cause: Cause, kind: str, timeout_s: float) -> None:
-        self._guard.authorize_cancel()
-        connection = self._session.connection()
-        await self._pacer.take(Priority.CANCEL, timeout_s)
+        self._means.guard.authorize_cancel()
+        connection = self._means.session.connection()
+        await self._means.pacer.take(Priority.CANCEL, timeout_s)
         status = entry.status
-        await self._store.append_or_journal(kind, {}, order=status, cause=cause, epoch=connection.epoch)
-        if self._session.connection() is not connection:
+        await self._means.store.append_or_journal(kind, {}, order=status, cause=cause, epoch=connection.epoch)
+        if self._means.session.connection() is not connection:
             raise connection.disconnected()
         self._write(lambda: self._wire.cancel(connection, entry.status.order_id), ids_of(entry))
         self._note_sent(entry, connection)
@@ -143,9 +128,9 @@ class Cancels:
             log.exception("writing a cancel failed", extra=about)
 
     def _note_sent(self, entry: Entry, connection: Connection) -> None:
-        is_owed = self._session.status.state is SessionState.LINK_DOWN
+        is_owed = self._means.session.status.state is SessionState.LINK_DOWN
         entry.cancel = CancelSent(self._clock(), is_owed=is_owed)
-        self._recorder.put(signed(entry, Sign.CANCEL_SENT, self._session.now()))
+        self._means.recorder.put(signed(entry, Sign.CANCEL_SENT, self._means.session.now()))
         self._expect_word(entry)
 
     # --- what a lost link may have swallowed ---------------------------------------------------------------------
@@ -156,7 +141,7 @@ class Cancels:
         So is the rest of a plan cancelled whose last leg, its protection, never arrived or was rejected: what has not
         opened a position yet must not open one any more.
         """
-        for entry in self._ledger.open_entries():
+        for entry in self._means.ledger.open_entries():
             if entry.cancel is not None and entry.cancel.is_owed:
                 entry.cancel = CancelSent(entry.cancel.at)
                 self._owed.append((entry, "cancel.retry"))

@@ -51,7 +51,7 @@ from ibkr_gateway_server.trading.previews import PreviewTokens
 from ibkr_gateway_server.trading.reconcile import Reconciler
 from ibkr_gateway_server.trading.recorder import SPEC, Recorder
 from ibkr_gateway_server.trading.refusals import Refusals
-from ibkr_gateway_server.trading.submission import OrderIds, Submission, ids_of
+from ibkr_gateway_server.trading.submission import Means, OrderIds, Submission, ids_of
 from ibkr_gateway_server.trading.timings import DeskTimings as DeskTimings
 from ibkr_gateway_server.trading.waiting import AWAITING_WORD, Waiting
 
@@ -88,16 +88,16 @@ class Desk:
         self._wire = OrderWire(pacer, self.guard, self._reconciler.hear)
         self._reconciler.use(self._wire)
         self._waiting = Waiting(self.recorder, session.now, timings.ack_timeout_s, self._reconciler.request)
-        parts = (self.guard, session, pacer, store, self._ledger, self.recorder)
+        means = Means(self.guard, session, pacer, store, self._ledger, self.recorder)
         self._submission = Submission(
             self._wire,
             self._ids,
-            *parts,
+            means,
             pacing_timeout_s=timings.order_pacing_timeout_s,
             in_doubt=self._reconciler.request,
         )
         heard = self._waiting.expect_word
-        self._cancels = Cancels(self._wire, *parts, ack_timeout_s=timings.ack_timeout_s, expect_word=heard)
+        self._cancels = Cancels(self._wire, means, ack_timeout_s=timings.ack_timeout_s, expect_word=heard)
         self._reconciler.on_reconciled(self._cancels.retry_owed)
         self._key_locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
