@@ -23,13 +23,16 @@ PIP = $(BIN)/python -m pip install -q --disable-pip-version-check --no-compile -
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: demo test coverage lint explore-simulator explore mutants crash failures docs proto bench ib-insync compat help examples
+.PHONY: demo test integration coverage lint explore-simulator explore mutants crash failures docs proto bench ib-insync compat help examples
 
 demo: $(VENV)/.run-$(STAMP)  ## show everything once, on the simulator
 	$(BIN)/ibkr-gateway demo
 
 test: $(VENV)/.dev-$(STAMP)  ## run the tests
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+
+integration: $(VENV)/.dev-$(STAMP)  ## tests against your own IB Gateway, paper only: IBKR_GATEWAY_PORT=4002
+	$(BIN)/python -m pytest -q -m integration tests/integration
 
 coverage: $(VENV)/.dev-$(STAMP)  ## the tests with their coverage: a table, htmlcov/ and coverage.xml; fails below the floor
 	$(BIN)/python -m coverage erase

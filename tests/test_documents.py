@@ -33,7 +33,7 @@ NOT_RUN = {
     "needs that server",
 }
 # Documents of the clients, which may come after those that name them.
-OTHERS = {"cli.md", "clients.md", "cookbook.md", "mcp.md", "python.md"}
+OTHERS = {"cli.md", "clients.md", "cookbook.md", "python.md"}
 REASONS: list[dict[str, Any]] = json.loads(files("ibkr_gateway").joinpath("errors.json").read_text())
 
 
@@ -41,6 +41,7 @@ def page(name: str) -> str:
     return (DOCS / f"{name}.md").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WITH_COMMANDS)
 def test_the_commands_of_a_document_work_one_after_another(name: str, server: str, tmp_path: Path) -> None:
     commands = [command for mark, block in blocks(page(name)) if not mark for command in block]
