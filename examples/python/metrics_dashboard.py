@@ -1,4 +1,4 @@
-"""Shows how the gateway does: requests and errors, how long they took, the session, orders; once, or every few seconds."""
+"""Shows how the gateway does: requests and errors, how long they took, session, orders; once, or every few seconds."""
 
 from __future__ import annotations
 

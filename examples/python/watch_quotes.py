@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 
 import options
 from ibkr_gateway import QuoteUpdate, connect, follow_quotes
@@ -17,7 +17,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=0, help="end after so many updates; 0: never")
     parser.add_argument("--json", action="store_true", help="one object a line")
     arguments = parser.parse_args()
-    try:
+    with suppress(KeyboardInterrupt):
         asyncio.run(
             watch(
                 arguments.target,
@@ -28,8 +28,6 @@ def main() -> None:
                 arguments.json,
             )
         )
-    except KeyboardInterrupt:
-        pass
 
 
 async def watch(

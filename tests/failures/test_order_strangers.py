@@ -167,7 +167,7 @@ def test_O35_an_order_is_placed_by_hand_in_tws(tmp_path: Path) -> None:
             assert await dealings.life.desk.open_orders() == ()
             assert dealings.recorded("external.seen")
             with pytest.raises(NotCancellable):
-                await dealings.life.desk.cancel(OrderKey(perm_id=placed.perm_id), may_cancel_externals=True)
+                await dealings.life.desk.cancel(OrderKey(perm_id=placed.perm_id), may_touch_others=True)
             assert dealings.frames(CANCEL) == 0
             assert alarms(dealings) == []
 
@@ -194,9 +194,9 @@ def test_O35_an_order_is_placed_by_another_program(tmp_path: Path) -> None:
             with pytest.raises(ScopeMissing):
                 await desk.cancel(OrderKey(perm_id=other.perm_id))
             with pytest.raises(NotCancellable):
-                await desk.cancel(OrderKey(perm_id=same.perm_id), may_cancel_externals=True)
+                await desk.cancel(OrderKey(perm_id=same.perm_id), may_touch_others=True)
             assert dealings.frames(CANCEL) == 0
-            cancelled = await desk.cancel(OrderKey(perm_id=other.perm_id), may_cancel_externals=True)
+            cancelled = await desk.cancel(OrderKey(perm_id=other.perm_id), may_touch_others=True)
             assert cancelled.state is S.CANCELLED
             assert (other.status, same.status) == ("Cancelled", "Submitted")
             await dealings.check()
@@ -272,7 +272,7 @@ def test_O36_a_mark_of_the_gateway_that_its_record_does_not_know(tmp_path: Path)
             assert alarms(dealings) == [AlarmKind.ORPHAN]
             assert len(dealings.recorded("orphan.found")) == 1
             assert dealings.frames(PLACE) == 0
-            cancelled = await dealings.life.desk.cancel(OrderKey(perm_id=orphan.perm_id), may_cancel_externals=True)
+            cancelled = await dealings.life.desk.cancel(OrderKey(perm_id=orphan.perm_id), may_touch_others=True)
             assert cancelled.state is S.CANCELLED
 
     virtually(main)
