@@ -77,9 +77,8 @@ def follow(gateway: SyncGateway, client_order_id: str, *, keep: bool) -> None:
         if not event.HasField("status"):
             continue
         state = event.status.state
-        print(
-            f"{event.sequence:>8}  {role(event.leg_role):<12} {pb.OrderState.Name(state).removeprefix('ORDER_STATE_')}"
-        )
+        name = pb.OrderState.Name(state).removeprefix("ORDER_STATE_")
+        print(f"{event.sequence:>8}  {role(event.leg_role):<12} {name}")
         if event.leg_role == pb.LEG_ROLE_ENTRY and state in (pb.ORDER_STATE_WORKING, pb.ORDER_STATE_FILLED):
             if keep:
                 return

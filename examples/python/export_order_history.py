@@ -1,4 +1,4 @@
-"""Writes all orders of the gateway's record as CSV, a row for each leg, oldest first; or as JSON, one object a line."""
+"""Writes the orders of the gateway's record, oldest first: as CSV, a row for each leg, or as JSON, one object a line."""
 
 from __future__ import annotations
 

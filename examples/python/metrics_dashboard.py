@@ -1,4 +1,4 @@
-"""Shows how the gateway does: requests and errors, how long they took, session, orders; once, or every few seconds."""
+"""Shows how the gateway does: requests, errors, how long they took, its session, its orders; once, or time and again."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def named(metric: Any) -> str:
 
 
 def times(metric: pb.HistogramMetric) -> str:
-    known = [getattr(metric, name) if metric.HasField(name) else None for name in ("p50", "p95", "p99")]  # type: ignore[arg-type]
+    known = [getattr(metric, name) if metric.HasField(name) else None for name in ("p50", "p95", "p99")]
     return "  ".join([str(metric.value_count), *("-" if value is None else f"{value:.4f}" for value in known)])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 from contextlib import aclosing, suppress
@@ -18,30 +19,19 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="one object a line")
     arguments = parser.parse_args()
     with suppress(KeyboardInterrupt):
-        asyncio.run(
-            watch(
-                arguments.target,
-                arguments.token_file,
-                arguments.instruments,
-                arguments.interval,
-                arguments.count,
-                arguments.json,
-            )
-        )
+        asyncio.run(watch(arguments))
 
 
-async def watch(
-    target: str, token_file: str | None, instruments: list[str], interval_s: float, count: int, as_json: bool
-) -> None:
+async def watch(arguments: argparse.Namespace) -> None:
     async with (
-        connect(target, token_file=token_file) as gateway,
-        aclosing(follow_quotes(gateway, instruments, min_interval_s=interval_s)) as updates,
+        connect(arguments.target, token_file=arguments.token_file) as gateway,
+        aclosing(follow_quotes(gateway, arguments.instruments, min_interval_s=arguments.interval)) as updates,
     ):
         seen = 0
         async for update in updates:
-            print(json.dumps(row(update)) if as_json else line(update), flush=True)
+            print(json.dumps(row(update)) if arguments.json else line(update), flush=True)
             seen += 1
-            if seen == count:
+            if seen == arguments.count:
                 return
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from pathlib import Path
@@ -26,23 +25,11 @@ from ibkr_gateway import (
 from ibkr_gateway.v1 import orders_service_pb2 as pb
 from ibkr_gateway_server.streams import orders as order_streams
 
-from tests.conftest import Gateway, program
+from tests.conftest import Gateway
+from tests.lives import free_port, life
 
 T = TypeVar("T")
 WAIT_S = 60.0
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port: int = taken.getsockname()[1]
-        return port
-
-
-def life(port: int, folder: Path) -> Any:
-    """A server on a port, with the record that is in the folder."""
-    arguments = ("--mode", "simulation", "--port", str(port), "--log-level", "ERROR")
-    return program("ibkr_gateway_server", *arguments, cwd=folder)
 
 
 async def place(client: AsyncGateway, note: str = "") -> str:

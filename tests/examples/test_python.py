@@ -15,7 +15,7 @@ import pytest
 from ibkr_gateway import connect_sync, market_order, new_client_order_id
 from ibkr_gateway.v1 import orders_service_pb2 as pb
 
-from tests.clients.test_streams import free_port, life
+from tests.lives import free_port, life
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "python"
 SCRIPTS = sorted(path.name for path in EXAMPLES.glob("*.py") if path.name != "options.py")
@@ -73,7 +73,7 @@ def test_the_audit_log_is_queried_by_order_and_kind(server: str, bought: str) ->
 def test_the_order_history_is_exported_as_csv_and_as_json(server: str, bought: str, tmp_path: Path) -> None:
     file = tmp_path / "orders.csv"
     run("export_order_history.py", "--target", server, "--output", str(file))
-    (row,) = csv.DictReader(file.open(newline=""))
+    (row,) = csv.DictReader(io.StringIO(file.read_text()))
     assert (row["client_order_id"], row["symbol"]) == (bought, "AAPL")
     assert objects(run("export_order_history.py", "--target", server, "--json")) == [row]
     assert objects(run("export_order_history.py", "--target", server, "--json", "--symbol", "MSFT")) == []
