@@ -137,8 +137,8 @@ async def test_P07_an_order_of_another_caller(
 ) -> None:
     """A caller with a token for trading names the order that another one's token has placed, to cancel or to change it.
 
-    PERMISSION_DENIED with SCOPE_MISSING, and nothing is sent; a cancel of all its own orders leaves it alone. Its owner,
-    and whoever has the scope admin, cancels it.
+    PERMISSION_DENIED with SCOPE_MISSING, and nothing is sent; a cancel of all its own orders leaves it alone. Whoever
+    has the scope admin cancels it.
     """
     file = TokenFile(tmp_path_factory.mktemp("owners") / "tokens.toml")
     shown = {name: file.issue(name, *scopes) for name, scopes in _OWNERS.items()}
