@@ -23,13 +23,20 @@ PIP = $(BIN)/python -m pip install -q --disable-pip-version-check --no-compile -
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: demo test lint examples explore-simulator explore mutants crash failures proto bench ib-insync compat help
+.PHONY: demo test integration coverage lint explore-simulator explore mutants crash failures docs proto bench ib-insync compat help examples
 
 demo: $(VENV)/.run-$(STAMP)  ## show everything once, on the simulator
 	$(BIN)/ibkr-gateway demo
 
 test: $(VENV)/.dev-$(STAMP)  ## run the tests
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+
+integration: $(VENV)/.dev-$(STAMP)  ## tests against your own IB Gateway, paper only: IBKR_GATEWAY_PORT=4002
+	$(BIN)/python -m pytest -q -m integration tests/integration
+
+coverage: $(VENV)/.dev-$(STAMP)  ## the tests with their coverage: a table, htmlcov/ and coverage.xml; fails below the floor
+	$(BIN)/python -m coverage erase
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --cov --cov-report=term --cov-report=html --cov-report=xml
 
 lint: $(VENV)/.dev-$(STAMP)  ## check style, types, imports and the contract
 	$(BIN)/ruff check .
@@ -58,6 +65,10 @@ crash: $(VENV)/.dev-$(STAMP)  ## the server killed at random while orders are pl
 
 failures: $(VENV)/.dev-$(STAMP)  ## run the tests of tests/failures and write docs/failures.md
 	$(BIN)/python -m tools.failures_table
+
+docs: $(VENV)/.dev-$(STAMP)  ## write docs/api.md and the tables of docs/monitoring.md again
+	$(BIN)/python -m tools.api_reference
+	$(BIN)/python -m tools.metrics_table
 
 proto: $(VENV)/.dev-$(STAMP)  ## write the stubs and errors.json again
 	$(BIN)/buf format -w

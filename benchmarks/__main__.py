@@ -8,6 +8,7 @@ import sys
 from dataclasses import replace
 
 from benchmarks import (
+    audit_commits,
     fan_out,
     flood,
     latency,
@@ -36,7 +37,13 @@ WHOLE = (
     observability.benchmark,
     order_path.benchmark,
 )
-PARTS = (tick_path.benchmark, tick_path.burst, simulator_ticks.benchmark, simulator_hours.benchmark)
+PARTS = (
+    audit_commits.benchmark,
+    tick_path.benchmark,
+    tick_path.burst,
+    simulator_ticks.benchmark,
+    simulator_hours.benchmark,
+)
 ALL = (*WHOLE, *PARTS)
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shlex
 import subprocess
 import sys
 from importlib.resources import files
@@ -15,9 +13,9 @@ import pytest
 from ibkr_gateway_cli.session import EXIT_CODES
 from ibkr_gateway_server.settings import Settings
 
-ROOT = Path(__file__).parent.parent
+from tests.documents import ADDRESS, ROOT, blocks, run
+
 README = (ROOT / "README.md").read_text()
-BIN = Path(sys.executable).parent
 
 # Blocks marked by a comment in the README, and why they are not run here as they stand.
 NOT_RUN = {
@@ -29,40 +27,26 @@ NOT_RUN = {
 RUN_BY_CI = ("make demo", "make test")
 
 
-def blocks() -> list[tuple[str, list[str]]]:
-    """Every console block: the comment before it, and its commands."""
-    found = re.findall(r"(?:<!-- (.*?) -->\n)?```console\n(.*?)```", README, re.DOTALL)
-    return [(mark, [line.removeprefix("$ ") for line in body.splitlines()]) for mark, body in found]
-
-
-RUNNABLE = [command for mark, commands in blocks() if not mark for command in commands if command not in RUN_BY_CI]
+RUNNABLE = [
+    command for mark, commands in blocks(README) if not mark for command in commands if command not in RUN_BY_CI
+]
 
 
 def test_every_block_that_is_not_run_says_why() -> None:
-    assert {mark for mark, _ in blocks() if mark} == set(NOT_RUN)
+    assert {mark for mark, _ in blocks(README) if mark} == set(NOT_RUN)
     assert len(RUNNABLE) >= 14
 
 
 @pytest.mark.parametrize("command", RUNNABLE)
 def test_a_command_of_the_readme_works(command: str, server: str, tmp_path: Path) -> None:
-    port = server.rpartition(":")[2]
-    arguments = shlex.split(command.replace("127.0.0.1:50051", server))
-    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "GRPC_PORT": port}
-    done = subprocess.run(
-        [str(BIN / arguments[0]), *arguments[1:]],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        env=environment,
-        timeout=60,
-    )
+    done = run(command, server, tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout or "events" in command or "list" in command
 
 
 def test_the_python_example_works(server: str, tmp_path: Path) -> None:
     (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    program = example.replace("127.0.0.1:50051", server)
+    program = example.replace(ADDRESS, server)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, timeout=60)
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) >= 5

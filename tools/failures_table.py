@@ -21,8 +21,20 @@ TESTS = ROOT / "tests" / "failures"
 PAGE = ROOT / "docs" / "failures.md"
 
 # How many ids each part of the catalogue has; parts that are not injected yet have none here, and say so on the page.
-PARTS = {"C": ("Connection", 30), "M": ("Market data", 17), "H": ("History", 11), "A": ("Accounts", 8)}
-LATER = "orders, the record, gRPC clients, the MCP adapter, configuration and secrets"
+PARTS = {
+    "C": ("Connection", 30),
+    "M": ("Market data", 17),
+    "H": ("History", 11),
+    "A": ("Accounts", 8),
+    "O": ("Orders", 48),
+    "D": ("The record", 13),
+    "F": ("Configuration", 8),
+    "P": ("MCP adapter", 11),
+    "G": ("gRPC clients", 20),
+}
+# Of these parts a test is not there for every id yet.
+BEGUN = frozenset("G")
+LATER = "most of the gRPC clients' part, and secrets"
 
 _NAME = re.compile(r"test_([A-Z])(\d\d)_\w+")
 
@@ -75,7 +87,8 @@ def _rows_of(path: Path) -> Iterator[Row]:
 def missing(found: Sequence[Row]) -> list[str]:
     """Ids of the catalogue that no test has."""
     have = {row.id for row in found}
-    every = [f"{part}{number:02}" for part, (_, count) in PARTS.items() for number in range(1, count + 1)]
+    whole = {part: count for part, (_, count) in PARTS.items() if part not in BEGUN}
+    every = [f"{part}{number:02}" for part, count in whole.items() for number in range(1, count + 1)]
     return [each for each in every if each not in have]
 
 

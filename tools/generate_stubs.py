@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from google.protobuf.descriptor_pb2 import FileDescriptorSet
+from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
 
 ROOT = Path(__file__).resolve().parent.parent
 PROTO = ROOT / "proto"
@@ -27,7 +27,7 @@ def generate(output: Path) -> None:
     """Write every generated file below `output`."""
     package = output / "ibkr_gateway" / "v1"
     package.mkdir(parents=True, exist_ok=True)
-    protos = sorted(str(path.relative_to(PROTO)) for path in PROTO.rglob("*.proto"))
+    protos = _protos()
     services = [path for path in protos if path.endswith("_service.proto")]
     _protoc(protos, f"--python_out={output}", f"--mypy_out=quiet:{output}")
     _protoc(services, f"--grpc_python_out={output}", f"--mypy_grpc_out=quiet:{output}")
@@ -38,15 +38,22 @@ def generate(output: Path) -> None:
 
 def error_reasons() -> list[dict[str, Any]]:
     """Every error reason with its number, gRPC status, description and example, from the contract's comments."""
-    with tempfile.TemporaryDirectory() as folder:
-        image = Path(folder) / "image.pb"
-        _protoc(["ibkr_gateway/v1/error_reason.proto"], f"--descriptor_set_out={image}", "--include_source_info")
-        file = FileDescriptorSet.FromString(image.read_bytes()).file[0]
+    (file,) = described("ibkr_gateway/v1/error_reason.proto")
     comments = {tuple(place.path): place.leading_comments for place in file.source_code_info.location}
     values = enumerate(file.enum_type[0].value)
     return [
         _reason(value.name, value.number, comments[_ENUM, 0, _VALUE, index]) for index, value in values if value.number
     ]
+
+
+def described(*protos: str) -> list[FileDescriptorProto]:
+    """Files of the contract with their comments, which stubs have not; without names all, by name."""
+    names = protos or tuple(_protos())
+    with tempfile.TemporaryDirectory() as folder:
+        image = Path(folder) / "image.pb"
+        _protoc(list(names), f"--descriptor_set_out={image}", "--include_source_info")
+        files = FileDescriptorSet.FromString(image.read_bytes()).file
+    return sorted((file for file in files if file.name in names), key=lambda file: file.name)
 
 
 def _reason(name: str, number: int, comment: str) -> dict[str, Any]:
@@ -60,6 +67,10 @@ def _reason(name: str, number: int, comment: str) -> dict[str, Any]:
         "description": re.sub(r"\s+", " ", description).strip(),
         "example": json.loads(example),
     }
+
+
+def _protos() -> list[str]:
+    return sorted(str(path.relative_to(PROTO)) for path in PROTO.rglob("*.proto"))
 
 
 def _protoc(protos: list[str], *options: str) -> None:

@@ -17,6 +17,7 @@ import uvicorn
 from fastapi import FastAPI, WebSocket, WebSocketDisconnect
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
+from uvicorn.config import LOGGING_CONFIG
 
 from benchmarks.peers.upstream import Upstream
 
@@ -92,7 +93,7 @@ def main(broker_port: int, is_batched: bool) -> None:
         app = made(broker_port, is_batched, listening.getsockname()[1])
         # A line for every request is its default, as it is ours; both go to standard error, which is a file. WebSockets
         # are not compressed on this machine.
-        logs = deepcopy(uvicorn.config.LOGGING_CONFIG)
+        logs = deepcopy(LOGGING_CONFIG)
         logs["handlers"]["access"]["stream"] = "ext://sys.stderr"
         config = uvicorn.Config(app, log_config=logs, ws_per_message_deflate=False, timeout_graceful_shutdown=1)
         uvicorn.Server(config).run(sockets=[listening])

@@ -7,6 +7,7 @@ import asyncio
 import logging
 import os
 import sys
+from typing import TYPE_CHECKING
 
 from ibkr_gateway import GatewayError, Tls
 from ibkr_gateway.credentials import read_token
@@ -14,11 +15,13 @@ from ibkr_gateway.v1 import gateway_service_pb2 as pb
 
 from ibkr_gateway_mcp import __version__
 from ibkr_gateway_mcp.adapter import Adapter
-from ibkr_gateway_mcp.http import is_this_machine, serve
 from ibkr_gateway_mcp.logs import configure
 from ibkr_gateway_mcp.options import DEFAULT_TARGET, Limits, Options
 from ibkr_gateway_mcp.plain import plain
 from ibkr_gateway_mcp.server import Server
+
+if TYPE_CHECKING:
+    from ibkr_gateway_mcp.http import Door
 
 log = logging.getLogger("ibkr_gateway_mcp")
 
@@ -47,17 +50,25 @@ def main() -> None:
 
 
 async def _run(given: argparse.Namespace) -> None:
-    async with Adapter(_options(given)) as adapter:
+    options, door = _options(given), _door(given)
+    async with Adapter(options) as adapter:
         server = Server(adapter)
         await _greet(adapter)
-        if given.http is None:
+        if door is None:
             await server.run_stdio_async()
-            return
-        host, port = given.http
-        if not is_this_machine(host) and given.http_token_file is None:
-            raise ValueError(f"{host} is reached by other machines: give --http-token-file, and --allowed-host")
-        token = read_token(given.http_token_file) if given.http_token_file else None
-        await serve(server, host, port, allowed_hosts=given.allowed_host, token=token)
+        else:
+            await door.serve(server)
+
+
+def _door(given: argparse.Namespace) -> Door | None:
+    """Where HTTP clients come in; None: it is stdin and stdout. Raises ValueError, OSError."""
+    if given.http is None:
+        return None
+    # Who is spoken to on stdin does not wait for a web server to be imported.
+    from ibkr_gateway_mcp.http import listen
+
+    token = read_token(given.http_token_file) if given.http_token_file else None
+    return listen(*given.http, allowed_hosts=given.allowed_host, token=token)
 
 
 async def _greet(adapter: Adapter) -> None:

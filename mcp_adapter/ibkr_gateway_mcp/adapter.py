@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
 
+from ibkr_gateway_mcp.asking import Asking
+from ibkr_gateway_mcp.changing import Changing
 from ibkr_gateway_mcp.feeds import Feeds
 from ibkr_gateway_mcp.options import Options
 from ibkr_gateway_mcp.placing import Placing
@@ -19,7 +21,9 @@ class Adapter:
     def __init__(self, options: Options, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self.options = options
         self.gateway = options.connect()
-        self.placing = Placing(self.gateway, options.limits, now)
+        asking = Asking(self.gateway, options.limits, now)
+        self.placing = Placing(self.gateway, asking, options.limits, now)
+        self.changing = Changing(self.gateway, asking)
         self.scopes = Scopes(self.gateway, read_only=options.read_only)
         self.feeds = Feeds(self.gateway)
 

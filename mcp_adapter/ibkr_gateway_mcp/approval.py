@@ -14,10 +14,10 @@ from mcp.server.mcpserver import AcceptedElicitation, Context, Elicit
 from mcp.types.version import is_version_at_least
 from pydantic import BaseModel, Field
 
-from ibkr_gateway_mcp.inputs import PRICES
 from ibkr_gateway_mcp.plain import enum_prefix
 from ibkr_gateway_mcp.previews import Preview
 from ibkr_gateway_mcp.refusals import Refusal
+from ibkr_gateway_mcp.terms import PRICES
 
 ASKED_BY_RESULT = "2026-07-28"
 """From this version on a client answers by calling again; before it is asked in the middle of the call."""
@@ -29,8 +29,8 @@ class Approval(BaseModel):
     approve: bool = Field(description="Yes: send it to IBKR.")
 
 
-async def ask(text: str, context: Context, timeout_s: float) -> Approval | Elicit[Approval]:
-    """Ask, in the way that the client's protocol has. Raises Refusal when nobody can be asked, or nobody answers."""
+def require_way_to_ask(context: Context) -> None:
+    """Raises Refusal when the client cannot show a person a form."""
     capabilities = context.client_capabilities
     elicitation = capabilities.elicitation if capabilities is not None else None
     if elicitation is None or (elicitation.form is None and elicitation.url is not None):
@@ -39,6 +39,10 @@ async def ask(text: str, context: Context, timeout_s: float) -> Approval | Elici
             "this MCP client cannot ask a person (it has no form elicitation), so nothing is sent through it",
             next_step="tell the person; orders can be placed by `ibkr-gateway order place`, or by a client that asks",
         )
+
+
+async def ask(text: str, context: Context, timeout_s: float) -> Approval | Elicit[Approval]:
+    """Ask, in the way that the client's protocol has. Raises Refusal when nobody answers."""
     if is_version_at_least(context.protocol_version or "", ASKED_BY_RESULT):
         return Elicit(text, Approval)
     try:

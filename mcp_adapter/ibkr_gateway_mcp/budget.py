@@ -1,4 +1,4 @@
-"""How many orders a model may have a person asked about: so many a minute, so many a day."""
+"""How often a model may have a person asked: so many times a minute, so many times a day."""
 
 from __future__ import annotations
 
@@ -12,36 +12,32 @@ MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
 
 
 class Budget:
-    """Counts by key, so that the same order counts once however often it is called for."""
+    """Counts questions, whatever they are answered: who is asked without end says yes in the end."""
 
     def __init__(self, limits: Limits, now: Callable[[], datetime]) -> None:
         self._limits = limits
         self._now = now
-        self._taken: dict[str, datetime] = {}
+        self._taken: list[datetime] = []
 
-    def remember(self, taken: Iterable[tuple[str, datetime]]) -> None:
+    def remember(self, taken: Iterable[datetime]) -> None:
         """Count what was taken before this process began."""
-        for key, moment in taken:
-            self._taken.setdefault(key, moment)
+        self._taken += taken
 
-    def take(self, key: str) -> None:
+    def take(self) -> None:
         """Raises Refusal(ORDER_RATE) when nothing is left; then nothing is counted."""
         now = self._now()
-        self._taken = {kept: moment for kept, moment in self._taken.items() if now - moment < DAY}
-        if key in self._taken:
-            return
+        self._taken = sorted(moment for moment in self._taken if now - moment < DAY)
         for span, limit, words in (
             (MINUTE, self._limits.per_minute, "a minute"),
             (DAY, self._limits.per_day, "a day"),
         ):
-            within = sorted(moment for moment in self._taken.values() if now - moment < span)
+            within = [moment for moment in self._taken if now - moment < span]
             if len(within) >= limit:
-                free_at = within[len(within) - limit] + span if limit else now + span
-                wait_s = max(1, round((free_at - now).total_seconds()))
+                free_at = within[-limit] + span if limit else now + span
                 raise Refusal(
                     "ORDER_RATE",
-                    f"this adapter asks about at most {limit} orders {words}; nothing was sent",
+                    f"this adapter asks a person at most {limit} times {words}; nothing was sent",
                     limit=str(limit),
-                    retry_after_s=str(wait_s),
+                    retry_after_s=str(max(1, round((free_at - now).total_seconds()))),
                 )
-        self._taken[key] = now
+        self._taken.append(now)

@@ -9,6 +9,7 @@ import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from ipaddress import ip_address
 
 import uvicorn
@@ -49,26 +50,45 @@ def is_this_machine(host: str) -> bool:
         return False
 
 
-async def serve(server: Server, host: str, port: int, *, allowed_hosts: list[str], token: str | None) -> None:
-    """Serve until SIGINT or SIGTERM. `port` 0: a free one; the log says which. Raises OSError when it cannot listen."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.create_server((host, port), family=family, reuse_port=False) as listening:
-        bound = listening.getsockname()[1]
-        shown = f"[{host}]" if ":" in host else host
+@dataclass(frozen=True, slots=True)
+class Door:
+    """Where HTTP clients come in: a socket that listens, the names they may call it by, the token they must show."""
+
+    listening: socket.socket
+    host: str
+    allowed_hosts: list[str]
+    token: str | None
+
+    @property
+    def port(self) -> int:
+        """The port that it listens on."""
+        return int(self.listening.getsockname()[1])
+
+    async def serve(self, server: Server) -> None:
+        """Serve until SIGINT or SIGTERM. The log says where."""
+        shown = f"[{self.host}]" if ":" in self.host else self.host
         # A web page can have a browser call this address under a name of its own: only these names are answered.
-        names = [f"{name}:{bound}" for name in dict.fromkeys([shown, "127.0.0.1", "localhost", "[::1]"])]
-        names += allowed_hosts
+        names = [f"{name}:{self.port}" for name in dict.fromkeys([shown, "127.0.0.1", "localhost", "[::1]"])]
+        names += self.allowed_hosts
         origins = [f"{scheme}://{name}" for name in names for scheme in ("http", "https")]
         app: ASGIApp = server.streamable_http_app(
             streamable_http_path=PATH,
             transport_security=TransportSecuritySettings(allowed_hosts=names, allowed_origins=origins),
-            host=host,
+            host=self.host,
         )
-        served = Bearer(app, token) if token else app
+        served = Bearer(app, self.token) if self.token else app
         # Its own logging writes to stdout.
         config = uvicorn.Config(served, log_config=None, access_log=False, timeout_graceful_shutdown=5)
-        log.info("listening", extra={"url": f"http://{shown}:{bound}{PATH}"})
-        await _Server(config).serve(sockets=[listening])
+        log.info("listening", extra={"url": f"http://{shown}:{self.port}{PATH}"})
+        await _Server(config).serve(sockets=[self.listening])
+
+
+def listen(host: str, port: int, *, allowed_hosts: list[str], token: str | None) -> Door:
+    """Begin to listen. `port` 0: a free one. Raises ValueError for an address that needs a token, OSError."""
+    if not is_this_machine(host) and token is None:
+        raise ValueError(f"{host} is reached by other machines: give --http-token-file, and --allowed-host")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return Door(socket.create_server((host, port), family=family), host, allowed_hosts, token)
 
 
 class _Server(uvicorn.Server):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from typing import Any
 
-from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
+Field = Any
+"""A field's descriptor: of one class in protobuf's Python, of another in its C."""
 LONGEST_TEXT = 2_000
 """Characters of a text of others that are passed on."""
 
@@ -40,8 +40,7 @@ def plain(message: Message) -> dict[str, Any]:
     Enums are names without their prefix, times ISO 8601 in UTC, spans seconds; decimals stay text. Absent fields, empty
     texts, unspecified enums and ids that are 0 are None.
     """
-    fields: Iterable[Any] = message.DESCRIPTOR.fields
-    return {field.name: _field(message, field) for field in fields}
+    return {field.name: _field(message, field) for field in message.DESCRIPTOR.fields}
 
 
 def untrusted(text: str) -> dict[str, Any]:
@@ -49,7 +48,7 @@ def untrusted(text: str) -> dict[str, Any]:
     return {"text": _UNPRINTABLE.sub(" ", text)[:LONGEST_TEXT], "untrusted": True}
 
 
-def _field(message: Message, field: FieldDescriptor) -> Any:
+def _field(message: Message, field: Field) -> Any:
     value = getattr(message, field.name)
     if field.message_type is not None and field.message_type.GetOptions().map_entry:
         return dict(value)
@@ -63,14 +62,14 @@ def _field(message: Message, field: FieldDescriptor) -> Any:
     return _value(field, value)
 
 
-def _value(field: FieldDescriptor, value: Any) -> Any:
+def _value(field: Field, value: Any) -> Any:
     if field.message_type is not None:
         return _message(value)
     if field.enum_type is not None:
         return _enum(field, value) if value else None
     if value == "" or (value == 0 and field.name in _IDS):
         return None
-    return untrusted(value) if field.full_name in _UNTRUSTED else value
+    return untrusted(str(value)) if field.full_name in _UNTRUSTED else value
 
 
 def _message(value: Message) -> Any:
@@ -82,7 +81,7 @@ def _message(value: Message) -> Any:
     return plain(value)
 
 
-def _enum(field: FieldDescriptor, number: int) -> str:
+def _enum(field: Field, number: int) -> str:
     assert field.enum_type is not None
     known = field.enum_type.values_by_number.get(number)
     return known.name.removeprefix(enum_prefix(field.enum_type.name)) if known else str(number)

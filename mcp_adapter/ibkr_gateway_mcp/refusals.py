@@ -71,8 +71,9 @@ def told(error: BaseException) -> dict[str, Any]:
 
 def result(shape: dict[str, Any]) -> CallToolResult:
     """An error as the result of a tool: the model reads it and can act."""
-    text = json.dumps(shape, ensure_ascii=True)
-    return CallToolResult(content=[TextContent(type="text", text=text)], structured_content=shape, is_error=True)
+    # As text alone: clients of the TypeScript SDK hold structured content against the schema of answers even when it is
+    # an error, and show their own error instead (seen with @modelcontextprotocol/inspector 0.15.0).
+    return CallToolResult(content=[TextContent(type="text", text=json.dumps(shape))], is_error=True)
 
 
 # Of a status that no gateway made.

@@ -279,6 +279,8 @@ def _rules(settings: Settings) -> TradingRules:
         override_max_age_h=settings.live_override_max_age,
         max_notional=settings.max_notional,
         max_size_per_symbol=settings.max_size_per_symbol,
+        max_open_orders=settings.max_open_orders or None,
+        duplicate_window_s=settings.duplicate_window,
     )
 
 

@@ -86,7 +86,7 @@ class Metrics:
             buckets=_COMMIT,
             registry=registry,
         )
-        self.connection_status = Gauge("ibkr_connection_status", "1 while READY, else 0", registry=registry)
+        self.connection_status = Gauge("ibkr_connection_status", "1 while TWS reaches IBKR, else 0", registry=registry)
         self.active_orders = Gauge("active_orders", "Orders that may still fill", ["status"], registry=registry)
         self.settings_changed = Gauge(
             "settings_changed_files", "Files of settings that differ from what the gateway runs with", registry=registry

@@ -100,6 +100,10 @@ class Settings(BaseSettings):
     """Largest value of one order, in the contract's currency. Live trading needs it."""
     max_size_per_symbol: Limit | None = None
     """Largest quantity of one order, in units. Live trading needs it."""
+    max_open_orders: Annotated[int, Field(ge=0)] = 20
+    """Open orders of one contract, side and account; IBKR refuses more than some 20. 0: no limit of the gateway's."""
+    duplicate_window: Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)] = 0.0
+    """Seconds within which the same order under another client_order_id is refused; 0: it is another order."""
     audit_db_path: Path | None = None
     """The record's database, its key beside it; unset: data/audit.db, and data/simulation.db in simulation."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"

@@ -206,7 +206,7 @@ async def test_D07_the_end_of_the_record_is_missing(
         await gateway.client.audit.AcceptAuditRollback(guessed)
     request = audit_pb.AcceptAuditRollbackRequest(head_sequence=found.checked_count, comment="compared")
     lost = (await gateway.client.audit.AcceptAuditRollback(request)).lost_count
-    assert lost == {cut_tail: 5, restore: COUNT, restore_and_forget: 0}[roll_back]
+    assert lost == (5 if roll_back is cut_tail else COUNT if roll_back is restore else 0)
     await place(gateway)
     (accepted,) = await recorded(gateway, "rollback.accepted")
     assert (accepted["comment"], accepted["lost_count"]) == ("compared", lost)

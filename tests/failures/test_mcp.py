@@ -20,8 +20,8 @@ from ibkr_gateway.v1 import gateway_service_pb2 as gateway_pb
 from ibkr_gateway.v1 import market_data_service_pb2 as market_pb
 from ibkr_gateway.v1 import orders_service_pb2 as pb
 from ibkr_gateway.v1 import simulation_service_pb2 as simulation_pb
-from ibkr_gateway_mcp.inputs import OrderFields
 from ibkr_gateway_mcp.options import Limits
+from ibkr_gateway_mcp.terms import OrderFields
 from ibkr_gateway_server.simulator import Fault
 from ibkr_gateway_server.simulator.instruments import ContractQuery
 from ibkr_gateway_server.simulator.orders import Terms
@@ -387,7 +387,7 @@ async def test_P08_a_model_places_orders_in_a_loop(gateway: Gateway, era: str) -
             # One preview for all that is refused anyway: the budget is what is tried here, not the broker's pacing.
             preview_id = await previewed(agent) if len(codes) < 7 else preview_id
             result = await agent.client.call_tool("place_order", {**BUY, "preview_id": preview_id})
-            codes.append((result.structured_content or {}).get("error_code", "placed"))
+            codes.append(json.loads(result.content[0].text).get("error_code", "placed"))  # type: ignore[union-attr]
         assert codes == ["placed"] * 5 + ["ORDER_RATE"] * 95
         assert (await agent.refusal("place_order", **BUY, preview_id=preview_id))["details"]["retry_after_s"]
         for order in (await agent.call("list_open_orders"))["orders"]:

@@ -12,7 +12,10 @@ from ibkr_gateway_server.domain.orders import Order as KnownOrder
 from ibkr_gateway_server.domain.orders import OrderKey, OrderSpec, OrderType, Side, TimeInForce
 
 SYMBOLS = ("AAPL", "MSFT")
-_TIMES = (TimeInForce.DAY, TimeInForce.DAY, TimeInForce.GTC, TimeInForce.IOC, TimeInForce.FOK)
+_TIMES = (
+    *(TimeInForce.DAY, TimeInForce.DAY, TimeInForce.DAY, TimeInForce.GTC),
+    *(TimeInForce.IOC, TimeInForce.IOC, TimeInForce.FOK),
+)
 
 
 @dataclass(slots=True)
@@ -45,14 +48,14 @@ def _spec(price_of: Callable[[str], float], chance: random.Random) -> OrderSpec:
     price = Decimal(str(round(price_of(symbol), 2)))
     side = chance.choice((Side.BUY, Side.SELL))
     away = Decimal(1 if side is Side.SELL else -1)
-    kind, far = chance.choice(("market", "near", "near", "far", "far", "through")), Decimal("0.2")
+    kind, far = chance.choice(("market", "near", "near", "far", "far", "through", "through")), Decimal("0.2")
     distance = {"near": Decimal("0.0005"), "far": far, "through": Decimal("-0.002")}.get(kind)
     limit = None if distance is None else (price * (1 + away * distance)).quantize(Decimal("0.01"))
     return OrderSpec(
         instrument=Instrument(symbol=symbol, security_type=SecurityType.STK),
         side=side,
         # Of the larger ones some fill in parts: few hundred shares are shown at each price.
-        quantity=Decimal(chance.choice((1, 10, 100, 700, 2500, 2500))),
+        quantity=Decimal(chance.choice((1, 10, 100, 700, 2500, 6000, 6000))),
         order_type=OrderType.MKT if limit is None else OrderType.LMT,
         limit_price=limit,
         time_in_force=chance.choice(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,7 @@ from ibkr_gateway_server.simulator.faults import outage
 from ibkr_gateway_server.simulator.instruments import ContractQuery
 from ibkr_gateway_server.simulator.orders import Terms
 
+from tests.reliability.intents import SYMBOLS
 from tests.reliability.world import World
 
 PLACE, CANCEL = 3, 4
@@ -30,7 +32,7 @@ _ABOUT_ORDERS = (STATUS, OPEN, FILL, FEE)
 
 # The moments at which a program dies: between any two of them nothing of an order's way is durable or leaves.
 # Rows of each kind that cannot be read, at most.
-GARBLED = 200
+GARBLED = 1000
 
 MOMENTS = ("before_commit", "after_commit", "before_write", "after_write")
 
@@ -62,7 +64,7 @@ def _one_of(fault: Fault, message_ids: tuple[int, ...], **how: Any) -> Act:
 
 def _late_orders(world: World, chance: random.Random) -> None:
     """Up to 90 s late, as observed; rarely later than any quarantine."""
-    delay_s = chance.choice((0.5, 8.0, 30.0, 60.0, 90.0, 90.0, 400.0))
+    delay_s = chance.choice((0.5, 8.0, 30.0, 60.0, 90.0, 200.0, 200.0, 400.0))
     world.late_until = max(world.late_until, world.loop.time() + 30.0 + delay_s)
     world.inject(Rule(Fault.LATE, PLACE, delay_s=delay_s, duration_s=30.0))
 
@@ -142,7 +144,8 @@ def _not_asked(world: World, chance: random.Random) -> None:
 def _link_said_lost(world: World, chance: random.Random) -> None:
     """1100, while words on orders still come, then 1102."""
     world.simulator.notify(*outage.LOST)
-    world.loop.call_later(0.05, _price_jumps, world, chance)
+    for after_s, factor in ((0.08, 1.03), (0.1, 0.94)):
+        world.loop.call_later(after_s, _move_all, world, factor)
     world.loop.call_later(chance.choice((0.1, 4.0, 20.0)), world.simulator.notify, *outage.DATA_KEPT)
     world.struck["C12 words while the link is lost"] += 1
 
@@ -163,27 +166,39 @@ def _deaf(world: World, _chance: random.Random) -> None:
 
 def _garbled(world: World, chance: random.Random) -> None:
     """What is said of orders cannot be read: lists with rows that are missing, whole to the eye."""
-    for message_id, field in ((STATUS, 3), (OPEN, 1), (FILL, 2), (COMPLETED, 2)):
+    about = [(STATUS, 3), (OPEN, 1), (COMPLETED, 2)] + [(FILL, 2)] * (chance.random() < 0.3)
+    for message_id, field in about:
         world.inject(Rule(Fault.CORRUPT_FIELD, message_id, field=field, value="x", times=GARBLED, duration_s=300.0))
-    world.stay(chance.choice((20.0, 250.0)))
+    world.stay(chance.choice((20.0, 250.0, 250.0)))
 
 
 def _held_over_a_loss(world: World, chance: random.Random) -> None:
-    """TWS takes an order while its link to IBKR is lost, and sends it on when the link is back."""
-    lost_s = chance.choice((5.0, 60.0, 150.0))
+    """TWS takes an order, loses its link to IBKR, and sends the order on when the link is back."""
+    lost_s = chance.choice((5.0, 150.0, 150.0))
 
     def lose() -> None:
         world.inject(Rule(Fault.LINK_LOST, duration_s=lost_s))
 
-    world.inject(Rule(Fault.LATE, PLACE, delay_s=lost_s + chance.choice((1.0, 40.0)), duration_s=20.0, times=2))
-    world.loop.call_later(chance.choice((0.5, 15.0)), lose)
-    world.stay(lost_s + 60.0)
+    world.inject(Rule(Fault.LATE, PLACE, delay_s=25.0 + lost_s + chance.choice((2.0, 20.0)), duration_s=10.0, times=3))
+    # Until then the order is unknown already, and one list without it has been read.
+    world.loop.call_later(25.0, lose)
+    world.stay(lost_s + 80.0)
 
 
 def _fill_told_late(world: World, chance: random.Random) -> None:
-    """Fills are told long after they were made, when the order may have been cancelled."""
+    """Fills are told long after they were made, when what was left of the order has been cancelled."""
     delay_s = chance.choice((3.0, 10.0))
-    world.inject(Rule(Fault.DELAY_REPLY, FILL, times=None, delay_s=delay_s, duration_s=20.0))
+    world.inject(Rule(Fault.DELAY_REPLY, FILL, times=None, delay_s=delay_s, duration_s=40.0))
+    for after_s, factor in ((2.0, 1.03), (2.3, 0.94)):
+        world.loop.call_later(after_s, _move_all, world, factor)
+    world.loop.call_later(2.6, _cancel_all_by_hand, world)
+
+
+def _cancel_all_by_hand(world: World) -> None:
+    for order in world.simulator.gateway.open_orders():
+        with suppress(OrderRefused):
+            world.simulator.gateway.cancel_manually(order.perm_id)
+    world.simulator.flush()
 
 
 def _lost_on_the_way(world: World, chance: random.Random) -> None:
@@ -299,8 +314,14 @@ def _corrected(world: World, chance: random.Random) -> None:
         world.simulator.flush()
 
 
+def _move_all(world: World, factor: float) -> None:
+    """Every price moves, so that what rests nearby fills."""
+    for symbol in SYMBOLS:
+        world.simulator.set_quote(symbol, last=round(world.price(symbol) * factor, 2))
+
+
 def _price_jumps(world: World, chance: random.Random) -> None:
-    symbol = chance.choice(("AAPL", "MSFT"))
+    symbol = chance.choice(SYMBOLS)
     last = world.price(symbol)
     world.simulator.set_quote(symbol, last=round(last * chance.choice((0.97, 0.995, 1.005, 1.03)), 2))
     world.struck["price jumps"] += 1
@@ -322,9 +343,9 @@ MISHAPS = (
     Mishap("O25 cancel refused", _cancel_refused),
     Mishap("O11 word on an order lost", _one_of(Fault.LOSE_REPLY, _ABOUT_ORDERS, duration_s=15.0), 5),
     Mishap("C06 no word of orders, no answer about them", _deaf, 2),
-    Mishap("C24 nothing about orders can be read", _garbled, 2),
+    Mishap("C24 nothing about orders can be read", _garbled, 4),
     Mishap("O12 order held over a lost link", _held_over_a_loss, 3),
-    Mishap("O29 fills told late", _fill_told_late, 4),
+    Mishap("O29 fills told late", _fill_told_late, 8),
     Mishap("O27 word on an order late", _late_words, 3),
     Mishap("O28 word on an order twice", _one_of(Fault.DUPLICATE_REPLY, _ABOUT_ORDERS), 3),
     Mishap("O27 words on an order out of order", _one_of(Fault.REORDER_REPLY, _ABOUT_ORDERS), 3),
@@ -343,7 +364,7 @@ MISHAPS = (
     Mishap("C17 farm broken", _rule(Fault.FARM_BROKEN, duration_s=10.0, value="market"), 1),
     Mishap("C06 end marker lost", _no_end, 4),
     Mishap("C06 question about orders forgotten", _not_asked, 3),
-    Mishap("C12 words while the link is lost", _link_said_lost, 3),
+    Mishap("C12 words while the link is lost", _link_said_lost, 5),
     Mishap("O45 lost between record and write", _lost_on_the_way, 4),
     Mishap("O18 the write fails", _write_fails, 3),
     Mishap("O43 messages saturated", _saturated),

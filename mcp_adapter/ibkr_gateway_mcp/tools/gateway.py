@@ -12,7 +12,7 @@ from pydantic import Field
 from ibkr_gateway_mcp.adapter import Adapter
 from ibkr_gateway_mcp.answers.gateway import Halted, Health, TradingStatus
 from ibkr_gateway_mcp.approval import Approval
-from ibkr_gateway_mcp.placing import NoQuestion
+from ibkr_gateway_mcp.asking import NoQuestion
 from ibkr_gateway_mcp.reads import trading_status
 from ibkr_gateway_mcp.tools import COMMAND
 
@@ -21,7 +21,7 @@ STATUS = ToolAnnotations(read_only_hint=True, destructive_hint=False, idempotent
 
 def register(server: MCPServer, adapter: Adapter) -> None:
     """Offer the tools of GatewayService."""
-    gateway, placing = adapter.gateway.gateway, adapter.placing
+    gateway, changing = adapter.gateway.gateway, adapter.changing
 
     @server.tool(title="Health", annotations=STATUS)
     async def get_health() -> Health:
@@ -34,7 +34,7 @@ def register(server: MCPServer, adapter: Adapter) -> None:
         return await trading_status(adapter.gateway)
 
     async def ask_to_halt(level: str, context: Context) -> Approval | NoQuestion | Elicit[Approval]:
-        return await placing.ask_to_halt(level, context)
+        return await changing.ask_to_halt(level, context)
 
     @server.tool(
         title="Stop trading",
@@ -50,4 +50,4 @@ def register(server: MCPServer, adapter: Adapter) -> None:
             str | None, Field(pattern=r"^[ -~]{1,256}$", description="Why, for the record and those who resume")
         ] = None,
     ) -> Halted:
-        return Halted.of(await placing.halt(level, comment or "", outcome))
+        return Halted.of(await changing.halt(level, comment or "", outcome))

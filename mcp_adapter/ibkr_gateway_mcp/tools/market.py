@@ -12,9 +12,10 @@ from pydantic import AfterValidator, Field
 
 from ibkr_gateway_mcp.adapter import Adapter
 from ibkr_gateway_mcp.answers.market import Bar, Bars, Quote, QuoteResult, Quotes
-from ibkr_gateway_mcp.inputs import InstrumentFields, Rows, SymbolText, Time, flat, timestamp
+from ibkr_gateway_mcp.inputs import Rows, SymbolText, Time, flat, timestamp
 from ibkr_gateway_mcp.reads import quote
 from ibkr_gateway_mcp.refusals import Refusal
+from ibkr_gateway_mcp.terms import InstrumentFields
 from ibkr_gateway_mcp.tools import READ
 
 LONG_HISTORY_TIMEOUT_S = 600.0

@@ -11,62 +11,20 @@ from pydantic import Field
 from ibkr_gateway_mcp.adapter import Adapter
 from ibkr_gateway_mcp.answers.orders import CancelResult, OpenOrders, OrderPreview, OrderResult, OrderStatus
 from ibkr_gateway_mcp.approval import Approval
-from ibkr_gateway_mcp.inputs import (
-    PRICES,
-    AccountId,
-    DecimalText,
-    Fields,
-    OrderFields,
-    OrderId,
-    PreviewId,
-    Rows,
-    flat,
-    order_key,
-)
-from ibkr_gateway_mcp.placing import NoQuestion
+from ibkr_gateway_mcp.asking import NoQuestion
+from ibkr_gateway_mcp.inputs import AccountId, OrderId, PreviewId, Rows, flat, order_key
 from ibkr_gateway_mcp.plain import plain
 from ibkr_gateway_mcp.reads import open_orders
+from ibkr_gateway_mcp.terms import Changes, OrderFields
 from ibkr_gateway_mcp.tools import COMMAND, READ
 
 # What a question comes to; the framework hands it on whether it was asked or not.
 Asked = Approval | NoQuestion | Elicit[Approval]
 
 
-class Changes(Fields):
-    """Terms of a working order that may be changed. Prices are in the contract's currency per unit."""
-
-    order_id: OrderId
-    """client_order_id of the order (16 to 64 of A-Z a-z 0-9 _ -), IBKR's order_id (digits), or perm:ID."""
-    quantity: DecimalText | None = None
-    """New total, with what has filled already."""
-    limit_price: DecimalText | None = None
-    """New limit price."""
-    stop_price: DecimalText | None = None
-    """New stop price."""
-    trailing_amount: DecimalText | None = None
-    """New trailing distance as a price."""
-    trailing_percent: DecimalText | None = None
-    """New trailing distance in percent."""
-    trail_stop_price: DecimalText | None = None
-    """New first stop of a trailing order."""
-    limit_offset: DecimalText | None = None
-    """New distance of the limit."""
-    take_profit_price: DecimalText | None = None
-    """New take-profit price of a bracket."""
-    stop_loss_price: DecimalText | None = None
-    """New stop-loss price of a bracket."""
-    stop_loss_limit_price: DecimalText | None = None
-    """New limit of a bracket's stop-loss."""
-
-    def changed(self) -> dict[str, str]:
-        """New terms by name."""
-        named = {name: getattr(self, name) for name in ("quantity", *PRICES)}
-        return {name: value for name, value in named.items() if value is not None}
-
-
 def register(server: MCPServer, adapter: Adapter) -> None:
     """Offer the tools of OrdersService."""
-    placing, orders = adapter.placing, adapter.gateway.orders
+    placing, changing, orders = adapter.placing, adapter.changing, adapter.gateway.orders
 
     @server.tool(
         title="Preview an order",
@@ -113,7 +71,7 @@ def register(server: MCPServer, adapter: Adapter) -> None:
 
     @flat
     async def ask_to_modify(changes: Changes, context: Context) -> Asked:
-        return await placing.ask_to_modify(changes.order_id, changes.changed(), context)
+        return await changing.ask_to_modify(changes.order_id, changes.changed(), context)
 
     @server.tool(
         title="Change an order",
@@ -125,10 +83,10 @@ def register(server: MCPServer, adapter: Adapter) -> None:
     async def modify_order(
         changes: Changes, outcome: Annotated[ElicitationResult[Approval], Resolve(ask_to_modify)]
     ) -> OrderResult:
-        return OrderResult.of(await placing.modify(changes.order_id, changes.changed(), outcome))
+        return OrderResult.of(await changing.modify(changes.order_id, changes.changed(), outcome))
 
     async def ask_to_cancel(order_id: str, context: Context) -> Asked:
-        return await placing.ask_to_cancel(order_id, context)
+        return await changing.ask_to_cancel(order_id, context)
 
     @server.tool(
         title="Cancel an order",
@@ -139,7 +97,7 @@ def register(server: MCPServer, adapter: Adapter) -> None:
     async def cancel_order(
         order_id: OrderId, outcome: Annotated[ElicitationResult[Approval], Resolve(ask_to_cancel)]
     ) -> CancelResult:
-        return CancelResult.of(await placing.cancel(order_id, outcome))
+        return CancelResult.of(await changing.cancel(order_id, outcome))
 
     @server.tool(title="Order status", annotations=READ)
     async def get_order_status(order_id: OrderId) -> OrderStatus:

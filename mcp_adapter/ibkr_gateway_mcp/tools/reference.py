@@ -18,8 +18,9 @@ from ibkr_gateway_mcp.answers.market import (
     SymbolMatch,
     SymbolMatches,
 )
-from ibkr_gateway_mcp.inputs import DATE, NAME, PRINTABLE, DecimalText, InstrumentFields, Rows, flat
+from ibkr_gateway_mcp.inputs import DATE, NAME, PRINTABLE, DecimalText, Rows, flat
 from ibkr_gateway_mcp.reads import first
+from ibkr_gateway_mcp.terms import InstrumentFields
 from ibkr_gateway_mcp.tools import READ
 
 SESSIONS_SHOWN = 5

@@ -86,15 +86,14 @@ def read_mark(path: Path, key: bytes) -> Place | None:
     try:
         fields = json.loads(path.read_bytes())
         place = Place(int(fields["sequence"]), bytes.fromhex(fields["mac"]))
-        is_sealed = hmac.compare_digest(str(fields["seal"]).encode(), _seal(path, place, key).encode())
+        if hmac.compare_digest(str(fields["seal"]).encode(), _seal(path, place, key).encode()):
+            return place
     except (ValueError, TypeError, KeyError):
-        is_sealed = False
-    if not is_sealed:
-        raise RecordUnusable(
-            f"{path} was changed, or written with another key",
-            "put it back from where it went, or remove it and have the record checked with `ibkr-gateway audit verify`",
-        )
-    return place
+        pass
+    raise RecordUnusable(
+        f"{path} was changed, or written with another key",
+        "put it back from where it went, or remove it and have the record checked with `ibkr-gateway audit verify`",
+    )
 
 
 def _seal(path: Path, place: Place, key: bytes) -> str:

@@ -101,7 +101,7 @@ class EmergencyJournal:
             seal = str(fields.pop("seal"))
             if hmac.compare_digest(seal.encode(), self._seal(fields).encode()):
                 return Line(fields, is_authentic=True)
-        except (ValueError, AttributeError, KeyError):
+        except (ValueError, AttributeError, KeyError, TypeError):
             pass
         return Line({"text": text[:RAW_LIMIT]}, is_authentic=False)
 

@@ -120,8 +120,7 @@ class AuditStore:
         try:
             return await self._run(partial(self._transact, work))
         finally:
-            if self._writer.needs_tending:
-                self._attention.set()
+            self._look_after()
 
     async def append_or_journal(
         self,
@@ -226,6 +225,16 @@ class AuditStore:
                 await self._run(self._writer.tend)
             if self._writer.needs_tending:
                 self._attention.set()
+
+    def _look_after(self) -> None:
+        """Have what follows a transaction done. A command's watermark is next; the command itself does not wait."""
+        if self._writer.follows_at_once:
+            if self._thread is None:
+                self._writer.follow()
+            else:
+                self._thread.submit(self._writer.follow)
+        if self._writer.needs_tending:
+            self._attention.set()
 
     def _transact(self, work: Callable[[Transaction], T]) -> T:
         return self._writer.transact(work)

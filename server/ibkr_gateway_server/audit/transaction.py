@@ -11,10 +11,10 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
-from sqlalchemy import Connection, Row, Select, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, Select, delete, func, select
 from sqlalchemy.dialects.sqlite import insert as upsert
 
-from ibkr_gateway_server.audit import schema
+from ibkr_gateway_server.audit import schema, statements
 from ibkr_gateway_server.audit.chain import COVERED, Place, link
 from ibkr_gateway_server.domain.audit import (
     AuditFilter,
@@ -36,7 +36,7 @@ from ibkr_gateway_server.domain.orders import (
 
 T = TypeVar("T")
 
-# What is about to leave for IBKR: the watermark follows such an event at once, and any other within a second.
+# What is about to leave for IBKR: the watermark follows such an event at once, and any other in a second or two.
 COMMANDS = frozenset(
     {
         "order.intent",
@@ -75,6 +75,7 @@ class StoredOrder:
     order_ref: str
     client_id: int
     was_written: bool
+    principal: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +157,7 @@ class Transaction:
             "body_json": json.dumps(body, separators=(",", ":"), default=str),
         }
         mac = link(self._key, self.head.mac, [row[name] for name in COVERED])
-        self._connection.execute(insert(schema.events).values(**row, previous_mac=self.head.mac, mac=mac))
+        self._connection.execute(statements.APPEND, {**row, "previous_mac": self.head.mac, "mac": mac})
         self.head = Place(self.head.sequence + 1, mac)
         self.is_urgent = self.is_urgent or kind in COMMANDS
         return Appended(self.head.sequence, now)
@@ -171,6 +172,7 @@ class Transaction:
             "order_id": status.order_id,
             "perm_id": status.perm_id,
             "was_written": int(order.was_written),
+            "principal": order.principal,
             "state": status.state.value,
             "account_id": status.account_id,
             "symbol": status.instrument.symbol,
@@ -180,8 +182,7 @@ class Transaction:
             "status_json": _STATUS.dump_json(status).decode(),
         }
         key = {"client_order_id": status.client_order_id, "leg_role": order.terms.role.value}
-        statement = upsert(schema.orders).values(**key, intent_sequence=sequence, **values)
-        self._connection.execute(statement.on_conflict_do_update(index_elements=list(key), set_=values))
+        self._connection.execute(statements.SAVE_ORDER, {**key, "intent_sequence": sequence, **values})
 
     def save_modification(self, change: StoredModification) -> None:
         """Keep a change as it is now."""
@@ -192,12 +193,10 @@ class Transaction:
             "spec_json": _SPEC.dump_json(change.spec).decode(),
             "targets_json": _TARGETS.dump_json(change.targets).decode(),
         }
-        statement = upsert(schema.modifications).values(modify_id=change.modify_id, **values)
-        self._connection.execute(statement.on_conflict_do_update(index_elements=["modify_id"], set_=values))
+        self._connection.execute(statements.SAVE_MODIFICATION, {"modify_id": change.modify_id, **values})
 
     def save_execution(self, execution: Execution, sequence: int) -> None:
         """Keep an execution, or the commission that came for it; a correction supersedes those of the same stem."""
-        table = schema.executions
         values = {
             "client_order_id": execution.client_order_id,
             "account_id": execution.account_id,
@@ -205,25 +204,14 @@ class Transaction:
             "execution_time": execution.execution_time.isoformat(timespec="microseconds"),
             "body_json": _EXECUTION.dump_json(execution).decode(),
         }
-        statement = upsert(table).values(
-            execution_id=execution.execution_id, sequence=sequence, is_superseded=0, **values
-        )
-        self._connection.execute(statement.on_conflict_do_update(index_elements=["execution_id"], set_=values))
-        self._connection.execute(
-            update(table)
-            .where(table.c.execution_id.startswith(execution.stem + ".", autoescape=True))
-            .where(table.c.execution_id < execution.execution_id)
-            .values(is_superseded=1)
-        )
+        new = {"execution_id": execution.execution_id, "sequence": sequence, "is_superseded": 0}
+        self._connection.execute(statements.SAVE_EXECUTION, {**new, **values})
+        stem = {"stem": f"{execution.stem}.", "newest": execution.execution_id}
+        self._connection.execute(statements.SUPERSEDE, stem)
 
     def raise_floor(self, client_id: int, order_id: int) -> None:
         """Order ids of this client go up from here, whatever TWS says later."""
-        table = schema.floors
-        statement = upsert(table).values(client_id=client_id, order_id=order_id)
-        highest = func.max(table.c.order_id, statement.excluded.order_id)
-        self._connection.execute(
-            statement.on_conflict_do_update(index_elements=["client_id"], set_={"order_id": highest})
-        )
+        self._connection.execute(statements.RAISE_FLOOR, {"client_id": client_id, "order_id": order_id})
 
     def set_switch(self, name: str, body_json: str | None) -> None:
         """Keep a switch as it is now; None: it is off."""
@@ -339,7 +327,7 @@ class Transaction:
         columns = [*(table.c[name] for name in COVERED), table.c.previous_mac, table.c.mac]
         query = select(*columns).where(table.c.sequence > place.sequence).order_by(table.c.sequence).limit(limit)
         for row in self._connection.execute(query).yield_per(1000):
-            *values, previous_mac, mac = row
+            *values, previous_mac, mac = tuple(row)
             follows = row.sequence == place.sequence + 1 and previous_mac == place.mac
             if not follows or not hmac.compare_digest(mac, link(self._key, place.mac, values)):
                 return place, place.sequence + 1
@@ -398,6 +386,7 @@ def _stored_order(row: Row[Any]) -> StoredOrder:
         order_ref=row.order_ref,
         client_id=row.client_id,
         was_written=bool(row.was_written),
+        principal=row.principal,
     )
 
 

@@ -61,6 +61,7 @@ class Writer:
         self.fault: Fault | None = None
         self.mark_fault: Fault | None = None
         self.checked_count = 0
+        self.follows_at_once = False
         self._files = files
         self._is_durable = durable
         self._now = now
@@ -131,8 +132,7 @@ class Writer:
             self._observe_commit(perf_counter() - began)
             self._head = tx.head
             self._works()
-            if tx.is_urgent:
-                self._follow_anyhow()
+            self.follows_at_once = self.follows_at_once or tx.is_urgent
         return result
 
     def read(self, work: Callable[[Transaction], T]) -> T:
@@ -166,7 +166,22 @@ class Writer:
         elif fault is not None:
             # A real event: anything less might succeed where an order's would not.
             self.transact(lambda tx: tx.append(RECOVERED, {"fault": fault}))
-        self._follow_anyhow()
+        self.follow()
+
+    def follow(self) -> None:
+        """Have the watermark follow. The events themselves are durable: a failure is in the way of the next ones."""
+        self.follows_at_once = False
+        try:
+            self._follow()
+            self.mark_fault = None
+        except OSError as error:
+            fault = Fault.FULL if error.errno in (errno.ENOSPC, errno.EDQUOT) else Fault.IO
+            self._tallies.add(AUDIT_ERRORS, fault)
+            if self.mark_fault is None:
+                log.error("the watermark cannot be written; orders are refused", extra={"error": str(error)})
+            self.mark_fault = fault
+        except AuditUnavailable:
+            log.warning("the anchor stays where it is: the record cannot be read")
 
     # --- behind its watermark ------------------------------------------------------------------------------------
 
@@ -251,18 +266,6 @@ class Writer:
             cause = Cause(fields.pop("principal", ""), fields.pop("correlation_id", ""))
             epoch = fields.pop("epoch", 0)
             tx.append(MERGED, {**fields, "is_authentic": line.is_authentic}, order=ids, cause=cause, epoch=epoch)
-
-    def _follow_anyhow(self) -> None:
-        """Have the watermark follow; the events themselves are durable, so that it may do so later."""
-        try:
-            self._follow()
-            self.mark_fault = None
-        except OSError as error:
-            fault = Fault.FULL if error.errno in (errno.ENOSPC, errno.EDQUOT) else Fault.IO
-            self._tallies.add(AUDIT_ERRORS, fault)
-            if self.mark_fault is None:
-                log.error("the watermark cannot be written; orders are refused", extra={"error": str(error)})
-            self.mark_fault = fault
 
     def _follow(self) -> None:
         """The watermark and, from time to time, the anchor go on to where the record is. Raises OSError."""

@@ -120,6 +120,11 @@ class OrderWire:
         await self._pacer.take(Priority.ACCOUNT, timeout_s)
         await connection.ask_shared("openOrders", connection.client.reqAllOpenOrders, timeout_s=timeout_s)
 
+    async def ask_order_id(self, connection: Connection, timeout_s: float) -> None:
+        """Have the next order id told again; the connection has it when it comes, and nothing waits for that."""
+        await self._pacer.take(Priority.ACCOUNT, timeout_s)
+        connection.client.reqIds(1)
+
     async def ask_completed_orders(self, connection: Connection, timeout_s: float) -> None:
         """Have every completed order of the day told again; returns at its end marker."""
         await self._pacer.take(Priority.ACCOUNT, timeout_s)

@@ -71,6 +71,13 @@ UNKNOWN_TIME_ZONES = Count(_name("unknown_time_zones_total"), "Time zones of TWS
 SUMMARY_SUBSCRIPTIONS = Level(_name("account_summary_subscriptions"), "Account summaries that are followed at TWS")
 UNKNOWN_ACCOUNT_TAGS = Count(_name("unknown_account_tags_total"), "Account values under a tag that is not known")
 
+# Orders.
+ORDERS_UNKNOWN = Level(_name("orders_unknown"), "Orders that may or may not be at IBKR")
+ORDER_ID_FLOOR = Level(_name("order_id_floor"), "Highest order id that has been used")
+IDEMPOTENT_HITS = Count(_name("idempotent_hits_total"), "Orders placed again under an id that names one already")
+ORDERS_RESURRECTED = Count(_name("resurrected_total"), "Orders that were taken for ended or never placed, and were not")
+ORDER_CONFLICTS = Count(_name("order_conflicts_total"), "Intents of which IBKR has shown a second order")
+
 # The record.
 AUDIT_ERRORS = Count(_name("audit_errors_total"), "Transactions of the record that failed", "cause")
 AUDIT_BACKLOG = Level(_name("audit_backlog"), "Changes of orders that the record does not hold yet")

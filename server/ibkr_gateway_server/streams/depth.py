@@ -110,8 +110,8 @@ class DepthSubscription(Reader[DepthHappening]):
         self._tell_newest()
         super().failed(error)
 
-    def _say(self, state: DepthHappening) -> None:
-        self._states.append(state)
+    def _say(self, said: DepthHappening) -> None:
+        self._states.append(said)
         self._wake.set()
 
     def _tell_newest(self) -> None:

@@ -7,27 +7,25 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 
-from ibkr_gateway_server.audit.store import AuditStore
 from ibkr_gateway_server.audit.transaction import Cause
 from ibkr_gateway_server.broker.connection import Connection
-from ibkr_gateway_server.broker.pacing import Pacer, Priority
-from ibkr_gateway_server.broker.session import Session
+from ibkr_gateway_server.broker.pacing import Priority
 from ibkr_gateway_server.domain.errors import DomainError, NotCancellable, ScopeMissing, TradingDisabled
-from ibkr_gateway_server.domain.orders import LegRole, OrderState
+from ibkr_gateway_server.domain.orders import LegRole, OrderState, OrderStatus
 from ibkr_gateway_server.domain.sessions import SessionState
 from ibkr_gateway_server.logs import correlation_id, principal
+from ibkr_gateway_server.trading.changes import CHANGEABLE
 from ibkr_gateway_server.trading.conclusions import signed
 from ibkr_gateway_server.trading.entries import CancelSent, Entry, Intent
-from ibkr_gateway_server.trading.guard import Guard
-from ibkr_gateway_server.trading.ledger import Ledger
-from ibkr_gateway_server.trading.recorder import Recorder
-from ibkr_gateway_server.trading.submission import Wire, ids_of
+from ibkr_gateway_server.trading.submission import Means, Wire, ids_of
 from ibkr_gateway_server.trading.transitions import Sign
 
 log = logging.getLogger(__name__)
 
 # Cancels that were owed are sent once more, each by this cause.
 RECOVERY = Cause("gateway", "")
+
+_NEVER_THERE = frozenset({OrderState.PRESUMED_NOT_PLACED, OrderState.REJECTED})
 
 
 class Cancels:
@@ -36,23 +34,13 @@ class Cancels:
     def __init__(
         self,
         wire: Wire,
-        guard: Guard,
-        session: Session,
-        pacer: Pacer,
-        store: AuditStore,
-        ledger: Ledger,
-        recorder: Recorder,
+        means: Means,
         *,
         ack_timeout_s: float,
         expect_word: Callable[[Entry], None],
     ) -> None:
         self._wire = wire
-        self._guard = guard
-        self._session = session
-        self._pacer = pacer
-        self._store = store
-        self._ledger = ledger
-        self._recorder = recorder
+        self._means = means
         self._ack_timeout_s = ack_timeout_s
         self._expect_word = expect_word
         self._owed: list[tuple[Entry, str]] = []
@@ -76,17 +64,23 @@ class Cancels:
         left = [leg for leg in intent if leg.status.state.is_open]
         return left or [entry]
 
-    def check(self, entry: Entry, *, may_cancel_externals: bool = False) -> None:
-        """Raises ScopeMissing, NotCancellable."""
-        if entry.intent is None and not may_cancel_externals:
+    @staticmethod
+    def check_owner(entry: Entry, *, may_touch_others: bool) -> None:
+        """Orders placed elsewhere, or with another token, are for the scope admin alone. Raises ScopeMissing."""
+        is_callers = entry.intent is not None and entry.intent.principal == principal.get()
+        if not is_callers and not may_touch_others:
             raise ScopeMissing("admin")
+
+    def check(self, entry: Entry, *, may_touch_others: bool = False) -> None:
+        """Raises ScopeMissing, NotCancellable."""
+        self.check_owner(entry, may_touch_others=may_touch_others)
         if not entry.status.state.is_open or (entry.intent is None and not self._can_name(entry)):
             raise NotCancellable(entry.status.state)
 
     def _can_name(self, entry: Entry) -> bool:
         """Whether the order id means this order alone: one placed by hand has none, and ours go first."""
         order_id = entry.status.order_id
-        own = self._ledger.find(client_id=self._session.client_id, order_id=order_id)
+        own = self._means.ledger.find(client_id=self._means.session.client_id, order_id=order_id)
         return order_id > 0 and own is entry
 
     async def send(self, entries: Iterable[Entry], *, timeout_s: float | None = None) -> int:
@@ -102,15 +96,15 @@ class Cancels:
 
     async def send_all(self) -> int:
         """Cancel every order of the login, also those placed elsewhere. Returns how many of ours that is."""
-        self._guard.authorize_cancel()
-        connection = self._session.connection()
-        await self._pacer.take(Priority.CANCEL, self._ack_timeout_s)
-        entries = self._ledger.open_entries()
+        self._means.guard.authorize_cancel()
+        connection = self._means.session.connection()
+        await self._means.pacer.take(Priority.CANCEL, self._ack_timeout_s)
+        entries = self._means.ledger.open_entries()
         cause = Cause(principal.get(), correlation_id.get())
         body = {"open_count": len(entries)}
         # A record that cannot be written is no reason either: the cancel is noted beside it.
-        await self._store.append_or_journal("order.cancel_all", body, cause=cause, epoch=connection.epoch)
-        if self._session.connection() is not connection:
+        await self._means.store.append_or_journal("order.cancel_all", body, cause=cause, epoch=connection.epoch)
+        if self._means.session.connection() is not connection:
             raise connection.disconnected()
         self._write(lambda: self._wire.cancel_all(connection), {"open_orders": len(entries)})
         for entry in entries:
@@ -118,12 +112,12 @@ class Cancels:
         return len(entries)
 
     async def _send(self, entry: Entry, cause: Cause, kind: str, timeout_s: float) -> None:
-        self._guard.authorize_cancel()
-        connection = self._session.connection()
-        await self._pacer.take(Priority.CANCEL, timeout_s)
+        self._means.guard.authorize_cancel()
+        connection = self._means.session.connection()
+        await self._means.pacer.take(Priority.CANCEL, timeout_s)
         status = entry.status
-        await self._store.append_or_journal(kind, {}, order=status, cause=cause, epoch=connection.epoch)
-        if self._session.connection() is not connection:
+        await self._means.store.append_or_journal(kind, {}, order=status, cause=cause, epoch=connection.epoch)
+        if self._means.session.connection() is not connection:
             raise connection.disconnected()
         self._write(lambda: self._wire.cancel(connection, entry.status.order_id), ids_of(entry))
         self._note_sent(entry, connection)
@@ -140,9 +134,9 @@ class Cancels:
             log.exception("writing a cancel failed", extra=about)
 
     def _note_sent(self, entry: Entry, connection: Connection) -> None:
-        is_owed = self._session.status.state is SessionState.LINK_DOWN
+        is_owed = self._means.session.status.state is SessionState.LINK_DOWN
         entry.cancel = CancelSent(self._clock(), is_owed=is_owed)
-        self._recorder.put(signed(entry, Sign.CANCEL_SENT, self._session.now()))
+        self._means.recorder.put(signed(entry, Sign.CANCEL_SENT, self._means.session.now()))
         self._expect_word(entry)
 
     # --- what a lost link may have swallowed ---------------------------------------------------------------------
@@ -150,10 +144,10 @@ class Cancels:
     def retry_owed(self) -> None:
         """All that IBKR knows has been heard: cancels sent while TWS had no link are sent once more, of what is open.
 
-        So is the rest of a plan cancelled whose last leg never arrived: TWS holds it untransmitted, and it protects and
-        opens nothing.
+        So is the rest of a plan cancelled whose last leg, its protection, never arrived or was rejected: what has not
+        opened a position yet must not open one any more.
         """
-        for entry in self._ledger.open_entries():
+        for entry in self._means.ledger.open_entries():
             if entry.cancel is not None and entry.cancel.is_owed:
                 entry.cancel = CancelSent(entry.cancel.at)
                 self._owed.append((entry, "cancel.retry"))
@@ -181,11 +175,14 @@ class Cancels:
         return asyncio.get_running_loop().time()
 
 
+def cancel_is_answered(entry: Entry, shown: OrderStatus) -> bool:
+    """Whether an order whose cancel was sent has ended, or is shown to work on since its cancel was refused."""
+    return not shown.state.is_open or (entry.cancel is None and shown.state in CHANGEABLE)
+
+
 def _is_left_over(entry: Entry) -> bool:
-    """Whether the order belongs to a plan whose transmitting leg was presumed never placed."""
-    if entry.intent is None:
+    """Whether the order belongs to a plan whose entry is open and whose transmitting leg will never be there."""
+    plan = entry.intent
+    if plan is None or not plan.entry.status.state.is_open:
         return False
-    return any(
-        leg.terms is not None and leg.terms.transmits and leg.status.state is OrderState.PRESUMED_NOT_PLACED
-        for leg in entry.intent
-    )
+    return any(leg.terms is not None and leg.terms.transmits and leg.status.state in _NEVER_THERE for leg in plan)

@@ -35,6 +35,7 @@ from ibkr_gateway_server.domain.orders import (
     LegRole,
     LegTerms,
     ModificationState,
+    OcaType,
     OrderState,
     OrderStatus,
 )
@@ -88,9 +89,13 @@ def reported(
 ) -> list[Change]:
     """openOrder, completedOrder or orderStatus. `cancel_is_lost`: a listing as working means that no cancel is under
     way any more."""
-    status = replace(entry.status, perm_id=seen.perm_id or entry.status.perm_id, broker_status=seen.status)
     is_completed = isinstance(seen, OpenOrderSeen) and seen.is_completed
-    sign = sign_of(seen.status, status.time_in_force, is_completed=is_completed)
+    sign = sign_of(seen.status, entry.status.time_in_force, is_completed=is_completed)
+    changes: list[Change] = []
+    if sign is Sign.FILLED:
+        # Filled is all of the quantity that IBKR has, so that this comes first: a change down to what had filled fills.
+        changes += _compared(entry, seen, now, recovered)
+    status = replace(entry.status, perm_id=seen.perm_id or entry.status.perm_id, broker_status=seen.status)
     if isinstance(seen, OrderStatusSeen):
         status = _with_told(entry, replace(status, why_held=seen.why_held), seen.filled, seen.average_fill_price)
     elif is_completed or sign is Sign.FILLED:
@@ -105,10 +110,7 @@ def reported(
         status = replace(status, state=after(status.state, sign, status.filled_quantity))
     if entry.twins and status.state.is_open:
         status = replace(status, state=after(status.state, Sign.TWICE))
-    changes = moved(entry, status, now, recovered)
-    if isinstance(seen, OpenOrderSeen) and not seen.is_completed and entry.terms is not None:
-        changes += _compared(entry, entry.terms, seen, now, recovered)
-    return changes
+    return changes + moved(entry, status, now, recovered) + _compared(entry, seen, now, recovered)
 
 
 def _with_told(entry: Entry, status: OrderStatus, filled: Decimal, average: Decimal | None) -> OrderStatus:
@@ -124,8 +126,11 @@ def _with_told(entry: Entry, status: OrderStatus, filled: Decimal, average: Deci
     )
 
 
-def _compared(entry: Entry, terms: LegTerms, seen: OpenOrderSeen, now: datetime, recovered: bool) -> list[Change]:
+def _compared(entry: Entry, seen: OpenOrderSeen | OrderStatusSeen, now: datetime, recovered: bool) -> list[Change]:
     """The terms that IBKR shows, beside those that the order should have."""
+    terms = entry.terms
+    if terms is None or not isinstance(seen, OpenOrderSeen) or seen.is_completed:
+        return []
     shown, change = terms_shown(terms, seen), entry.change
     if change is not None and same_terms(seen, change.targets[_role(entry)]):
         entry.terms = change.targets.pop(_role(entry))
@@ -136,10 +141,16 @@ def _compared(entry: Entry, terms: LegTerms, seen: OpenOrderSeen, now: datetime,
     before = entry.status
     entry.terms = shown
     entry.status = replace(with_terms(before, shown), update_time=now)
-    return [
-        Change(entry, ModifiedExternally(before, entry.status), recovered),
-        Change(entry, StatusChanged(entry.status), recovered),
-    ]
+    told = [Change(entry, StatusChanged(entry.status), recovered)]
+    if _is_reduced(terms, shown):
+        return told
+    return [Change(entry, ModifiedExternally(before, entry.status), recovered), *told]
+
+
+def _is_reduced(terms: LegTerms, shown: LegTerms) -> bool:
+    """Whether IBKR has only done what the order's group is for: another one of it has filled, and this one is less."""
+    reduces = terms.oca_type in (OcaType.REDUCE_WITH_BLOCK, OcaType.REDUCE_WITHOUT_BLOCK)
+    return reduces and shown.quantity < terms.quantity and replace(shown, quantity=terms.quantity) == terms
 
 
 def change_ended(entry: Entry, state: ModificationState, now: datetime, *, recovered: bool = False) -> list[Change]:
@@ -220,6 +231,8 @@ def told(entry: Entry, seen: OrderErrorSeen, now: datetime, recovered: bool) -> 
     sign = _sign_of_error(entry, seen.code, refuses=refuses)
     if sign is Sign.REFUSED:
         return moved(entry, replace(status, state=OrderState.REJECTED, rejection=notice), now, recovered)
+    if sign is Sign.CANCEL_REFUSED:
+        entry.cancel = None
     if sign is not None:
         status = replace(status, state=after(status.state, sign))
     return [Change(entry, NoticeReceived(notice), recovered), *moved(entry, _warned(status, notice), now, recovered)]

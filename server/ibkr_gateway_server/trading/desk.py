@@ -13,7 +13,7 @@ import hashlib
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from weakref import WeakValueDictionary
 
 from ibkr_gateway_server.audit.store import AuditStore
@@ -23,12 +23,7 @@ from ibkr_gateway_server.broker.market_data import MarketData
 from ibkr_gateway_server.broker.orders import LAST_ORDER_ID, OrderWire
 from ibkr_gateway_server.broker.pacing import Pacer
 from ibkr_gateway_server.broker.session import Session
-from ibkr_gateway_server.domain.errors import (
-    ClientOrderIdConflict,
-    DomainError,
-    OrderNotFound,
-    Violations,
-)
+from ibkr_gateway_server.domain.errors import ClientOrderIdConflict, DomainError, OrderNotFound, Violations
 from ibkr_gateway_server.domain.orders import (
     LegTerms,
     ModificationState,
@@ -42,47 +37,27 @@ from ibkr_gateway_server.domain.orders import (
     WhatIf,
     check_client_order_id,
 )
-from ibkr_gateway_server.trading import changes, precedents
+from ibkr_gateway_server.domain.tallies import IDEMPOTENT_HITS, ORDER_ID_FLOOR, ORDERS_UNKNOWN
+from ibkr_gateway_server.logs import principal
+from ibkr_gateway_server.trading import changes
 from ibkr_gateway_server.trading.appraisal import Appraiser
-from ibkr_gateway_server.trading.cancels import Cancels
-from ibkr_gateway_server.trading.doubts import Doubts, Patience
+from ibkr_gateway_server.trading.cancels import Cancels, cancel_is_answered
+from ibkr_gateway_server.trading.doubts import Doubts
 from ibkr_gateway_server.trading.entries import Entry, Intent, Modification, new_intent
-from ibkr_gateway_server.trading.guard import Guard, Mode, TradingRules
+from ibkr_gateway_server.trading.guard import Guard, TradingRules
 from ibkr_gateway_server.trading.ledger import Ledger
 from ibkr_gateway_server.trading.loading import load
 from ibkr_gateway_server.trading.plan import legs_of
+from ibkr_gateway_server.trading.precedents import Precedents
 from ibkr_gateway_server.trading.previews import PreviewTokens
 from ibkr_gateway_server.trading.reconcile import Reconciler
 from ibkr_gateway_server.trading.recorder import SPEC, Recorder
-from ibkr_gateway_server.trading.submission import OrderIds, Submission, ids_of
+from ibkr_gateway_server.trading.refusals import Refusals
+from ibkr_gateway_server.trading.submission import Means, OrderIds, Submission, ids_of
+from ibkr_gateway_server.trading.timings import DeskTimings as DeskTimings
 from ibkr_gateway_server.trading.waiting import AWAITING_WORD, Waiting
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class DeskTimings:
-    """How long the desk waits, in seconds."""
-
-    ack_timeout_s: float = 10.0
-    """For IBKR's first word on an order or a cancel; then its state is UNKNOWN and evidence is gathered."""
-    order_pacing_timeout_s: float = 0.25
-    """For room among the messages to TWS; then the order is refused, unsent."""
-    evidence_timeout_s: float = 10.0
-    """For each question of a reconciliation."""
-    what_if_timeout_s: float = 10.0
-    """For IBKR's answer to a what-if."""
-    preview_quote_timeout_s: float = 3.0
-    """For a quote to value an order by."""
-    quarantine_s: float | None = None
-    """For an order that was never acknowledged to show up; None: 120 s, and 600 s for live orders."""
-    grace_s: float = 600.0
-    """For an order that was acknowledged, and that no complete evidence names any more, to show up."""
-
-    def patience(self, mode: Mode) -> Patience:
-        """How long silence must last before anything is concluded from it."""
-        quarantine_s = self.quarantine_s if self.quarantine_s is not None else 600.0 if mode is Mode.LIVE else 120.0
-        return Patience(quarantine_s, self.grace_s)
 
 
 class Desk:
@@ -106,26 +81,31 @@ class Desk:
         self._accounts = accounts
         self._appraiser = Appraiser(self.guard, contracts, accounts, market_data, timings.preview_quote_timeout_s)
         self._store = store
+        self._refusals = Refusals(store)
         self._tokens = PreviewTokens(session.now)
         self._ids = OrderIds(LAST_ORDER_ID)
         self._ledger = Ledger(store.mark_of, cancel_is_lost=lambda entry: self._cancels.is_lost(entry))
+        self._precedents = Precedents(self._ledger, self.guard)
         doubts = Doubts(timings.patience(rules.mode), asyncio.get_running_loop().time)
         self._reconciler = Reconciler(session, self._ledger, self.recorder, doubts, timings.evidence_timeout_s)
         self._wire = OrderWire(pacer, self.guard, self._reconciler.hear)
         self._reconciler.use(self._wire)
         self._waiting = Waiting(self.recorder, session.now, timings.ack_timeout_s, self._reconciler.request)
-        parts = (self.guard, session, pacer, store, self._ledger, self.recorder)
+        means = Means(self.guard, session, pacer, store, self._ledger, self.recorder)
         self._submission = Submission(
             self._wire,
             self._ids,
-            *parts,
+            means,
             pacing_timeout_s=timings.order_pacing_timeout_s,
             in_doubt=self._reconciler.request,
         )
         heard = self._waiting.expect_word
-        self._cancels = Cancels(self._wire, *parts, ack_timeout_s=timings.ack_timeout_s, expect_word=heard)
+        self._cancels = Cancels(self._wire, means, ack_timeout_s=timings.ack_timeout_s, expect_word=heard)
         self._reconciler.on_reconciled(self._cancels.retry_owed)
         self._key_locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+        session.tallies.watch(ORDERS_UNKNOWN, self._ledger.unknown_count)
+        session.tallies.watch(ORDER_ID_FLOOR, lambda: self._ids.floor)
 
     def on_reconciled(self, hook: Callable[[], None]) -> None:
         """Called whenever all that IBKR knows of our orders has been heard, recorded and told."""
@@ -169,16 +149,19 @@ class Desk:
         """
         _check(client_order_id, spec)
         intent = await self._waiting.command(self._place(client_order_id, spec, require_transmit, preview_token))
-        await self._waiting.told(intent, lambda status: status.state not in AWAITING_WORD, wait_s)
+        awaited = () if intent.is_staged else intent
+        await self._waiting.told(awaited, lambda _, status: status.state not in AWAITING_WORD, wait_s)
         return self._recorded(intent.entry)
 
     async def _place(self, client_order_id: str, spec: OrderSpec, require_transmit: bool, token: str) -> Intent:
-        async with self._key_locks.setdefault(client_order_id, asyncio.Lock()):
+        refusals = self._refusals.of(client_order_id, "order.refused")
+        async with self._key_locks.setdefault(client_order_id, asyncio.Lock()), refusals:
             payload_hash = _hash(spec)
             known = self._ledger.intent(client_order_id)
             if known is not None and known.payload_hash != payload_hash:
                 raise ClientOrderIdConflict(client_order_id)
             if known is not None and any(leg.status.state is not OrderState.NOT_SENT for leg in known):
+                self._session.tallies.add(IDEMPOTENT_HITS)
                 return known
             if token:
                 self._tokens.redeem(token, payload_hash, client_order_id)
@@ -186,15 +169,15 @@ class Desk:
                 self.guard.authorize()
             resolved = await self._appraiser.resolve(spec)
             await self._appraiser.check_limits(resolved)
-            precedents.check(resolved, payload_hash, self._ledger, self.guard.rules, self._session.now())
             intent = self._intent(client_order_id, resolved, payload_hash)
-            if not self.guard.rules.orders_enabled:
-                await self._submission.simulate(intent)
-                return intent
-            self.guard.authorize()
-            self.guard.check_way()
-            await self._submission.place(intent)
-            for entry in intent:
+            with self._precedents.admitting(intent, self._session.now()):
+                if not self.guard.rules.orders_enabled:
+                    await self._submission.simulate(intent)
+                    return intent
+                self.guard.authorize()
+                self.guard.check_way()
+                await self._submission.place(intent)
+            for entry in intent if not intent.is_staged else ():
                 self._waiting.expect_word(entry)
             return intent
 
@@ -203,12 +186,19 @@ class Desk:
         legs = {
             terms.role: (terms, self._store.order_ref(client_order_id, terms.role)) for terms in legs_of(spec, group)
         }
-        return new_intent(client_order_id, spec, payload_hash, legs, self._session.client_id, self._session.now())
+        client_id, now = self._session.client_id, self._session.now()
+        return new_intent(client_order_id, spec, payload_hash, legs, client_id, now, principal.get())
 
     # --- changing ------------------------------------------------------------------------------------------------
 
     async def modify(
-        self, client_order_id: str, modify_id: str, spec: OrderSpec, *, wait_s: float | None = None
+        self,
+        client_order_id: str,
+        modify_id: str,
+        spec: OrderSpec,
+        *,
+        wait_s: float | None = None,
+        may_touch_others: bool = False,
     ) -> OrderStatus:
         """Restate a working order, of a bracket all legs; only prices and quantities may differ.
 
@@ -220,12 +210,14 @@ class Desk:
         intent = self._ledger.intent(client_order_id)
         if intent is None:
             raise OrderNotFound(client_order_id)
+        self._cancels.check_owner(intent.entry, may_touch_others=may_touch_others)
         await self._waiting.command(self._modify(intent, modify_id, spec))
-        await self._waiting.told(intent, lambda status: not status.pending_modify_id, wait_s)
+        await self._waiting.told(intent, lambda _, status: not status.pending_modify_id, wait_s)
         return self._recorded(intent.entry)
 
     async def _modify(self, intent: Intent, modify_id: str, spec: OrderSpec) -> None:
-        async with self._key_locks.setdefault(intent.client_order_id, asyncio.Lock()):
+        refusals = self._refusals.of(intent.client_order_id, "order.modify.refused")
+        async with self._key_locks.setdefault(intent.client_order_id, asyncio.Lock()), refusals:
             payload_hash = _hash(spec)
             known = self._ledger.change(modify_id)
             if known is not None and (known.client_order_id, known.payload_hash) != (
@@ -253,11 +245,11 @@ class Desk:
     # --- cancelling ----------------------------------------------------------------------------------------------
 
     async def cancel(
-        self, key: OrderKey, *, wait_s: float | None = None, may_cancel_externals: bool = False
+        self, key: OrderKey, *, wait_s: float | None = None, may_touch_others: bool = False
     ) -> OrderStatus:
         """Ask IBKR to cancel an order, of a plan what is left of it; repeating it is harmless.
 
-        Returns its state when IBKR has confirmed, at the latest after `wait_s`: then CANCEL_PENDING.
+        Returns its state when IBKR has confirmed or refused, at the latest after `wait_s`: then CANCEL_PENDING.
         Raises OrderNotFound, NotCancellable, ScopeMissing, TradingDisabled, BrokerDisconnected with nothing sent.
         """
         found = self._find(key)
@@ -265,18 +257,16 @@ class Desk:
         targets = [entry for entry in named if entry.status.state is not OrderState.CANCELLED]
         if targets:
             for entry in targets:
-                self._cancels.check(entry, may_cancel_externals=may_cancel_externals)
+                self._cancels.check(entry, may_touch_others=may_touch_others)
             await self._waiting.command(self._cancels.send(targets))
-            await self._waiting.told(targets, lambda status: not status.state.is_open, wait_s)
+            await self._waiting.told(targets, cancel_is_answered, wait_s)
         return self._recorded(found)
 
     async def cancel_set(
-        self, keys: Iterable[OrderKey], *, wait_s: float | None = None, may_cancel_externals: bool = False
+        self, keys: Iterable[OrderKey], *, wait_s: float | None = None, may_touch_others: bool = False
     ) -> list[OrderStatus | DomainError]:
         """Cancel several, each by itself: its state, or why not, in the order asked."""
-        cancels = [
-            self.cancel(key, wait_s=wait_s, may_cancel_externals=may_cancel_externals) for key in dict.fromkeys(keys)
-        ]
+        cancels = [self.cancel(key, wait_s=wait_s, may_touch_others=may_touch_others) for key in dict.fromkeys(keys)]
         results = await asyncio.gather(*cancels, return_exceptions=True)
         for result in results:
             if isinstance(result, BaseException) and not isinstance(result, DomainError):
@@ -284,15 +274,16 @@ class Desk:
         return [result for result in results if isinstance(result, OrderStatus | DomainError)]
 
     async def ended(self, keys: Iterable[OrderKey], wait_s: float | None) -> None:
-        """Returns when none of these orders is open any more, at the latest after `wait_s`."""
-        await self._waiting.told([self._find(key) for key in keys], lambda status: not status.state.is_open, wait_s)
+        """Returns when the cancels of these orders are answered, at the latest after `wait_s`."""
+        await self._waiting.told([self._find(key) for key in keys], cancel_is_answered, wait_s)
 
-    def own_open_keys(self, account_id: str = "") -> tuple[OrderKey, ...]:
-        """This gateway's orders that may still fill, one key for each leg, oldest first."""
+    def open_keys(self, account_id: str = "", *, of_caller: bool = False) -> tuple[OrderKey, ...]:
+        """This gateway's orders that may still fill, or the caller's alone, one key for each leg, oldest first."""
         return tuple(
-            OrderKey(status.client_order_id, leg_role=status.leg_role)
-            for status in self.own_open_orders()
-            if account_id in ("", status.account_id)
+            OrderKey(entry.status.client_order_id, leg_role=entry.status.leg_role)
+            for entry in self._ledger.open_entries()
+            if account_id in ("", entry.status.account_id)
+            and (not of_caller or (entry.intent is not None and entry.intent.principal == principal.get()))
         )
 
     async def cancel_open(self, *, reason: str) -> int:

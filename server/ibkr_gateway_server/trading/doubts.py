@@ -63,7 +63,16 @@ class Doubts:
         if is_listed is None:
             return self._absent(entry, now)
         entry.doubt = None
-        return self._unchanged(entry, now) if is_listed else []
+        if not is_listed:
+            return []
+        return self._alone(entry, now) + self._unchanged(entry, now)
+
+    @staticmethod
+    def _alone(entry: Entry, now: datetime) -> list[Change]:
+        """Of an order in conflict since an earlier life the other one is not there any more."""
+        if entry.twins or entry.status.state is not OrderState.CONFLICT:
+            return []
+        return signed(entry, Sign.ALONE, now, recovered=True) + signed(entry, Sign.LISTED, now, recovered=True)
 
     def _absent(self, entry: Entry, now: datetime) -> list[Change]:
         changes = signed(entry, Sign.ABSENT, now, recovered=True)
@@ -71,7 +80,7 @@ class Doubts:
             return changes
         age_s, entry.doubt = self._age(entry.doubt)
         changes.append(Change(entry, Noted("reconcile.absent", {"since_s": round(age_s, 1)}), recovered=True))
-        if age_s >= self._limit_s(entry):
+        if age_s >= self._limit_s(entry) and not _is_kept_back(entry):
             # What was sent on an earlier day may have filled then, and no list of today's would say so.
             is_todays = _day(entry.status.create_time) == _day(now)
             sign = Sign.NEVER_PLACED if not entry.is_acknowledged and is_todays else Sign.GONE
@@ -103,6 +112,11 @@ class Doubts:
         if doubt is None or doubt.watch != self.watch:
             doubt = Doubt(self._clock(), self.watch)
         return self._clock() - doubt.since, doubt
+
+
+def _is_kept_back(entry: Entry) -> bool:
+    """Whether TWS says nothing of the order for as long as nobody transmits it there."""
+    return entry.intent is not None and entry.intent.is_staged and not entry.is_acknowledged
 
 
 def _day(moment: datetime) -> str:

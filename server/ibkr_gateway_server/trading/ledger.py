@@ -99,6 +99,10 @@ class Ledger:
         """Orders of this gateway that may be working at IBKR."""
         return [entry for intent in self._intents.values() for entry in intent if entry.status.state.is_open]
 
+    def unknown_count(self) -> int:
+        """Orders of this gateway that may or may not be at IBKR."""
+        return sum(entry.status.state is OrderState.UNKNOWN for entry in self.open_entries())
+
     def owing(self) -> list[Entry]:
         """Orders of this gateway whose executions have not all come, however they stand."""
         return [entry for entry in self._owing if entry.intent is not None]

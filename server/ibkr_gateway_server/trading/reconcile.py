@@ -17,14 +17,22 @@ from typing import Protocol
 from ibkr_gateway_server.broker.connection import Connection
 from ibkr_gateway_server.broker.session import LINK_RESTORED, Session
 from ibkr_gateway_server.domain.errors import DomainError
+from ibkr_gateway_server.domain.events import AlarmRaised
 from ibkr_gateway_server.domain.evidence import Evidence, OpenOrderSeen, OrderErrorSeen
-from ibkr_gateway_server.domain.orders import OrderState
+from ibkr_gateway_server.domain.orders import AlarmKind, OrderState
+from ibkr_gateway_server.domain.tallies import ORDER_CONFLICTS, ORDERS_RESURRECTED
 from ibkr_gateway_server.trading.conclusions import signed
 from ibkr_gateway_server.trading.doubts import Doubts
 from ibkr_gateway_server.trading.entries import Entry
 from ibkr_gateway_server.trading.ledger import Ledger
 from ibkr_gateway_server.trading.recorder import Recorder
-from ibkr_gateway_server.trading.transitions import CANCEL_REFUSED, CHANGE_REFUSED, DUPLICATE_ORDER_ID, Sign
+from ibkr_gateway_server.trading.transitions import (
+    CANCEL_REFUSED,
+    CHANGE_REFUSED,
+    DUPLICATE_ORDER_ID,
+    ORDER_CANCELLED,
+    Sign,
+)
 
 log = logging.getLogger(__name__)
 
@@ -33,8 +41,11 @@ RETRY_AFTER_S = (2.0, 10.0, 30.0, 60.0, 120.0)
 # Without any doubt: while orders are open, and otherwise.
 OPEN_EVERY_S, IDLE_EVERY_S = 300.0, 1800.0
 
-# After these what became of the order is for the evidence to say.
+# After these what became of the order is for the evidence to say. So it is after the message that an order is cancelled
+# when its status has not said so: the message alone changes nothing.
 _RAISES_DOUBT = CANCEL_REFUSED | CHANGE_REFUSED | {DUPLICATE_ORDER_ID}
+
+_COUNTED_ALARMS = {AlarmKind.CONFLICT: ORDER_CONFLICTS, AlarmKind.RESURRECTED: ORDERS_RESURRECTED}
 
 
 class EvidenceSource(Protocol):
@@ -44,6 +55,7 @@ class EvidenceSource(Protocol):
     async def ask_executions(self, connection: Connection, timeout_s: float) -> None: ...
     async def ask_completed_orders(self, connection: Connection, timeout_s: float) -> None: ...
     async def ask_open_orders(self, connection: Connection, timeout_s: float) -> None: ...
+    async def ask_order_id(self, connection: Connection, timeout_s: float) -> None: ...
 
 
 class Reconciler:
@@ -60,6 +72,8 @@ class Reconciler:
         self._source: EvidenceSource | None = None
         self._stirred = asyncio.Event()
         self._is_wanted = False
+        # TWS has used a higher order id than it has told.
+        self._ids_are_behind = False
         # A row that could not be read: what it says is missing from the evidence.
         self._is_torn = False
         self._sightings: list[dict[Entry, bool]] = []
@@ -77,15 +91,24 @@ class Reconciler:
         """Take one piece of evidence: the ledger concludes, the recorder makes it durable and tells it."""
         now, client_id, recovering = self._session.now(), self._session.client_id, bool(self._sightings)
         known = self._ledger.entry_of(evidence, client_id)
-        was_unknown = known is not None and known.status.state is OrderState.UNKNOWN
-        self._recorder.put(self._ledger.apply(evidence, client_id, now, recovering=recovering))
+        before = known.status.state if known is not None else None
+        is_first_word = known is not None and not known.is_acknowledged
+        changes = self._ledger.apply(evidence, client_id, now, recovering=recovering)
+        self._recorder.put(changes)
+        for change in changes:
+            if isinstance(change.happening, AlarmRaised) and change.happening.kind in _COUNTED_ALARMS:
+                self._session.tallies.add(_COUNTED_ALARMS[change.happening.kind])
+        if isinstance(evidence, OrderErrorSeen) and evidence.code == DUPLICATE_ORDER_ID:
+            self._ids_are_behind = True
         entry = self._ledger.entry_of(evidence, client_id)
         if entry is not None and entry.intent is not None:
-            is_refusal = isinstance(evidence, OrderErrorSeen) and evidence.code in _RAISES_DOUBT
-            if is_refusal or (entry.status.state is OrderState.UNKNOWN and not was_unknown):
+            has_become = entry.status.state if entry.status.state is not before else None
+            is_incomplete = has_become is OrderState.REJECTED and len(entry.intent.legs) > 1
+            if has_become is OrderState.UNKNOWN or is_incomplete or _raises_doubt(evidence, entry):
                 self.request()
-            elif entry.told_filled:
-                # Its executions mostly follow in a moment; where they do not, they are asked for.
+            elif entry.told_filled or is_first_word:
+                # Its executions mostly follow in a moment; where they do not, they are asked for. And while an order is
+                # open, IBKR is asked more often than without any.
                 self._stirred.set()
         if recovering and entry is not None:
             is_listed = isinstance(evidence, OpenOrderSeen) and not evidence.is_completed
@@ -143,11 +166,16 @@ class Reconciler:
         assert self._source is not None
         self._source.attach(connection)
         await self._gather(connection)
+        # What it has left unclear is asked for again soon.
+        self._stirred.set()
 
     async def _gather(self, connection: Connection) -> None:
         assert self._source is not None
         asked_of = self._ledger.open_entries()
         watch, self._is_torn = self._doubts.watch, False
+        if self._ids_are_behind:
+            self._ids_are_behind = False
+            await self._source.ask_order_id(connection, self._timeout_s)
         with self._sighting() as sighted:
             # Executions first: an order that fills in between is then missing from neither.
             await self._source.ask_executions(connection, self._timeout_s)
@@ -193,3 +221,9 @@ class Reconciler:
     def _noticed(self, code: int, _text: str) -> None:
         if code in LINK_RESTORED:
             self.request()
+
+
+def _raises_doubt(evidence: Evidence, entry: Entry) -> bool:
+    if not isinstance(evidence, OrderErrorSeen):
+        return False
+    return evidence.code in _RAISES_DOUBT or (evidence.code == ORDER_CANCELLED and entry.status.state.is_open)

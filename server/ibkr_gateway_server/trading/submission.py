@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
 
@@ -48,6 +48,18 @@ class Wire(Protocol):
     def cancel_all(self, connection: Connection) -> None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What every command at the desk works with."""
+
+    guard: Guard
+    session: Session
+    pacer: Pacer
+    store: AuditStore
+    ledger: Ledger
+    recorder: Recorder
+
+
 class OrderIds:
     """Ids above everything TWS has named and everything this gateway has ever used: TWS rolls its own back.
 
@@ -74,24 +86,14 @@ class Submission:
         self,
         wire: Wire,
         ids: OrderIds,
-        guard: Guard,
-        session: Session,
-        pacer: Pacer,
-        store: AuditStore,
-        ledger: Ledger,
-        recorder: Recorder,
+        means: Means,
         *,
         pacing_timeout_s: float,
         in_doubt: Callable[[], None],
     ) -> None:
         self._wire = wire
         self._ids = ids
-        self._guard = guard
-        self._session = session
-        self._pacer = pacer
-        self._store = store
-        self._ledger = ledger
-        self._recorder = recorder
+        self._means = means
         self._pacing_timeout_s = pacing_timeout_s
         self._in_doubt = in_doubt
 
@@ -108,8 +110,8 @@ class Submission:
 
         Raises a DomainError only while provably no byte has left.
         """
-        connection = self._session.linked()
-        await self._pacer.take(Priority.ORDER, self._pacing_timeout_s, count=len(intent.legs))
+        connection = self._means.session.linked()
+        await self._means.pacer.take(Priority.ORDER, self._pacing_timeout_s, count=len(intent.legs))
         entry_id = 0
         for entry in intent:
             entry.client_id = connection.client_id
@@ -125,19 +127,21 @@ class Submission:
         except DomainError as refused:
             for entry in intent:
                 entry.was_written = False
-                self._recorder.put(signed(entry, Sign.WITHHELD, self._now()))
-            self._recorder.note(intent.entry, "order.withheld", {"reason": refused.reason, "epoch": connection.epoch})
-            await self._recorder.settle()
+                self._means.recorder.put(signed(entry, Sign.WITHHELD, self._now()))
+            self._means.recorder.note(
+                intent.entry, "order.withheld", {"reason": refused.reason, "epoch": connection.epoch}
+            )
+            await self._means.recorder.settle()
             raise
         written = self._write(connection, intent.spec, {entry: entry.terms for entry in intent})
         for entry in intent:
-            self._recorder.put(signed(entry, Sign.WRITTEN if written else Sign.SILENCE, self._now()))
+            self._means.recorder.put(signed(entry, Sign.WRITTEN if written else Sign.SILENCE, self._now()))
         log.info("order sent", extra=ids_of(intent.entry))
 
     def _check(self, connection: Connection) -> None:
-        self._guard.authorize()
-        self._guard.check_way()
-        if self._session.linked() is not connection:
+        self._means.guard.authorize()
+        self._means.guard.check_way()
+        if self._means.session.linked() is not connection:
             raise connection.disconnected()
 
     def _write(self, connection: Connection, spec: OrderSpec, legs: dict[Entry, LegTerms | None]) -> bool:
@@ -158,7 +162,7 @@ class Submission:
     async def _record(self, intent: Intent, *, epoch: int = 0) -> None:
         """Make the intent durable; after this the key is used. Raises AuditUnavailable with nothing recorded."""
         cause = Cause(principal.get(), correlation_id.get())
-        rules = self._guard.rules
+        rules = self._means.guard.rules
         config = {
             "mode": rules.mode,
             "orders_enabled": rules.orders_enabled,
@@ -178,9 +182,9 @@ class Submission:
                     tx.append("order.send", {"order_id": status.order_id}, order=status, cause=cause, epoch=epoch)
                     tx.raise_floor(entry.client_id, status.order_id)
 
-        await self._store.transact(write)
-        self._ledger.add(intent)
-        self._recorder.put(self._ledger.announce(intent))
+        await self._means.store.transact(write)
+        self._means.ledger.add(intent)
+        self._means.recorder.put(self._means.ledger.announce(intent))
 
     # --- changes -------------------------------------------------------------------------------------------------
 
@@ -189,9 +193,9 @@ class Submission:
 
         Raises a DomainError only while provably no byte has left.
         """
-        connection = self._session.linked()
+        connection = self._means.session.linked()
         legs = {intent.legs[role]: terms for role, terms in change.targets.items()}
-        await self._pacer.take(Priority.ORDER, self._pacing_timeout_s, count=len(legs))
+        await self._means.pacer.take(Priority.ORDER, self._pacing_timeout_s, count=len(legs))
         cause = Cause(principal.get(), correlation_id.get())
         status, row = intent.entry.status, stored_change(change)
         body = {"modify_id": change.modify_id, "spec": SPEC.dump_python(change.spec, mode="json")}
@@ -201,12 +205,12 @@ class Submission:
             tx.save_modification(row)
 
         intent.modifications[change.modify_id] = change
-        self._ledger.add_change(change)
+        self._means.ledger.add_change(change)
         try:
-            await self._store.transact(write)
+            await self._means.store.transact(write)
         except BaseException:
             del intent.modifications[change.modify_id]
-            self._ledger.forget_change(change)
+            self._means.ledger.forget_change(change)
             raise
         try:
             self._check(connection)
@@ -215,15 +219,15 @@ class Submission:
                     raise ReconciliationRequired(intent.client_order_id, f"the order has become {entry.status.state}")
         except DomainError:
             change.state = ModificationState.NOT_SENT
-            self._recorder.note(
+            self._means.recorder.note(
                 intent.entry, "order.modify.end", {"modify_id": change.modify_id, "state": change.state}
             )
-            await self._recorder.settle()
+            await self._means.recorder.settle()
             raise
         change.state = ModificationState.SENT
         for entry in legs:
             pending = replace(entry.status, pending_modify_id=change.modify_id)
-            self._recorder.put(moved(entry, pending, self._now(), recovered=False))
+            self._means.recorder.put(moved(entry, pending, self._now(), recovered=False))
         # A leg that was kept back with its plan is not kept back again.
         if not self._write(
             connection, change.spec, {leg: replace(terms, transmits=True) for leg, terms in legs.items()}
@@ -231,7 +235,7 @@ class Submission:
             log.warning("whether a change has been sent is not known", extra=ids_of(intent.entry))
 
     def _now(self) -> datetime:
-        return self._session.now()
+        return self._means.session.now()
 
 
 def ids_of(entry: Entry) -> dict[str, object]:

@@ -67,7 +67,8 @@ ENDED = frozenset({S.SIMULATED, S.FILLED, S.CANCELLED})
 UNACKNOWLEDGED = frozenset({S.PENDING, S.SENT, S.UNKNOWN, S.PRESUMED_NOT_PLACED})
 CONCLUDED = frozenset({S.NOT_SENT, S.PRESUMED_NOT_PLACED, S.CLOSED_UNCONFIRMED})
 _UNHEARD = UNACKNOWLEDGED | CONCLUDED
-_ANY = frozenset(S) - ENDED - {S.REJECTED, S.CONFLICT}
+# A conflict is over when either of the two orders has ended.
+_ANY = frozenset(S) - ENDED - {S.REJECTED}
 
 
 def _to(state: OrderState, *sources: Iterable[OrderState]) -> dict[OrderState, OrderState]:
@@ -87,7 +88,7 @@ TABLE: dict[Sign, dict[OrderState, OrderState]] = {
     Sign.CANCELLED: _to(S.CANCELLED, _ANY),
     Sign.FILLED: _to(S.FILLED, _ANY),
     Sign.PART_FILLED: _to(S.PARTIAL, _UNHEARD, {S.WORKING, S.REJECTED}),
-    Sign.ALL_FILLED: _to(S.FILLED, frozenset(S) - {S.SIMULATED, S.CONFLICT}),
+    Sign.ALL_FILLED: _to(S.FILLED, frozenset(S) - {S.SIMULATED}),
     Sign.REFUSED: _to(S.REJECTED, UNACKNOWLEDGED),
     Sign.DUPLICATE_ID: _to(S.UNKNOWN, {S.PENDING, S.SENT}),
     Sign.CANCEL_SENT: _to(S.CANCEL_PENDING, {S.WORKING, S.PARTIAL}),

@@ -53,16 +53,22 @@ class Waiting:
         if entry.status.state in (OrderState.UNKNOWN, OrderState.CANCEL_PENDING) or entry.change is not None:
             self._in_doubt()
 
-    async def told(self, entries: Iterable[Entry], enough: Callable[[OrderStatus], bool], wait_s: float | None) -> None:
-        """Wait for statuses as they are shown that are enough, but not longer than IBKR's word may take."""
+    async def told(
+        self, entries: Iterable[Entry], enough: Callable[[Entry, OrderStatus], bool], wait_s: float | None
+    ) -> None:
+        """Wait for orders whose statuses, as they are shown, are enough, but not longer than IBKR's word may take."""
         entries = list(entries)
         longest_s = self._ack_timeout_s + RECORDING_GRACE_S
         with suppress(TimeoutError):
             async with asyncio.timeout(longest_s if wait_s is None else min(wait_s, longest_s)):
                 # What has been heard by now is told, not what was known before it.
                 await self._recorder.settle()
-                while not all(shown is not None and enough(shown) for shown in map(self._recorder.shown, entries)):
+                while not all(self._is_enough(entry, enough) for entry in entries):
                     await self._recorder.next_commit()
+
+    def _is_enough(self, entry: Entry, enough: Callable[[Entry, OrderStatus], bool]) -> bool:
+        shown = self._recorder.shown(entry)
+        return shown is not None and enough(entry, shown)
 
     async def end(self) -> None:
         """Let commands under way come to their answer, and what they led to become durable."""

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 
+import pytest
+from ibkr_gateway_server.audit import schema
+from ibkr_gateway_server.audit.migrations import WrongSchema, migrate
 from ibkr_gateway_server.audit.store import AuditStore
 from ibkr_gateway_server.domain.audit import OrderFilter, PageRequest
 from ibkr_gateway_server.domain.orders import LegRole, OrderState
+from sqlalchemy import Connection
 
 DATA = Path(__file__).parents[2] / "data" / "audit"
 
@@ -53,3 +58,43 @@ async def test_a_record_is_migrated_once(tmp_path: Path) -> None:
     database = sqlite3.connect(path)
     assert database.execute("PRAGMA user_version").fetchone() == (2,)
     database.close()
+
+
+async def test_a_step_that_fails_leaves_the_record_as_it_was(tmp_path: Path) -> None:
+    path = version_1(tmp_path)
+
+    def fail(connection: Connection) -> None:
+        connection.exec_driver_sql("DROP TABLE orders")
+        raise RuntimeError
+
+    engine = schema.connect(path, durable=False)
+    with pytest.raises(RuntimeError), engine.begin() as connection:
+        migrate(connection, target=2, steps={2: fail})
+    with engine.begin() as connection:
+        assert connection.exec_driver_sql("PRAGMA user_version").scalar_one() == 1
+        assert connection.exec_driver_sql("SELECT count(*) FROM orders").scalar_one() == 3
+    engine.dispose()
+
+
+async def test_steps_run_one_after_another_up_to_the_version_that_is_wanted(tmp_path: Path) -> None:
+    path, run = version_1(tmp_path), []
+    engine = schema.connect(path, durable=False)
+    with engine.begin() as connection:
+        steps = {version: lambda _, version=version: run.append(version) for version in (2, 3, 4)}
+        assert migrate(connection, target=3, steps=steps) == 1
+    with engine.begin() as connection:
+        assert connection.exec_driver_sql("PRAGMA user_version").scalar_one() == 3
+        assert run == [2, 3]
+        with pytest.raises(WrongSchema, match="nothing leads from version 3 of the record to 4"):
+            migrate(connection, target=4, steps={})
+    engine.dispose()
+
+
+async def test_another_programs_database_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "audit.db"
+    with closing(sqlite3.connect(path)) as other, other:
+        other.execute("CREATE TABLE songs (title)")
+    path.chmod(0o600)
+    with pytest.raises(WrongSchema, match="another program's"):
+        async with AuditStore(path):
+            pass

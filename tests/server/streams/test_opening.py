@@ -209,6 +209,7 @@ def test_one_that_waits_is_told_that_the_server_stops(subscribe: Subscribing, va
 def test_one_that_waits_has_its_heartbeats(subscribe: Subscribing, value: type) -> None:
     async def main() -> None:
         async with early(lambda simulator: inject(simulator, Fault.NEVER_GREET, times=None)) as (_, hub):
+            beats: list[Heartbeat] = []
             async with asyncio.timeout(60), subscribe(hub.hubs, AAPL) as stream:
                 async for batch in stream:
                     beats = [event for event in map(happening, batch) if isinstance(event, Heartbeat)]

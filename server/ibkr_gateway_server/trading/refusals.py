@@ -1,0 +1,33 @@
+"""Refusals in the record: which order was not sent, on whose behalf, and why."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+from ibkr_gateway_server.audit.store import AuditStore
+from ibkr_gateway_server.audit.transaction import Cause, OrderIds
+from ibkr_gateway_server.domain.errors import AuditUnavailable, DomainError, Invalid
+from ibkr_gateway_server.logs import correlation_id, principal
+
+
+class Refusals:
+    """Writes down what is refused. What is wrong by itself is not: it says nothing but that a caller errs."""
+
+    def __init__(self, store: AuditStore) -> None:
+        self._store = store
+
+    @asynccontextmanager
+    async def of(self, client_order_id: str, kind: str) -> AsyncIterator[None]:
+        """Whatever is refused within is an event of this kind, and refused still."""
+        try:
+            yield
+        except Invalid:
+            raise
+        except DomainError as error:
+            body = {"reason": error.reason, "message": error.message}
+            cause, about = Cause(principal.get(), correlation_id.get()), OrderIds(client_order_id)
+            # Where the record is why, there is nowhere to write it; the log has it.
+            with suppress(AuditUnavailable):
+                await self._store.transact(lambda tx: tx.append(kind, body, order=about, cause=cause))
+            raise
