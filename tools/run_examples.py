@@ -24,6 +24,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "examples"
 BIN = Path(sys.executable).parent
+SERVER = (sys.executable, "-m", "ibkr_gateway_server")
 # The service that the server's health calls serving once its session with the simulator is READY.
 READY = health_pb2.HealthCheckRequest(service="ibkr_gateway.v1.OrdersService")
 RUN_S, BUILD_S, START_S = 120, 1200, 60
@@ -56,8 +57,8 @@ EXAMPLE_OF = {
     ),
     "java": Example(
         ("javac", "mvn"),
-        (("mvn", "-q", "-B", "compile"),),
-        ("mvn", "-q", "-B", "exec:java", "-Dexec.args=ADDRESS"),
+        (("mvn", "-q", "-B", "-Dstyle.color=never", "compile"),),
+        ("mvn", "-q", "-B", "-Dstyle.color=never", "exec:java", "-Dexec.args=ADDRESS"),
     ),
     "rust": Example(
         ("cargo",),
@@ -162,17 +163,7 @@ def _server() -> Iterator[str]:
         # Nothing of the caller's settings may reach it: an example must never touch an account.
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
         process = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "ibkr_gateway_server",
-                "--mode",
-                "simulation",
-                "--port",
-                "0",
-                "--log-level",
-                "ERROR",
-            ],
+            [*SERVER, "--mode", "simulation", "--port", "0", "--log-level", "ERROR"],
             stdout=subprocess.PIPE,
             text=True,
             cwd=folder,

@@ -36,6 +36,7 @@ from ibkr_gateway_server.simulator.matching import Trade
 from ibkr_gateway_server.simulator.orders import Execution as SimulatedExecution
 from ibkr_gateway_server.simulator.orders import Order as SimulatedOrder
 from ibkr_gateway_server.simulator.orders import Terms
+from ibkr_gateway_server.simulator.virtual_time import VirtualTimeLoop
 from ibkr_gateway_server.trading.guard import TradingRules
 
 from tests.failures.conftest import BEGIN
@@ -43,8 +44,8 @@ from tests.reliability.intents import Intent
 from tests.reliability.invariants import broken, orders_of, unsettled
 from tests.reliability.life import Life, own_tasks
 
-PLACE, CANCEL, CANCEL_ALL = 3, 4, 58
-STATUS, OPEN_ORDER, EXECUTION, COMMISSION, COMPLETED = 3, 5, 11, 59, 101
+PLACE, CANCEL = 3, 4
+STATUS, OPEN_ORDER, EXECUTION, COMMISSION = 3, 5, 11, 59
 
 ACCOUNT = "DU1234567"
 KEY = "the-order-000001"
@@ -86,7 +87,10 @@ class Dealings:
     """One gateway program at a simulator, and what it tells."""
 
     simulator: Simulator
-    life: Life
+    address: BrokerAddress
+    record_path: Path
+    rules: TradingRules | None = None
+    life: Life = field(init=False)
     events: list[OrderEvent] = field(default_factory=list)
     placed: list[Intent] = field(default_factory=list)
     strangers: set[int] = field(default_factory=set)
@@ -100,6 +104,31 @@ class Dealings:
         await self.life.buried()
         self.life = await begun(self.simulator, self.life._address, record_path or self.life.record_path, self.life)
         self.life.on_events = self.events.extend
+
+    # --- living and dying -----------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """A new process on the record; returns once it is READY."""
+        loop = asyncio.get_running_loop()
+        life = self.life = Life(
+            1,
+            self.record_path,
+            self.address,
+            lambda: datetime.fromtimestamp(BEGIN + loop.time(), UTC),
+            random.Random(7),
+            self.rules or TradingRules(orders_enabled=True),
+        )
+        life.disk_s = lambda: 0.0003  # type: ignore[method-assign]  # a disk without moods
+        life.on_events = self.events.extend
+        await life.start()
+        await life.session.wait_until_ready(20.0)
+
+    async def kill(self) -> None:
+        """The end of the process, as by SIGKILL."""
+        self.life.kill()
+        await self.life.buried()
+        self.simulator.drop_connections()
+        assert self.life.faults_of_program == []
 
     # --- asking ---------------------------------------------------------------------------------------------------
 
@@ -213,6 +242,13 @@ class Dealings:
         """Returns once the order is told to be in a state."""
         await self.until(lambda: self.status(key).state is state, timeout_s)
 
+    @staticmethod
+    def let_pass(seconds: float) -> None:
+        """Nothing happens for so long, while no gateway runs."""
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualTimeLoop)
+        loop.jump(seconds)
+
     async def settle(self) -> None:
         """What is on its way has arrived and is recorded."""
         await asyncio.sleep(0.2)
@@ -256,26 +292,16 @@ class RulesOnly:
 
 @asynccontextmanager
 async def dealing(
-    folder: Path,
-    *,
-    behaviour: Behaviour | None = None,
-    rules: TradingRules | None = None,
-    prepare: Callable[[Simulator], None] = lambda _: None,
+    folder: Path, *, behaviour: Behaviour | None = None, rules: TradingRules | None = None
 ) -> AsyncIterator[Dealings]:
     """A gateway that is READY, in virtual time, with the waits of production."""
     loop = asyncio.get_running_loop()
     own_tasks(loop)
     simulator = Simulator(seed=7, clock=lambda: BEGIN + loop.time(), tick_interval_s=1.0, behaviour=behaviour)
-    prepare(simulator)
     async with simulator.listen() as address:
-        first = RulesOnly(rules or TradingRules(orders_enabled=True))
-        life = await begun(simulator, BrokerAddress(address.host, address.port), folder / "audit.db", first)
-        dealings = Dealings(simulator, life)
-        life.on_events = dealings.events.extend
+        dealings = Dealings(simulator, BrokerAddress(address.host, address.port), folder / "audit.db", rules)
+        await dealings.start()
         try:
-            await life.session.wait_until_ready(20.0)
             yield dealings
         finally:
-            dealings.life.kill()
-            await dealings.life.buried()
-    assert dealings.life.faults_of_program == []
+            await dealings.kill()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
-from ibkr_gateway import GatewayError, connect
+from ibkr_gateway import GatewayError, connect, stock
+from ibkr_gateway.v1 import common_pb2
 from ibkr_gateway.v1 import gateway_service_pb2 as pb
 from ibkr_gateway.v1 import orders_service_pb2 as orders_pb
 
@@ -125,3 +127,45 @@ async def test_G16_health_and_reflection_without_a_token(guarded: Gateway) -> No
         assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
     async with connect(guarded.running.target, timeout_s=10) as client:
         assert (await client.gateway.GetHealth(pb.GetHealthRequest())).is_simulation
+
+
+_OWNERS = {"owner": ("trade",), "other": ("trade",), "chief": ("trade", "admin")}
+
+
+async def test_P07_an_order_of_another_caller(
+    make_gateway: MakeGateway, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """A caller with a token for trading names the order that another one's token has placed, to cancel or to change it.
+
+    PERMISSION_DENIED with SCOPE_MISSING, and nothing is sent; a cancel of all its own orders leaves it alone. Whoever
+    has the scope admin cancels it.
+    """
+    file = TokenFile(tmp_path_factory.mktemp("owners") / "tokens.toml")
+    shown = {name: file.issue(name, *scopes) for name, scopes in _OWNERS.items()}
+    guarded = await make_gateway(tokens_file=file.path)
+    named = orders_pb.OrderKey(client_order_id="an-order-of-the-owner")
+    spec = orders_pb.OrderSpec(
+        instrument=stock("AAPL"),
+        side=common_pb2.SIDE_BUY,
+        quantity="10",
+        order_type=orders_pb.ORDER_TYPE_LMT,
+        limit_price="10",
+    )
+    own_scope = orders_pb.CancelAllOrdersRequest(scope=orders_pb.CANCEL_SCOPE_OWN)
+    async with AsyncExitStack() as stack:
+        owner, other, admin = [
+            await stack.enter_async_context(connect(guarded.running.target, timeout_s=10, token=token))
+            for token in shown.values()
+        ]
+        await owner.orders.PlaceOrder(orders_pb.PlaceOrderRequest(client_order_id=named.client_order_id, order=spec))
+        with pytest.raises(GatewayError) as refused:
+            await other.orders.CancelOrder(orders_pb.CancelOrderRequest(order=named))
+        assert (refused.value.reason, refused.value.details["scope"]) == ("SCOPE_MISSING", "admin")
+        change = orders_pb.ModifyOrderRequest(client_order_id=named.client_order_id, modify_id="m" * 16, order=spec)
+        with pytest.raises(GatewayError) as refused:
+            await other.orders.ModifyOrder(change)
+        assert refused.value.reason == "SCOPE_MISSING"
+        assert not (await other.orders.CancelAllOrders(own_scope)).results
+        assert guarded.simulator.frames_received(4) == 0
+        cancelled = (await admin.orders.CancelOrder(orders_pb.CancelOrderRequest(order=named))).status
+        assert cancelled.state == orders_pb.ORDER_STATE_CANCELLED

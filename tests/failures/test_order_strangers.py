@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from ibkr_gateway_server.domain.errors import NotCancellable, ReconciliationRequired, ScopeMissing
 from ibkr_gateway_server.domain.events import AlarmRaised
-from ibkr_gateway_server.domain.orders import AlarmKind, OrderKey, OrderOrigin, OrderState, OrderStatus
+from ibkr_gateway_server.domain.orders import AlarmKind, OrderKey, OrderOrigin, OrderState, OrderStatus, TimeInForce
 from ibkr_gateway_server.domain.tallies import ORDER_CONFLICTS
 from ibkr_gateway_server.simulator import Fault
 from ibkr_gateway_server.simulator.instruments import ContractQuery
@@ -124,6 +124,29 @@ def test_O34_the_gateways_own_order_of_a_conflict_ends(tmp_path: Path, ends: str
     virtually(main)
 
 
+def test_O34_the_other_order_of_a_conflict_ends_while_the_gateway_is_down(tmp_path: Path) -> None:
+    """The gateway dies with an order in CONFLICT; the other order is cancelled, and a day later the gateway is back.
+
+    IBKR's lists of the day name the gateway's own order alone: it is WORKING, and new orders of that contract are
+    placed.
+    """
+
+    async def main() -> None:
+        async with dealing(tmp_path) as dealings:
+            await dealings.place(limit(time_in_force=TimeInForce.GTC))
+            twin = dealings.by_hand(order_ref=dealings.life.store.order_ref("the-order-000001"), tif="GTC")
+            dealings.strangers.add(twin.perm_id)
+            await dealings.until_state(S.CONFLICT, timeout_s=ASKED_AGAIN_S)
+            await dealings.kill()
+            dealings.simulator.gateway.cancel_manually(twin.perm_id)
+            dealings.let_pass(86_400.0)
+            await dealings.start()
+            await dealings.until_state(S.WORKING, timeout_s=60.0)
+            assert (await dealings.place(limit("9"), "of-that-contract-01")).state is S.WORKING
+
+    virtually(main)
+
+
 # --- orders placed elsewhere -----------------------------------------------------------------------------------------
 
 
@@ -144,7 +167,7 @@ def test_O35_an_order_is_placed_by_hand_in_tws(tmp_path: Path) -> None:
             assert await dealings.life.desk.open_orders() == ()
             assert dealings.recorded("external.seen")
             with pytest.raises(NotCancellable):
-                await dealings.life.desk.cancel(OrderKey(perm_id=placed.perm_id), may_cancel_externals=True)
+                await dealings.life.desk.cancel(OrderKey(perm_id=placed.perm_id), may_touch_others=True)
             assert dealings.frames(CANCEL) == 0
             assert alarms(dealings) == []
 
@@ -171,9 +194,9 @@ def test_O35_an_order_is_placed_by_another_program(tmp_path: Path) -> None:
             with pytest.raises(ScopeMissing):
                 await desk.cancel(OrderKey(perm_id=other.perm_id))
             with pytest.raises(NotCancellable):
-                await desk.cancel(OrderKey(perm_id=same.perm_id), may_cancel_externals=True)
+                await desk.cancel(OrderKey(perm_id=same.perm_id), may_touch_others=True)
             assert dealings.frames(CANCEL) == 0
-            cancelled = await desk.cancel(OrderKey(perm_id=other.perm_id), may_cancel_externals=True)
+            cancelled = await desk.cancel(OrderKey(perm_id=other.perm_id), may_touch_others=True)
             assert cancelled.state is S.CANCELLED
             assert (other.status, same.status) == ("Cancelled", "Submitted")
             await dealings.check()
@@ -249,7 +272,7 @@ def test_O36_a_mark_of_the_gateway_that_its_record_does_not_know(tmp_path: Path)
             assert alarms(dealings) == [AlarmKind.ORPHAN]
             assert len(dealings.recorded("orphan.found")) == 1
             assert dealings.frames(PLACE) == 0
-            cancelled = await dealings.life.desk.cancel(OrderKey(perm_id=orphan.perm_id), may_cancel_externals=True)
+            cancelled = await dealings.life.desk.cancel(OrderKey(perm_id=orphan.perm_id), may_touch_others=True)
             assert cancelled.state is S.CANCELLED
 
     virtually(main)

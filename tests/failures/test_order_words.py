@@ -316,3 +316,19 @@ def test_O42_one_open_order_too_many_for_the_gateway(tmp_path: Path) -> None:
             await dealings.check()
 
     virtually(main)
+
+
+def test_O42_more_open_orders_at_once_than_ibkr_takes(tmp_path: Path) -> None:
+    """Thirty orders of one contract and side are placed at the same moment.
+
+    Twenty are placed. The others fail with RESOURCE_EXHAUSTED and MAX_OPEN_ORDERS, and nothing of them has been sent.
+    """
+
+    async def main() -> None:
+        async with dealing(tmp_path) as dealings:
+            placing = [dealings.life.desk.place(f"one-of-thirty-{number:04d}", limit()) for number in range(30)]
+            answers = await asyncio.gather(*placing, return_exceptions=True)
+            assert sum(isinstance(answer, MaxOpenOrders) for answer in answers) == 10
+            assert dealings.frames(PLACE) == len(dealings.simulator.gateway.open_orders()) == 20
+
+    virtually(main)

@@ -377,7 +377,7 @@ def test_O46_the_record_is_lost_with_an_order_working(tmp_path: Path) -> None:
             assert (found.origin, found.perm_id) == (OrderOrigin.EXTERNAL_OWN, placed.perm_id)
             assert [alarm.kind for alarm in dealings.told(AlarmRaised)] == [AlarmKind.ORPHAN]
             assert len(dealings.recorded("orphan.found")) == 1
-            await desk.cancel(OrderKey(order_id=found.order_id), may_cancel_externals=True)
+            await desk.cancel(OrderKey(order_id=found.order_id), may_touch_others=True)
             assert dealings.simulator.gateway.open_orders() == []
             assert dealings.frames(PLACE) == 1
 

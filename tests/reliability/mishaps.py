@@ -64,7 +64,7 @@ def _one_of(fault: Fault, message_ids: tuple[int, ...], **how: Any) -> Act:
 
 def _late_orders(world: World, chance: random.Random) -> None:
     """Up to 90 s late, as observed; rarely later than any quarantine."""
-    delay_s = chance.choice((0.5, 8.0, 30.0, 60.0, 90.0, 90.0, 200.0, 400.0))
+    delay_s = chance.choice((0.5, 8.0, 30.0, 60.0, 90.0, 200.0, 200.0, 400.0))
     world.late_until = max(world.late_until, world.loop.time() + 30.0 + delay_s)
     world.inject(Rule(Fault.LATE, PLACE, delay_s=delay_s, duration_s=30.0))
 

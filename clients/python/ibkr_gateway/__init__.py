@@ -20,6 +20,8 @@ from ibkr_gateway.errors import (
     Unauthenticated,
     Unavailable,
 )
+from ibkr_gateway.following import MarketState, QuoteUpdate
+from ibkr_gateway.frames import to_dataframe
 from ibkr_gateway.inputs import (
     bar_size,
     decimal_text,
@@ -32,6 +34,18 @@ from ibkr_gateway.inputs import (
     parse_instrument,
     stock,
 )
+from ibkr_gateway.orders import (
+    bracket_order,
+    if_touched_order,
+    limit_order,
+    market_order,
+    on_close_order,
+    on_open_order,
+    relative_order,
+    stop_order,
+    trailing_order,
+)
+from ibkr_gateway.streams import follow_orders, follow_orders_sync, follow_quotes, follow_quotes_sync
 
 __version__ = "0.1.0"
 
@@ -41,8 +55,10 @@ __all__ = [
     "Exhausted",
     "GatewayError",
     "InvalidRequest",
+    "MarketState",
     "NotFound",
     "NotServed",
+    "QuoteUpdate",
     "Refused",
     "SyncGateway",
     "TimedOut",
@@ -50,15 +66,29 @@ __all__ = [
     "Unauthenticated",
     "Unavailable",
     "bar_size",
+    "bracket_order",
     "connect",
     "connect_sync",
     "decimal_text",
     "duration",
+    "follow_orders",
+    "follow_orders_sync",
+    "follow_quotes",
+    "follow_quotes_sync",
     "forex",
     "future",
+    "if_touched_order",
     "index",
+    "limit_order",
+    "market_order",
     "new_client_order_id",
+    "on_close_order",
+    "on_open_order",
     "option",
     "parse_instrument",
+    "relative_order",
     "stock",
+    "stop_order",
+    "to_dataframe",
+    "trailing_order",
 ]

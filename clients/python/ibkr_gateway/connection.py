@@ -38,22 +38,48 @@ DEFAULT_TIMEOUT_S = 30.0
 
 _PACKAGE = "ibkr_gateway.v1"
 # Reads only: a command is repeated by its client_order_id, and by who gave it.
-_READS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("MarketDataService", ("GetQuote", "GetQuotes", "GetHistoricalBars", "GetMarketDataUsage")),
-    ("ReferenceDataService", ("ResolveContract", "ResolveContracts", "GetContractDetails", "ListFutures")),
-    (
-        "AccountService",
-        ("ListAccounts", "GetAccountSummary", "GetAccountValues", "GetPositions", "GetAccountStatus", "GetPnl"),
+READS: dict[str, tuple[str, ...]] = {
+    "MarketDataService": ("GetQuote", "GetQuotes", "GetHistoricalBars", "GetHeadTimestamp", "GetMarketDataUsage"),
+    "ReferenceDataService": (
+        "ResolveContract",
+        "ResolveContracts",
+        "GetContractDetails",
+        "SearchSymbols",
+        "ListFutures",
+        "GetOptionChain",
+        "GetTradingSchedule",
+        "GetMarketRule",
     ),
-    ("OrdersService", ("GetOrder", "GetOrderStatus", "ListOpenOrders", "ListOrders")),
-)
+    "AccountService": (
+        "ListAccounts",
+        "GetAccountSummary",
+        "GetAccountValues",
+        "GetPositions",
+        "GetAccountStatus",
+        "GetPnl",
+        "ListExecutions",
+    ),
+    "OrdersService": ("GetOrder", "GetOrderStatus", "GetOrderSetStatus", "ListOpenOrders", "ListOrders"),
+    "GatewayService": (
+        "GetHealth",
+        "GetServerInfo",
+        "GetServerTime",
+        "GetTradingStatus",
+        "GetUsage",
+        "GetMetrics",
+        "ListErrorReasons",
+    ),
+    "AuditService": ("QueryAuditEvents", "VerifyAuditChain"),
+    "SimulationService": ("GetState",),
+}
+"""Unary RPCs that gRPC tries again by itself, up to three times, when the gateway is UNAVAILABLE."""
 
 _SERVICE_CONFIG = {
     "methodConfig": [
         {
             "name": [
                 {"service": f"{_PACKAGE}.{service}", "method": method}
-                for service, methods in _READS
+                for service, methods in READS.items()
                 for method in methods
             ],
             "retryPolicy": {

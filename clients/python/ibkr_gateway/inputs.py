@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 
 from ibkr_gateway.v1 import common_pb2, market_data_service_pb2
 
@@ -105,7 +105,10 @@ def decimal_text(value: str | Decimal | int) -> str:
     """
     if isinstance(value, float | bool):
         raise TypeError("give a str, Decimal or int; a float cannot hold most decimal prices")
-    number = Decimal(value)
+    try:
+        number = Decimal(value)
+    except InvalidOperation:
+        raise ValueError(f"{value!r} is not a number") from None
     if not number.is_finite():
         raise ValueError(f"{value} is not a number")
     return f"{number:f}"

@@ -31,6 +31,7 @@ def _legs(connection: Connection) -> None:
         status["leg_role"] = "ENTRY"
         added = {
             "leg_role": "ENTRY",
+            "principal": "",
             "account_id": status["account_id"],
             "terms_json": json.dumps(terms),
             "status_json": json.dumps(status),

@@ -65,6 +65,7 @@ orders = Table(
     Column("order_id", Integer, nullable=False, index=True),
     Column("perm_id", Integer, nullable=False, index=True),
     Column("was_written", Integer, nullable=False),
+    Column("principal", String, nullable=False),
     Column("state", String, nullable=False, index=True),
     Column("account_id", String, nullable=False),
     Column("symbol", String, nullable=False),

@@ -75,6 +75,7 @@ class StoredOrder:
     order_ref: str
     client_id: int
     was_written: bool
+    principal: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +172,7 @@ class Transaction:
             "order_id": status.order_id,
             "perm_id": status.perm_id,
             "was_written": int(order.was_written),
+            "principal": order.principal,
             "state": status.state.value,
             "account_id": status.account_id,
             "symbol": status.instrument.symbol,
@@ -384,6 +386,7 @@ def _stored_order(row: Row[Any]) -> StoredOrder:
         order_ref=row.order_ref,
         client_id=row.client_id,
         was_written=bool(row.was_written),
+        principal=row.principal,
     )
 
 

@@ -177,8 +177,10 @@ class Connection:
         finally:
             for task in tasks:
                 task.cancel()
-                with suppress(asyncio.CancelledError, OSError):
-                    await task
+            # Waited for without their outcome: one that is awaited by itself would pass its cancellation off as ours,
+            # and ours, should it come now, as its own.
+            await asyncio.wait(tasks)
+            _ = [task.exception() for task in tasks if not task.cancelled()]
         self._set_socket_options()
 
     def _raise_closed(self) -> None:

@@ -137,9 +137,6 @@ class Session(Standing):
                     self._end(ended)
                     await asyncio.Event().wait()
                 except DomainError as error:
-                    # A task group that fails in the moment in which it is cancelled tells of the failure alone.
-                    if (this := asyncio.current_task()) is not None and this.cancelling():
-                        raise asyncio.CancelledError from None
                     if loop.time() - started > self.timings.settled_after_s:
                         self._backoff.reset()
                     await self._back_off(error)

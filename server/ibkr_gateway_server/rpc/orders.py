@@ -54,14 +54,18 @@ class OrdersServicer:
         found = Violations()
         check_client_order_id(request.modify_id, found, "modify_id")
         spec = _spec(request.order, found)
-        await self._desk.modify(request.client_order_id, request.modify_id, spec, wait_s=_time_to_wait(call))
+        await self._desk.modify(
+            request.client_order_id,
+            request.modify_id,
+            spec,
+            wait_s=_time_to_wait(call),
+            may_touch_others=call.has_scope(Scope.ADMIN),
+        )
         return pb.ModifyOrderResponse(result=self._result(request.client_order_id))
 
     async def CancelOrder(self, request: pb.CancelOrderRequest, call: Call) -> pb.CancelOrderResponse:
         key = parse.order_key(request.order)
-        status = await self._desk.cancel(
-            key, wait_s=_time_to_wait(call), may_cancel_externals=call.has_scope(Scope.ADMIN)
-        )
+        status = await self._desk.cancel(key, wait_s=_time_to_wait(call), may_touch_others=call.has_scope(Scope.ADMIN))
         legs = self._desk.order(key).legs
         return pb.CancelOrderResponse(
             status=present.order_status(status), legs=[present.order_status(leg) for leg in legs]
@@ -73,7 +77,7 @@ class OrdersServicer:
 
     async def CancelAllOrders(self, request: pb.CancelAllOrdersRequest, call: Call) -> pb.CancelAllOrdersResponse:
         scope, account_id = parse.cancel_scope(request)
-        keys = self._desk.own_open_keys(account_id)
+        keys = self._desk.open_keys(account_id, of_caller=scope == pb.CANCEL_SCOPE_OWN)
         if scope == pb.CANCEL_SCOPE_GLOBAL:
             call.require(Scope.ADMIN)
             await self._desk.cancel_global()
@@ -87,7 +91,7 @@ class OrdersServicer:
 
     async def _cancel_all(self, keys: Sequence[OrderKey], call: Call) -> list[pb.CancelResult]:
         results = await self._desk.cancel_set(
-            keys, wait_s=_time_to_wait(call), may_cancel_externals=call.has_scope(Scope.ADMIN)
+            keys, wait_s=_time_to_wait(call), may_touch_others=call.has_scope(Scope.ADMIN)
         )
         return [self._cancelled(key, result, call) for key, result in zip(keys, results, strict=True)]
 

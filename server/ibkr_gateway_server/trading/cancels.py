@@ -64,10 +64,16 @@ class Cancels:
         left = [leg for leg in intent if leg.status.state.is_open]
         return left or [entry]
 
-    def check(self, entry: Entry, *, may_cancel_externals: bool = False) -> None:
-        """Raises ScopeMissing, NotCancellable."""
-        if entry.intent is None and not may_cancel_externals:
+    @staticmethod
+    def check_owner(entry: Entry, *, may_touch_others: bool) -> None:
+        """Orders placed elsewhere, or with another token, are for the scope admin alone. Raises ScopeMissing."""
+        is_callers = entry.intent is not None and entry.intent.principal == principal.get()
+        if not is_callers and not may_touch_others:
             raise ScopeMissing("admin")
+
+    def check(self, entry: Entry, *, may_touch_others: bool = False) -> None:
+        """Raises ScopeMissing, NotCancellable."""
+        self.check_owner(entry, may_touch_others=may_touch_others)
         if not entry.status.state.is_open or (entry.intent is None and not self._can_name(entry)):
             raise NotCancellable(entry.status.state)
 

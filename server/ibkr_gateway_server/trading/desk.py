@@ -38,7 +38,8 @@ from ibkr_gateway_server.domain.orders import (
     check_client_order_id,
 )
 from ibkr_gateway_server.domain.tallies import IDEMPOTENT_HITS, ORDER_ID_FLOOR, ORDERS_UNKNOWN
-from ibkr_gateway_server.trading import changes, precedents
+from ibkr_gateway_server.logs import principal
+from ibkr_gateway_server.trading import changes
 from ibkr_gateway_server.trading.appraisal import Appraiser
 from ibkr_gateway_server.trading.cancels import Cancels, cancel_is_answered
 from ibkr_gateway_server.trading.doubts import Doubts
@@ -47,6 +48,7 @@ from ibkr_gateway_server.trading.guard import Guard, TradingRules
 from ibkr_gateway_server.trading.ledger import Ledger
 from ibkr_gateway_server.trading.loading import load
 from ibkr_gateway_server.trading.plan import legs_of
+from ibkr_gateway_server.trading.precedents import Precedents
 from ibkr_gateway_server.trading.previews import PreviewTokens
 from ibkr_gateway_server.trading.reconcile import Reconciler
 from ibkr_gateway_server.trading.recorder import SPEC, Recorder
@@ -83,6 +85,7 @@ class Desk:
         self._tokens = PreviewTokens(session.now)
         self._ids = OrderIds(LAST_ORDER_ID)
         self._ledger = Ledger(store.mark_of, cancel_is_lost=lambda entry: self._cancels.is_lost(entry))
+        self._precedents = Precedents(self._ledger, self.guard)
         doubts = Doubts(timings.patience(rules.mode), asyncio.get_running_loop().time)
         self._reconciler = Reconciler(session, self._ledger, self.recorder, doubts, timings.evidence_timeout_s)
         self._wire = OrderWire(pacer, self.guard, self._reconciler.hear)
@@ -166,14 +169,14 @@ class Desk:
                 self.guard.authorize()
             resolved = await self._appraiser.resolve(spec)
             await self._appraiser.check_limits(resolved)
-            precedents.check(resolved, payload_hash, self._ledger, self.guard.rules, self._session.now())
             intent = self._intent(client_order_id, resolved, payload_hash)
-            if not self.guard.rules.orders_enabled:
-                await self._submission.simulate(intent)
-                return intent
-            self.guard.authorize()
-            self.guard.check_way()
-            await self._submission.place(intent)
+            with self._precedents.admitting(intent, self._session.now()):
+                if not self.guard.rules.orders_enabled:
+                    await self._submission.simulate(intent)
+                    return intent
+                self.guard.authorize()
+                self.guard.check_way()
+                await self._submission.place(intent)
             for entry in intent if not intent.is_staged else ():
                 self._waiting.expect_word(entry)
             return intent
@@ -183,12 +186,19 @@ class Desk:
         legs = {
             terms.role: (terms, self._store.order_ref(client_order_id, terms.role)) for terms in legs_of(spec, group)
         }
-        return new_intent(client_order_id, spec, payload_hash, legs, self._session.client_id, self._session.now())
+        client_id, now = self._session.client_id, self._session.now()
+        return new_intent(client_order_id, spec, payload_hash, legs, client_id, now, principal.get())
 
     # --- changing ------------------------------------------------------------------------------------------------
 
     async def modify(
-        self, client_order_id: str, modify_id: str, spec: OrderSpec, *, wait_s: float | None = None
+        self,
+        client_order_id: str,
+        modify_id: str,
+        spec: OrderSpec,
+        *,
+        wait_s: float | None = None,
+        may_touch_others: bool = False,
     ) -> OrderStatus:
         """Restate a working order, of a bracket all legs; only prices and quantities may differ.
 
@@ -200,6 +210,7 @@ class Desk:
         intent = self._ledger.intent(client_order_id)
         if intent is None:
             raise OrderNotFound(client_order_id)
+        self._cancels.check_owner(intent.entry, may_touch_others=may_touch_others)
         await self._waiting.command(self._modify(intent, modify_id, spec))
         await self._waiting.told(intent, lambda _, status: not status.pending_modify_id, wait_s)
         return self._recorded(intent.entry)
@@ -234,7 +245,7 @@ class Desk:
     # --- cancelling ----------------------------------------------------------------------------------------------
 
     async def cancel(
-        self, key: OrderKey, *, wait_s: float | None = None, may_cancel_externals: bool = False
+        self, key: OrderKey, *, wait_s: float | None = None, may_touch_others: bool = False
     ) -> OrderStatus:
         """Ask IBKR to cancel an order, of a plan what is left of it; repeating it is harmless.
 
@@ -246,18 +257,16 @@ class Desk:
         targets = [entry for entry in named if entry.status.state is not OrderState.CANCELLED]
         if targets:
             for entry in targets:
-                self._cancels.check(entry, may_cancel_externals=may_cancel_externals)
+                self._cancels.check(entry, may_touch_others=may_touch_others)
             await self._waiting.command(self._cancels.send(targets))
             await self._waiting.told(targets, cancel_is_answered, wait_s)
         return self._recorded(found)
 
     async def cancel_set(
-        self, keys: Iterable[OrderKey], *, wait_s: float | None = None, may_cancel_externals: bool = False
+        self, keys: Iterable[OrderKey], *, wait_s: float | None = None, may_touch_others: bool = False
     ) -> list[OrderStatus | DomainError]:
         """Cancel several, each by itself: its state, or why not, in the order asked."""
-        cancels = [
-            self.cancel(key, wait_s=wait_s, may_cancel_externals=may_cancel_externals) for key in dict.fromkeys(keys)
-        ]
+        cancels = [self.cancel(key, wait_s=wait_s, may_touch_others=may_touch_others) for key in dict.fromkeys(keys)]
         results = await asyncio.gather(*cancels, return_exceptions=True)
         for result in results:
             if isinstance(result, BaseException) and not isinstance(result, DomainError):
@@ -268,12 +277,13 @@ class Desk:
         """Returns when the cancels of these orders are answered, at the latest after `wait_s`."""
         await self._waiting.told([self._find(key) for key in keys], cancel_is_answered, wait_s)
 
-    def own_open_keys(self, account_id: str = "") -> tuple[OrderKey, ...]:
-        """This gateway's orders that may still fill, one key for each leg, oldest first."""
+    def open_keys(self, account_id: str = "", *, of_caller: bool = False) -> tuple[OrderKey, ...]:
+        """This gateway's orders that may still fill, or the caller's alone, one key for each leg, oldest first."""
         return tuple(
-            OrderKey(status.client_order_id, leg_role=status.leg_role)
-            for status in self.own_open_orders()
-            if account_id in ("", status.account_id)
+            OrderKey(entry.status.client_order_id, leg_role=entry.status.leg_role)
+            for entry in self._ledger.open_entries()
+            if account_id in ("", entry.status.account_id)
+            and (not of_caller or (entry.intent is not None and entry.intent.principal == principal.get()))
         )
 
     async def cancel_open(self, *, reason: str) -> int:

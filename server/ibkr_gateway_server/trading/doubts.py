@@ -63,7 +63,16 @@ class Doubts:
         if is_listed is None:
             return self._absent(entry, now)
         entry.doubt = None
-        return self._unchanged(entry, now) if is_listed else []
+        if not is_listed:
+            return []
+        return self._alone(entry, now) + self._unchanged(entry, now)
+
+    @staticmethod
+    def _alone(entry: Entry, now: datetime) -> list[Change]:
+        """Of an order in conflict since an earlier life the other one is not there any more."""
+        if entry.twins or entry.status.state is not OrderState.CONFLICT:
+            return []
+        return signed(entry, Sign.ALONE, now, recovered=True) + signed(entry, Sign.LISTED, now, recovered=True)
 
     def _absent(self, entry: Entry, now: datetime) -> list[Change]:
         changes = signed(entry, Sign.ABSENT, now, recovered=True)

@@ -68,6 +68,8 @@ class Intent:
     client_order_id: str
     spec: OrderSpec
     payload_hash: str
+    principal: str = ""
+    """Whose order it is, by the name of the token it was placed with; empty: without one."""
     legs: dict[LegRole, Entry] = field(default_factory=dict)
     modifications: dict[str, Modification] = field(default_factory=dict)
 
@@ -137,9 +139,10 @@ def new_intent(
     legs: dict[LegRole, tuple[LegTerms, str]],
     client_id: int,
     now: datetime,
+    principal: str = "",
 ) -> Intent:
     """An intent that nothing is known of yet but its terms. `legs` has each one's terms and mark."""
-    intent = Intent(client_order_id, spec, payload_hash)
+    intent = Intent(client_order_id, spec, payload_hash, principal)
     for role, (terms, order_ref) in legs.items():
         status = OrderStatus(
             account_id=spec.account_id,

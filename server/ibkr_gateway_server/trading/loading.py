@@ -26,7 +26,7 @@ async def load(store: AuditStore, ledger: Ledger, session: Session) -> tuple[int
     intents: dict[str, Intent] = {}
     for order in orders:
         key = order.status.client_order_id
-        intent = intents.setdefault(key, Intent(key, order.spec, order.payload_hash))
+        intent = intents.setdefault(key, Intent(key, order.spec, order.payload_hash, order.principal))
         intent.legs[order.terms.role] = _entry(order, intent)
     for change in modifications:
         intents[change.client_order_id].modifications[change.modify_id] = _modification(change)

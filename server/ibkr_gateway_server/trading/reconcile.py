@@ -166,6 +166,8 @@ class Reconciler:
         assert self._source is not None
         self._source.attach(connection)
         await self._gather(connection)
+        # What it has left unclear is asked for again soon.
+        self._stirred.set()
 
     async def _gather(self, connection: Connection) -> None:
         assert self._source is not None

@@ -188,6 +188,7 @@ def stored(entry: Entry) -> StoredOrder | None:
         terms=entry.terms,
         status=entry.status,
         payload_hash=entry.intent.payload_hash,
+        principal=entry.intent.principal,
         order_ref=entry.order_ref,
         client_id=entry.client_id,
         was_written=entry.was_written,
