@@ -112,7 +112,10 @@ def test_a_reason_has_a_symptom_and_is_in_the_index(reason: str) -> None:
 NO_KINDS = {"order.quantity"}
 
 
-KIND_OF = "account|audit|authz|cancel|decode|emergency|external|halt|order|orderref|orphan|reconcile|recovery|rollback|session"
+KIND_OF = (
+    "account|audit|authz|cancel|decode|emergency|external|halt|"
+    "order|orderref|orphan|reconcile|recovery|rollback|session"
+)
 
 
 def test_every_kind_of_the_record_is_explained() -> None:
