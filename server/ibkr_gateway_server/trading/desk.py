@@ -49,7 +49,7 @@ from ibkr_gateway_server.trading.ledger import Ledger
 from ibkr_gateway_server.trading.loading import load
 from ibkr_gateway_server.trading.plan import legs_of
 from ibkr_gateway_server.trading.precedents import Precedents
-from ibkr_gateway_server.trading.previews import PreviewTokens
+from ibkr_gateway_server.trading.previews import PreviewRecord, PreviewTokens
 from ibkr_gateway_server.trading.reconcile import Reconciler
 from ibkr_gateway_server.trading.recorder import SPEC, Recorder
 from ibkr_gateway_server.trading.refusals import Refusals
@@ -82,6 +82,7 @@ class Desk:
         self._appraiser = Appraiser(self.guard, contracts, accounts, market_data, timings.preview_quote_timeout_s)
         self._store = store
         self._refusals = Refusals(store)
+        self._previews = PreviewRecord(store)
         self._tokens = PreviewTokens(session.now)
         self._ids = OrderIds(LAST_ORDER_ID)
         self._ledger = Ledger(store.mark_of, cancel_is_lost=lambda entry: self._cancels.is_lost(entry))
@@ -169,14 +170,14 @@ class Desk:
                 self.guard.authorize()
             resolved = await self._appraiser.resolve(spec)
             await self._appraiser.check_limits(resolved)
-            intent = self._intent(client_order_id, resolved, payload_hash)
+            intent, market = self._intent(client_order_id, resolved, payload_hash), self._appraiser.market(resolved)
             with self._precedents.admitting(intent, self._session.now()):
                 if not self.guard.rules.orders_enabled:
-                    await self._submission.simulate(intent)
+                    await self._submission.simulate(intent, market)
                     return intent
                 self.guard.authorize()
                 self.guard.check_way()
-                await self._submission.place(intent)
+                await self._submission.place(intent, market)
             for entry in intent if not intent.is_staged else ():
                 self._waiting.expect_word(entry)
             return intent
@@ -311,6 +312,7 @@ class Desk:
         """What the order would do, with a token that PlaceOrder takes for exactly this. Places nothing."""
         _check(None, spec)
         preview = await self._appraiser.preview(await self._appraiser.resolve(spec), self._ask_what_if)
+        await self._previews.keep(spec, preview)
         if preview.blockers:
             return preview
         token, expire_time = self._tokens.issue(_hash(spec))

@@ -72,6 +72,7 @@ class Reconciler:
         self._source: EvidenceSource | None = None
         self._stirred = asyncio.Event()
         self._is_wanted = False
+        self._epoch = 0
         # TWS has used a higher order id than it has told.
         self._ids_are_behind = False
         # A row that could not be read: what it says is missing from the evidence.
@@ -164,6 +165,10 @@ class Reconciler:
 
     async def _sync(self, connection: Connection) -> None:
         assert self._source is not None
+        if connection.epoch != self._epoch:
+            # Also where the one before was lost before it was of use, so that nobody was told of its loss.
+            self._epoch = connection.epoch
+            self._doubts.interrupt()
         self._source.attach(connection)
         await self._gather(connection)
         # What it has left unclear is asked for again soon.
