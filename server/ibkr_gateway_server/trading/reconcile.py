@@ -20,6 +20,7 @@ from ibkr_gateway_server.domain.errors import DomainError
 from ibkr_gateway_server.domain.events import AlarmRaised
 from ibkr_gateway_server.domain.evidence import Evidence, OpenOrderSeen, OrderErrorSeen
 from ibkr_gateway_server.domain.orders import AlarmKind, OrderState
+from ibkr_gateway_server.domain.sessions import SessionState
 from ibkr_gateway_server.domain.tallies import ORDER_CONFLICTS, ORDERS_RESURRECTED
 from ibkr_gateway_server.trading.conclusions import signed
 from ibkr_gateway_server.trading.doubts import Doubts
@@ -186,8 +187,8 @@ class Reconciler:
             await self._source.ask_executions(connection, self._timeout_s)
             await self._source.ask_completed_orders(connection, self._timeout_s)
             await self._source.ask_open_orders(connection, self._timeout_s)
-        if watch != self._doubts.watch:
-            # The link was lost meanwhile: TWS may have told what it held, not what IBKR holds.
+        if watch != self._doubts.watch or self._session.status.state is SessionState.LINK_DOWN:
+            # The link was lost meanwhile, or before: TWS may have told what it held, not what IBKR holds.
             log.info("the evidence is of before and after a loss and proves nothing")
             return
         if self._is_torn:
@@ -225,6 +226,8 @@ class Reconciler:
 
     def _noticed(self, code: int, _text: str) -> None:
         if code in LINK_RESTORED:
+            # Unbroken is only the time from here on.
+            self._doubts.interrupt()
             self.request()
 
 
