@@ -406,7 +406,7 @@ def test_O47_a_working_order_is_gone_without_a_word(tmp_path: Path) -> None:
 
 
 def test_O06_the_link_is_lost_during_the_quarantine(tmp_path: Path) -> None:
-    """An order is lost on its way, and TWS loses its link to IBKR for longer than the quarantine; TWS itself answers on.
+    """An order is lost on its way, and TWS loses its link to IBKR for longer than the quarantine, while it answers on.
 
     What TWS lists without its link proves nothing: the order stays UNKNOWN, and is PRESUMED_NOT_PLACED only when the
     link has been back for the whole quarantine.
