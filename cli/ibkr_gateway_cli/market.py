@@ -8,7 +8,9 @@ import typer
 from ibkr_gateway import bar_size, duration, parse_instrument
 from ibkr_gateway.v1 import market_data_service_pb2 as pb
 
+from ibkr_gateway_cli import history
 from ibkr_gateway_cli.session import NOT_FOUND, Options, console, errors_as_exit_codes, gateway, print_json
+from ibkr_gateway_cli.times import set_span
 
 Instruments = Annotated[list[str], typer.Argument(help="AAPL, MES:FUT, SPX:IND, EUR.USD, or a contract id")]
 
@@ -91,13 +93,32 @@ def bars(
     span: Annotated[str, typer.Option("--duration", "-d", help='How far back: "1 D", "1 W", "1 M", "1 Y".')] = "1 M",
     show: Annotated[str, typer.Option("--show", help="TRADES, MIDPOINT, BID, ASK; by default what is usual.")] = "",
     all_hours: Annotated[bool, typer.Option("--all-hours", help="Also outside regular trading hours.")] = False,
+    start: Annotated[str, typer.Option("--start", help="From this time on, however long: 2026-01-02, UTC.")] = "",
+    end: Annotated[str, typer.Option("--end", help="With --start: only before this time; by default now.")] = "",
+    resume: Annotated[str, typer.Option("--resume", help="With --start: the token where an earlier run ended.")] = "",
+    as_csv: Annotated[bool, typer.Option("--csv", help="Comma-separated; with a header line unless resumed.")] = False,
 ) -> None:
-    """Show historical bars, oldest first."""
+    """Show historical bars, oldest first; with --start any length, in slices, as fast as IBKR's pacing allows."""
     options: Options = context.obj
     with errors_as_exit_codes(options.as_json):
+        if (end or resume) and not start:
+            raise ValueError("--end and --resume belong to --start")
         name = f"WHAT_TO_SHOW_{show.upper() or 'UNSPECIFIED'}"
         if name not in pb.WhatToShow.keys():  # noqa: SIM118 - protobuf's enum wrapper is no mapping
             raise ValueError(f"--show {show} is not one of TRADES, MIDPOINT, BID, ASK, BID_ASK, ADJUSTED_LAST")
+        target = history.sink(options, parse_instrument(instrument), as_csv=as_csv, goes_on=bool(resume))
+        if start:
+            long_request = pb.StreamHistoricalBarsRequest(
+                instrument=parse_instrument(instrument),
+                bar_size=bar_size(size),
+                what_to_show=pb.WhatToShow.Value(name),
+                regular_hours_only=not all_hours,
+                resume_token=resume,
+            )
+            set_span(long_request, start, end)
+            with gateway(options) as connected:
+                history.stream(options, connected, long_request, target)
+            return
         request = pb.GetHistoricalBarsRequest(
             instrument=parse_instrument(instrument),
             bar_size=bar_size(size),
@@ -107,10 +128,9 @@ def bars(
         )
         with gateway(options) as connected:
             answer = connected.market_data.GetHistoricalBars(request)
-        if options.as_json:
-            for bar in answer.bars:
-                print_json(bar)
-        else:
+        if isinstance(target, history.Rows):
             from ibkr_gateway_cli.render import bars_table
 
             console().print(bars_table(answer))
+        else:
+            target.take(answer.bars)

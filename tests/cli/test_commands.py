@@ -266,9 +266,16 @@ def test_healthcheck_of_a_server_that_refuses_the_caller_ends_with_77(tmp_path: 
 
 def test_paper_and_live_are_a_guard_and_exclude_each_other(run: Run) -> None:
     assert run("--paper", "positions").returncode == 0
-    refused = run("--live", "positions")
-    assert refused.returncode == 2
-    assert "not live" in refused.stderr
+    for arguments in (
+        ("--live", "positions"),
+        ("positions", "--live"),
+        ("--live", "version"),
+        ("--live", "healthcheck"),
+    ):
+        refused = run(*arguments)
+        assert refused.returncode == 4
+        assert "not live" in refused.stderr
+        assert refused.stdout == ""
     assert run("--paper", "--live", "positions").returncode == 2
 
 
