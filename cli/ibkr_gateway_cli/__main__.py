@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from ibkr_gateway import Tls
 
-from ibkr_gateway_cli import account, audit, contracts, demo, halts, market, orders, servers, tokens
+from ibkr_gateway_cli import account, audit, contracts, demo, halts, market, metrics, orders, servers, tokens
 from ibkr_gateway_cli.session import EXIT_CODES, INTERRUPTED, USAGE, Options
 
 EPILOG = "Exit codes: " + "; ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items()) + "."
@@ -55,13 +55,16 @@ app.command("start-api", context_settings=servers.PASS_ON, hidden=True)(servers.
 app.command(context_settings=servers.PASS_ON)(servers.simulate)
 app.command()(servers.healthcheck)
 app.command()(servers.version)
+app.command()(metrics.metrics)
 app.command()(demo.demo)
 app.command()(market.quote)
 app.command()(market.bars)
+app.command()(market.depth)
 app.command()(contracts.search)
 app.command()(contracts.chain)
 app.command()(account.account)
 app.command()(account.positions)
+app.command()(account.pnl)
 app.add_typer(orders.orders, name="order")
 app.add_typer(audit.audit, name="audit")
 app.command()(halts.halt)
@@ -69,12 +72,24 @@ app.command()(halts.resume)
 app.add_typer(tokens.tokens, name="token")
 
 
+def with_kind_of_plot(arguments: list[str]) -> list[str]:
+    """The arguments with `--plot candles` for `--plot` alone: typer has no option whose value may be left out."""
+    following = [*arguments[1:], ""]
+    return [
+        part
+        for argument, after in zip(arguments, following, strict=True)
+        for part in ((argument, market.PLOTS[0]) if argument == "--plot" and after not in market.PLOTS else (argument,))
+    ]
+
+
 def main() -> None:
-    """Run one command; `--json` is taken behind the command as well as before it."""
+    """Run one command; `--json` is taken behind the command as well as before it, and `--plot` without its kind."""
     arguments = sys.argv[1:]
     passes_on = any(argument in ("serve", "start-api", "simulate") for argument in arguments)
     if "--json" in arguments and not passes_on:
         arguments = ["--json", *(argument for argument in arguments if argument != "--json")]
+    if not passes_on:
+        arguments = with_kind_of_plot(arguments)
     try:
         app(args=arguments, prog_name="ibkr-gateway")
     except KeyboardInterrupt:
