@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from ibkr_gateway.v1 import gateway_service_pb2 as pb
 from rich.console import Group
@@ -12,7 +13,7 @@ from rich.text import Text
 
 from ibkr_gateway_cli.render import DASH, table
 
-QUANTILES = ("p50", "p90", "p99")
+QUANTILES: tuple[Literal["p50", "p90", "p99"], ...] = ("p50", "p90", "p99")
 
 
 @dataclass(frozen=True, slots=True)

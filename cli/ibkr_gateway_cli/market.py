@@ -92,7 +92,8 @@ def depth(
         if options.as_json:
             print_json(book)
         else:
-            console().print(depth_table(instrument, book, rows))
+            out = console()
+            out.print(depth_table(instrument, book, rows, out.width if out.is_terminal else PIPE_COLUMNS))
 
 
 def _first_book(responses: Iterable[pb.StreamMarketDepthResponse]) -> pb.MarketDepth:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from ibkr_gateway.v1 import (
     account_service_pb2,
@@ -13,8 +13,12 @@ from ibkr_gateway.v1 import (
     reference_data_service_pb2,
 )
 from rich import box
+from rich.console import Console, RenderableType
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
+
+from ibkr_gateway_cli.charts import short
 
 DASH = "-"
 # Characters of an event's body that a table shows; --json shows all.
@@ -34,6 +38,12 @@ def table(title: str, *columns: str, numbers: Sequence[str] = ()) -> Table:
     return made
 
 
+def columns_of(shown: RenderableType) -> int:
+    """How wide something is that is cut nowhere."""
+    endless = Console(width=10_000)
+    return Measurement.get(endless, endless.options, shown).maximum
+
+
 def name_of(instrument: common_pb2.Instrument) -> str:
     """A short name: the exchange's own where it says more than the symbol."""
     return instrument.local_symbol.strip() or instrument.symbol or str(instrument.con_id)
@@ -43,16 +53,20 @@ def quotes_table(
     rows: Iterable[tuple[str, market_data_service_pb2.Quote | None, str]],
     *,
     trends: Sequence[str] | None = None,
-    has_sizes: bool = True,
+    without: Collection[str] = (),
 ) -> Table:
-    """Quotes, one row each: its label, the quote or None, and a remark; with a trend for each where they are given."""
-    columns = ["bid size", "bid", "ask", "ask size", "last", "change", "volume"]
-    if not has_sizes:
-        columns = [column for column in columns if not column.endswith("size")]
+    """Quotes, one row each: its label, the quote or None, and a remark.
+
+    With a trend for each where they are given; the volume is short then, to leave them room. Columns can be left out.
+    """
+    every = ("bid size", "bid", "ask", "ask size", "last", "change", "volume")
+    columns = [column for column in every if column not in without]
     behind = ["data"] if trends is None else ["trend", "data"]
     made = table("", "instrument", *columns, *behind, numbers=columns)
     for at, (label, quote, remark) in enumerate(rows):
         cells = dict.fromkeys(columns, Text(DASH)) if quote is None else _quote_cells(quote)
+        if trends is not None and quote is not None and quote.HasField("volume"):
+            cells["volume"] = Text(short(quote.volume))
         kind = remark if quote is None else remark or kind_of(quote)
         is_doubtful = bool(remark) or quote is None or quote.is_stale
         made.add_row(

@@ -19,6 +19,7 @@ from ibkr_gateway_cli.render import (
     DASH,
     amount,
     cents,
+    columns_of,
     kind_of,
     name_of,
     positions_table,
@@ -31,8 +32,17 @@ if TYPE_CHECKING:
     from google.protobuf.timestamp_pb2 import Timestamp
 
 TREND_MOST = 60
-_NARROW, _SHORT_TREND, _LONG_TREND = 110, 12, 24
-_BAR = 12
+# From wide terminals to narrow ones: the columns that are left out, and how many signs a trend has.
+_SIZES = ("bid size", "ask size")
+_QUOTE_LAYOUTS: tuple[tuple[tuple[str, ...], int], ...] = (
+    ((), 30),
+    ((), 12),
+    (_SIZES, 20),
+    (_SIZES, 12),
+    ((*_SIZES, "volume"), 12),
+    ((*_SIZES, "volume"), 6),
+)
+_LONGEST_BAR = 20
 _WARNING = "yellow"
 
 
@@ -45,6 +55,8 @@ class QuotesView(View):
         self._remarks: dict[int, str] = {}
         self._trends: dict[int, deque[float | None]] = {}
         self._ended: set[int] = set()
+        # The layout last drawn and for which width: it stays, so that nothing jumps to and fro with a digit.
+        self._layout, self._width = 0, 0
 
     @property
     def is_over(self) -> bool:
@@ -71,14 +83,22 @@ class QuotesView(View):
         return False
 
     def screen(self, width: int) -> RenderableType:
-        """A row for each instrument, its sizes where there is room."""
-        is_narrow = width < _NARROW
-        length = _SHORT_TREND if is_narrow else _LONG_TREND
+        """A row for each instrument, with as much of it as there is room for."""
+        if width != self._width:
+            self._layout, self._width = 0, width
+        made = self._table()
+        while self._layout < len(_QUOTE_LAYOUTS) - 1 and columns_of(made) > width:
+            self._layout += 1
+            made = self._table()
+        return made
+
+    def _table(self) -> Table:
+        without, length = _QUOTE_LAYOUTS[self._layout]
         rows = [
             (label, self._quotes.get(index), self._remarks.get(index, "")) for index, label in enumerate(self._labels)
         ]
         trends = [sparkline(list(self._trend(index)), length).rjust(length) for index in range(len(self._labels))]
-        return quotes_table(rows, trends=trends, has_sizes=not is_narrow)
+        return quotes_table(rows, trends=trends, without=without)
 
     def line(self, event: market_pb.QuoteEvent) -> str:
         """A quote, or why there is none."""
@@ -115,7 +135,7 @@ class DepthView(View):
 
     def screen(self, width: int) -> RenderableType:
         """The book, as many rows as asked for also while it has fewer, so that nothing below it jumps."""
-        return with_remark(depth_table(self._label, self._book, self._row_count), self.remark)
+        return with_remark(depth_table(self._label, self._book, self._row_count, width), self.remark)
 
     def line(self, event: market_pb.MarketDepthEvent) -> str:
         """The best of both sides, and how much there is."""
@@ -211,24 +231,29 @@ class PositionsView(View):
         return f"{held.account_id}  {amount(held.quantity, 0)} {name_of(held.instrument)}  {value}"
 
 
-def depth_table(label: str, book: market_pb.MarketDepth, row_count: int) -> Table:
-    """A book, best prices first: bids on the left, asks on the right, sizes also as bars of one scale."""
-    right = ("venue", "", "size", "bid")
+def depth_table(label: str, book: market_pb.MarketDepth, row_count: int, width: int) -> Table:
+    """A book, best prices first: bids on the left, asks on the right; sizes also as bars where there is room."""
+    bare = _depth_table(label, book, row_count, 0)
+    return _depth_table(label, book, row_count, max(0, min(_LONGEST_BAR, (width - columns_of(bare)) // 2)))
+
+
+def _depth_table(label: str, book: market_pb.MarketDepth, row_count: int, longest: int) -> Table:
     made = table(f"Depth of {label}")
-    for column in right:
+    for column in ("venue", "", "size", "bid"):
         made.add_column(column, justify="right", no_wrap=True)
     for column in ("ask", "size", "", "venue"):
         made.add_column(column, no_wrap=True)
-    most = max((row.size for row in (*book.bids, *book.asks)), default=0.0)
+    # All bars have one scale.
+    unit = longest / max((row.size for row in (*book.bids, *book.asks)), default=1.0)
     for at in range(row_count):
-        bid = _depth_cells(book.bids[at], most, "green") if at < len(book.bids) else [Text(DASH)] * 4
-        ask = _depth_cells(book.asks[at], most, "red") if at < len(book.asks) else [Text(DASH)] * 4
+        bid = _depth_cells(book.bids[at], unit, "green") if at < len(book.bids) else [Text(DASH)] * 4
+        ask = _depth_cells(book.asks[at], unit, "red") if at < len(book.asks) else [Text(DASH)] * 4
         made.add_row(*reversed(bid), *ask)
     return made
 
 
-def _depth_cells(row: market_pb.DepthRow, most: float, style: str) -> list[Text]:
-    bar = "█" * max(1, round(row.size / most * _BAR)) if row.size > 0 else ""
+def _depth_cells(row: market_pb.DepthRow, unit: float, style: str) -> list[Text]:
+    bar = "█" * round(row.size * unit)
     return [Text(cents(row.price), style=style), Text(f"{row.size:,.10g}"), Text(bar, style=style), Text(row.venue)]
 
 
