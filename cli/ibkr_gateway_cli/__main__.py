@@ -17,6 +17,7 @@ from ibkr_gateway_cli import (
     executions,
     halts,
     market,
+    metrics,
     order_changes,
     order_watch,
     orders,
@@ -75,9 +76,11 @@ app.command(context_settings=servers.PASS_ON)(servers.simulate)
 app.command()(servers.healthcheck)
 app.command()(servers.version)
 app.command()(status.status)
+app.command()(metrics.metrics)
 app.command()(demo.demo)
 app.command()(market.quote)
 app.command()(market.bars)
+app.command()(market.depth)
 app.command()(contracts.search)
 app.command()(contracts.chain)
 app.command()(account.account)
@@ -86,6 +89,7 @@ app.command()(executions.executions)
 orders.orders.command()(order_changes.modify)
 orders.orders.command("cancel-all")(order_changes.cancel_all)
 orders.orders.command()(order_watch.watch)
+app.command()(account.pnl)
 app.add_typer(orders.orders, name="order")
 app.add_typer(audit.audit, name="audit")
 app.command()(halts.halt)
@@ -96,13 +100,24 @@ examples.add_to(app)
 _ANYWHERE = ("--json", "--paper", "--live")
 
 
+def with_kind_of_plot(arguments: list[str]) -> list[str]:
+    """The arguments with `--plot candles` for `--plot` alone: typer has no option whose value may be left out."""
+    following = [*arguments[1:], ""]
+    return [
+        part
+        for argument, after in zip(arguments, following, strict=True)
+        for part in ((argument, market.PLOTS[0]) if argument == "--plot" and after not in market.PLOTS else (argument,))
+    ]
+
+
 def main() -> None:
-    """Run one command; its flags for all commands are taken behind the command as well as before it."""
+    """Run one command; its flags for all commands are taken behind the command as well as before it, and
+    `--plot` without its kind."""
     arguments = sys.argv[1:]
     passes_on = any(argument in ("serve", "start-api", "simulate") for argument in arguments)
     if not passes_on:
         first = [flag for flag in _ANYWHERE if flag in arguments]
-        arguments = [*first, *(argument for argument in arguments if argument not in _ANYWHERE)]
+        arguments = with_kind_of_plot([*first, *(each for each in arguments if each not in _ANYWHERE)])
     try:
         app(args=arguments, prog_name="ibkr-gateway")
     except KeyboardInterrupt:
