@@ -17,6 +17,7 @@ from ibkr_gateway_cli.order_terms import EXAMPLES, with_terms
 from ibkr_gateway_cli.session import (
     REFUSED,
     Options,
+    ask,
     console,
     errors_as_exit_codes,
     gateway,
@@ -71,7 +72,7 @@ def place(
             require_transmit=require_transmit,
             preview_token=preview_token,
         )
-        _place(options, request, ask=not yes)
+        _place(options, request, asks=not yes)
 
 
 @orders.command(epilog=EXAMPLES)
@@ -97,13 +98,13 @@ def bracket(
             require_transmit=require_transmit,
             preview_token=preview_token,
         )
-        _place(options, request, ask=not yes)
+        _place(options, request, asks=not yes)
 
 
-def _place(options: Options, request: pb.PlaceOrderRequest, *, ask: bool) -> None:
+def _place(options: Options, request: pb.PlaceOrderRequest, *, asks: bool) -> None:
     """Show what the order would do and ask, then place it."""
     with gateway(options) as connected:
-        if ask:
+        if asks:
             shown = connected.orders.PreviewOrder(pb.PreviewOrderRequest(order=request.order)).preview
             _show_preview(options, shown)
             ask("Place this order?", "Nothing was placed")
