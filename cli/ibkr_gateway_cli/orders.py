@@ -17,7 +17,7 @@ from ibkr_gateway_cli.order_terms import EXAMPLES, with_terms
 from ibkr_gateway_cli.session import (
     REFUSED,
     Options,
-    ask,
+    confirm,
     console,
     errors_as_exit_codes,
     gateway,
@@ -72,7 +72,7 @@ def place(
             require_transmit=require_transmit,
             preview_token=preview_token,
         )
-        _place(options, request, asks=not yes)
+        _place(options, request, ask=not yes)
 
 
 @orders.command(epilog=EXAMPLES)
@@ -98,16 +98,16 @@ def bracket(
             require_transmit=require_transmit,
             preview_token=preview_token,
         )
-        _place(options, request, asks=not yes)
+        _place(options, request, ask=not yes)
 
 
-def _place(options: Options, request: pb.PlaceOrderRequest, *, asks: bool) -> None:
+def _place(options: Options, request: pb.PlaceOrderRequest, *, ask: bool) -> None:
     """Show what the order would do and ask, then place it."""
     with gateway(options) as connected:
-        if asks:
+        if ask:
             shown = connected.orders.PreviewOrder(pb.PreviewOrderRequest(order=request.order)).preview
             _show_preview(options, shown)
-            ask("Place this order?", "Nothing was placed")
+            confirm("Place this order?", "Nothing was placed")
         request.client_order_id = request.client_order_id or new_client_order_id()
         remember(request.client_order_id, request.order)
         if not options.as_json:
