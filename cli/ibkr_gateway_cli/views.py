@@ -43,6 +43,8 @@ _QUOTE_LAYOUTS: tuple[tuple[tuple[str, ...], int], ...] = (
     ((*_SIZES, "volume"), 6),
 )
 _LONGEST_BAR = 20
+# What a row has room for; the whole remark is below the table.
+_WORDS = {"gap": "gap", "stale": "stale", "error": "ended", "draining": "ending", "resumed": "resumed"}
 _WARNING = "yellow"
 
 
@@ -52,7 +54,8 @@ class QuotesView(View):
     def __init__(self, labels: Sequence[str]) -> None:
         self._labels = labels
         self._quotes: dict[int, market_pb.Quote] = {}
-        self._remarks: dict[int, str] = {}
+        self._remarks: dict[int, tuple[str, str]] = {}
+        """By instrument: a word for its row, and the remark."""
         self._trends: dict[int, deque[float | None]] = {}
         self._ended: set[int] = set()
         # The layout last drawn and for which width: it stays, so that nothing jumps to and fro with a digit.
@@ -75,7 +78,7 @@ class QuotesView(View):
             # The stream as a whole: all that have not ended.
             for each in range(len(self._labels)) if index < 0 else (index,):
                 if each not in self._ended:
-                    self._remarks[each] = remark
+                    self._remarks[each] = _WORDS[event.WhichOneof("event")], remark
                 if event.HasField("gap"):
                     self._trend(each).append(None)
         if event.HasField("error"):
@@ -90,12 +93,20 @@ class QuotesView(View):
         while self._layout < len(_QUOTE_LAYOUTS) - 1 and columns_of(made) > width:
             self._layout += 1
             made = self._table()
-        return made
+        return with_remark(made, "\n  ".join(self._told()))
+
+    def _told(self) -> list[str]:
+        """Each remark once, with those that it is about."""
+        about: dict[str, list[str]] = {}
+        for index, (_, remark) in sorted(self._remarks.items()):
+            about.setdefault(remark, []).append(self._labels[index])
+        return [f"{', '.join(labels)}: {remark}" for remark, labels in about.items()]
 
     def _table(self) -> Table:
         without, length = _QUOTE_LAYOUTS[self._layout]
         rows = [
-            (label, self._quotes.get(index), self._remarks.get(index, "")) for index, label in enumerate(self._labels)
+            (label, self._quotes.get(index), self._remarks.get(index, ("", ""))[0])
+            for index, label in enumerate(self._labels)
         ]
         trends = [sparkline(list(self._trend(index)), length).rjust(length) for index in range(len(self._labels))]
         return quotes_table(rows, trends=trends, without=without)
