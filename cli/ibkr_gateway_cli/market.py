@@ -56,7 +56,7 @@ def quote(
 
 def _watch(options: Options, labels: list[str], request: pb.StreamQuotesRequest, count: int) -> None:
     """Follow quotes; ends with NOT_FOUND once every instrument has failed."""
-    from ibkr_gateway_cli.views import QuotesView
+    from ibkr_gateway_cli.market_views import QuotesView
 
     view = QuotesView(labels)
     if not options.as_json and console().is_terminal:
@@ -85,7 +85,7 @@ def depth(
     options: Options = context.obj
     with errors_as_exit_codes(options.as_json):
         request = pb.StreamMarketDepthRequest(instrument=parse_instrument(instrument), row_count=rows)
-        from ibkr_gateway_cli.views import DepthView, depth_table
+        from ibkr_gateway_cli.market_views import DepthView, depth_table
 
         with gateway(options) as connected:
             if watch:

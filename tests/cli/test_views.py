@@ -11,14 +11,17 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
+from ibkr_gateway import connect_sync
 from ibkr_gateway.v1 import account_service_pb2 as account_pb
 from ibkr_gateway.v1 import common_pb2
 from ibkr_gateway.v1 import gateway_service_pb2 as gateway_pb
 from ibkr_gateway.v1 import market_data_service_pb2 as market_pb
+from ibkr_gateway.v1 import simulation_service_pb2 as simulation_pb
 from ibkr_gateway_cli.__main__ import with_kind_of_plot
+from ibkr_gateway_cli.account_views import PnlView, PositionsView
 from ibkr_gateway_cli.figures import metrics_tables
+from ibkr_gateway_cli.market_views import DepthView, QuotesView
 from ibkr_gateway_cli.plots import with_gaps
-from ibkr_gateway_cli.views import DepthView, PnlView, PositionsView, QuotesView
 from rich.console import Console, RenderableType
 
 from tests.cli.conftest import Run, command, lines
@@ -101,6 +104,18 @@ def test_ctrl_c_ends_a_live_view_with_130_and_leaves_it_on_the_screen(show: Show
     assert "Traceback" not in shown.screen.text
     assert "AAPL" in shown.screen.text or "Requests" in shown.screen.text
     assert shown.screen.has_cursor
+
+
+def test_quotes_that_are_followed_say_that_the_broker_is_away_and_go_on_when_it_is_back(
+    show: Show, address: str
+) -> None:
+    shown = show("quote", "AAPL", "--watch")
+    shown.read_until(lambda screen: " live" in screen.text)
+    with connect_sync(address) as gateway:
+        gateway.simulation.InjectFault(simulation_pb.InjectFaultRequest(fault=simulation_pb.FAULT_DISCONNECT))
+    shown.read_until(lambda screen: "AAPL: gap: BROKER_DISCONNECTED" in screen.text)
+    assert "260." in shown.screen.text
+    shown.read_until(lambda screen: " live" in screen.text and "gap" not in screen.text)
 
 
 @pytest.mark.parametrize("kind", ["candles", "line"])
