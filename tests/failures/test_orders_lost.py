@@ -225,7 +225,6 @@ def test_O16_the_program_is_killed_before_the_intent_is_durable(tmp_path: Path) 
             await dealings.until(lambda: dealings.life.is_dead)
             placing.cancel()
             await dealings.restart()
-            await dealings.life.session.wait_until_ready(40.0)
             assert dealings.frames(PLACE) == 0
             assert dealings.recorded("order.intent") == []
             assert (await dealings.place(limit())).state is S.WORKING
@@ -253,7 +252,6 @@ def test_O17_the_link_is_lost_between_the_record_and_the_write(tmp_path: Path) -
             assert dealings.status().state is S.NOT_SENT
             dealings.inject(Fault.LINK_RESTORED)
             await dealings.restart()
-            await dealings.life.session.wait_until_ready(40.0)
             assert dealings.status().state is S.NOT_SENT
             assert dealings.frames(PLACE) == 0
             assert (await dealings.place(limit())).state is S.WORKING
@@ -277,7 +275,6 @@ def test_O17_the_program_is_killed_between_the_record_and_the_write(tmp_path: Pa
             await dealings.until(lambda: dealings.life.is_dead)
             placing.cancel()
             await dealings.restart()
-            await dealings.life.session.wait_until_ready(40.0)
             await dealings.settle()
             assert dealings.status().state is S.UNKNOWN
             assert len(dealings.recorded("recovery.unknown")) == 1
@@ -371,7 +368,6 @@ def test_O46_the_record_is_lost_with_an_order_working(tmp_path: Path) -> None:
             (tmp_path / "new").mkdir(mode=0o700)
             shutil.copy(tmp_path / "audit.key", tmp_path / "new" / "audit.key")
             await dealings.restart(record_path=tmp_path / "new" / "audit.db")
-            await dealings.life.session.wait_until_ready(40.0)
             desk = dealings.life.desk
             (found,) = await desk.open_orders(include_external=True)
             assert (found.origin, found.perm_id) == (OrderOrigin.EXTERNAL_OWN, placed.perm_id)
