@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from ibkr_gateway_server.domain.errors import BrokerLinkDown
+from ibkr_gateway_server.domain.errors import BrokerLinkDown, ClientOrderIdConflict, ScopeMissing
 from ibkr_gateway_server.domain.events import AlarmRaised
 from ibkr_gateway_server.domain.orders import AlarmKind, OrderKey, OrderOrigin, OrderState
 from ibkr_gateway_server.domain.tallies import ORDER_ID_FLOOR, ORDERS_RESURRECTED, ORDERS_UNKNOWN
@@ -18,6 +18,7 @@ from tests.failures.dealings import (
     ASKED_AGAIN_S,
     COMMISSION,
     EXECUTION,
+    KEY,
     OPEN_ORDER,
     PLACE,
     QUARANTINE_S,
@@ -357,8 +358,8 @@ def test_O21_tws_says_that_an_order_id_was_used(tmp_path: Path) -> None:
 def test_O46_the_record_is_lost_with_an_order_working(tmp_path: Path) -> None:
     """A good-till-cancelled order works, and the gateway begins on a new record with the old key: its own is lost.
 
-    The order is listed as EXTERNAL_OWN, by its mark, with an alarm; it is never placed again, and whoever has the scope
-    admin can cancel it by its order id.
+    The order is listed as EXTERNAL_OWN, by its mark, with an alarm. Its client_order_id is used: placed again it fails
+    with CLIENT_ORDER_ID_CONFLICT, unsent. Whoever has the scope admin can cancel the order by its order id.
     """
 
     async def main() -> None:
@@ -373,8 +374,14 @@ def test_O46_the_record_is_lost_with_an_order_working(tmp_path: Path) -> None:
             assert (found.origin, found.perm_id) == (OrderOrigin.EXTERNAL_OWN, placed.perm_id)
             assert [alarm.kind for alarm in dealings.told(AlarmRaised)] == [AlarmKind.ORPHAN]
             assert len(dealings.recorded("orphan.found")) == 1
+            with pytest.raises(ClientOrderIdConflict):
+                await desk.place(KEY, limit())
+            with pytest.raises(ScopeMissing):
+                await desk.cancel(OrderKey(order_id=found.order_id))
             await desk.cancel(OrderKey(order_id=found.order_id), may_touch_others=True)
             assert dealings.simulator.gateway.open_orders() == []
+            with pytest.raises(ClientOrderIdConflict):
+                await desk.place(KEY, limit())
             assert dealings.frames(PLACE) == 1
 
     virtually(main)
