@@ -241,12 +241,12 @@ def test_watch_is_ended_by_ctrl_c_and_has_told_open_orders_first(run: Run, addre
     port = address.rpartition(":")[2]
     process = started("--port", port, "order", "watch", "--json", cwd=tmp_path)
     assert process.stdout is not None
-    while key not in process.stdout.readline():
+    while key.encode() not in process.stdout.readline():
         pass
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=20)
     assert process.returncode == 130
-    assert "resume_after_sequence" in said
+    assert b"resume_after_sequence" in said
 
 
 def test_long_history_is_csv_json_or_a_table(run: Run) -> None:
@@ -295,13 +295,13 @@ def test_after_ctrl_c_the_command_that_it_tells_gives_the_rest(address: str, run
     process.send_signal(signal.SIGINT)
     rest, said = process.communicate(timeout=30)
     assert process.returncode == 130
-    program_name, *arguments = shlex.split(said.strip().splitlines()[-1])
+    program_name, *arguments = shlex.split(said.decode().strip().splitlines()[-1])
     assert program_name == "ibkr-gateway"
     resumed = command(*arguments, cwd=tmp_path)
     assert resumed.returncode == 0, resumed.stderr
     whole = run(*LONG, *span)
     assert whole.returncode == 0, whole.stderr
-    assert begun + rest + resumed.stdout == whole.stdout
+    assert (begun + rest).decode() + resumed.stdout == whole.stdout
     assert resumed.stdout
 
 
@@ -330,13 +330,13 @@ def test_the_command_to_go_on_replaces_an_earlier_place() -> None:
     assert command_to_go_on(typed, "new") == "ibkr-gateway --port 1 bars AAPL --size '1 min' --resume new"
 
 
-def started(*arguments: str, cwd: Path) -> subprocess.Popen[str]:
-    """A command that is not waited for."""
+def started(*arguments: str, cwd: Path) -> subprocess.Popen[bytes]:
+    """A command that is not waited for; nothing read from it line by line is kept from `communicate`."""
     return subprocess.Popen(
         [sys.executable, "-m", "ibkr_gateway_cli", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
+        bufsize=0,
         cwd=cwd,
     )
 
