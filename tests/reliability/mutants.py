@@ -21,6 +21,7 @@ import textwrap
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ from ibkr_gateway_server.trading.doubts import Doubts
 from ibkr_gateway_server.trading.entries import Intent
 from ibkr_gateway_server.trading.ledger import Ledger
 from ibkr_gateway_server.trading.reconcile import Reconciler
-from ibkr_gateway_server.trading.submission import Submission
+from ibkr_gateway_server.trading.submission import Market, Submission
 from ibkr_gateway_server.trading.transitions import TABLE, Sign
 
 from tests.reliability.report import PAGE, table, write
@@ -116,9 +117,10 @@ def _record_after_the_write() -> None:
     """The intent goes to the disk when the order has left."""
     record = Submission._record
 
-    async def late(self: Submission, intent: Intent, *, epoch: int = 0) -> None:
-        self._ledger.add(intent)
-        asyncio.get_running_loop().call_soon(lambda: asyncio.ensure_future(record(self, intent, epoch=epoch)))
+    async def late(self: Submission, intent: Intent, market: Market, *, epoch: int = 0) -> None:
+        self._means.ledger.add(intent)
+        recording = partial(record, self, intent, market, epoch=epoch)
+        asyncio.get_running_loop().call_soon(lambda: asyncio.ensure_future(recording()))
 
     Submission._record = late  # type: ignore[method-assign]
 
@@ -201,7 +203,7 @@ MUTANTS = (
     Mutant("no floor of order ids", _forget_the_floor),
     Mutant(
         "no look at the session before the write",
-        _rewritten(Submission, "_check", ("self._guard.check_way()", "return")),
+        _rewritten(Submission, "_check", ("self._means.guard.check_way()", "return")),
     ),
     Mutant("fills dropped while the link is down", _drop_fills_while_the_link_is_down),
     Mutant("recorded after it is sent", _record_after_the_write),
