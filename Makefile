@@ -66,8 +66,9 @@ crash: $(VENV)/.dev-$(STAMP)  ## the server killed at random while orders are pl
 failures: $(VENV)/.dev-$(STAMP)  ## run the tests of tests/failures and write docs/failures.md
 	$(BIN)/python -m tools.failures_table
 
-docs: $(VENV)/.dev-$(STAMP)  ## write docs/api.md and the tables of docs/monitoring.md again
+docs: $(VENV)/.dev-$(STAMP)  ## write docs/api.md, docs/cli.md and the tables of docs/monitoring.md again
 	$(BIN)/python -m tools.api_reference
+	$(BIN)/python -m tools.cli_reference
 	$(BIN)/python -m tools.metrics_table
 
 proto: $(VENV)/.dev-$(STAMP)  ## write the stubs and errors.json again

@@ -18,6 +18,7 @@ from tests.documents import ROOT, anchors, blocks, run
 from tools import metrics_table
 
 DOCS = ROOT / "docs"
+SERVER = ROOT / "server" / "ibkr_gateway_server"
 PAGES = sorted(DOCS.glob("*.md"))
 # Documents whose commands a reader types one after another on one server.
 WITH_COMMANDS = ("deployment", "monitoring", "orders", "safety-checklist", "troubleshooting")
@@ -32,8 +33,6 @@ NOT_RUN = {
     "needs a record that was rolled back",
     "needs that server",
 }
-# Documents of the clients, which may come after those that name them.
-OTHERS = {"cli.md", "clients.md", "cookbook.md", "python.md"}
 REASONS: list[dict[str, Any]] = json.loads(files("ibkr_gateway").joinpath("errors.json").read_text())
 
 
@@ -60,7 +59,7 @@ def broken_links(path: Path) -> Iterator[str]:
     """Links of a document within the repository that lead nowhere."""
     for target in re.findall(r"\]\(([^)\s]+)\)", path.read_text()):
         name, _, anchor = target.partition("#")
-        if "://" in target or name in OTHERS:
+        if "://" in target:
             continue
         found = path.parent / name if name else path
         if not found.exists() or (anchor and anchor not in anchors(found.read_text())):
@@ -105,6 +104,24 @@ def test_a_reason_has_a_symptom_and_is_in_the_index(reason: str) -> None:
     symptoms, _, index = page("troubleshooting").partition("## Every reason")
     assert re.search(rf"^\*\*.*`{reason}`", symptoms, re.MULTILINE)
     assert re.search(rf"\b{reason}\b", index)
+
+
+# Strings of the code that look like a kind of the record's and are the name of a field.
+NO_KINDS = {"order.quantity"}
+
+
+KIND_OF = (
+    "account|audit|authz|cancel|decode|emergency|external|halt|"
+    "order|orderref|orphan|reconcile|recovery|rollback|session"
+)
+
+
+def test_every_kind_of_the_record_is_explained() -> None:
+    rooms = [path for room in ("trading", "audit", "broker") for path in (SERVER / room).rglob("*.py")]
+    text = "".join(path.read_text() for path in rooms)
+    in_code = set(re.findall(rf'"((?:{KIND_OF})\.[a-z_.]+)"', text)) - NO_KINDS
+    rows = re.findall(r"^\| (`.*?`) \|", page("monitoring").partition("## The record")[2], re.MULTILINE)
+    assert in_code | {"execution", "commission"} == {kind for row in rows for kind in re.findall("`(.*?)`", row)}
 
 
 def test_every_state_and_alarm_of_an_order_is_explained() -> None:

@@ -99,7 +99,7 @@ def _attempt(name: str, example: Example) -> bool:
     except subprocess.SubprocessError as error:
         print(f"=== {name}: failed: {error}", flush=True)
         return False
-    lacking = _first_lacking(said)
+    lacking = first_lacking(said)
     print(f"=== {name}: {'ok' if lacking is None else f'did not show {lacking!r}'}", flush=True)
     return lacking is None
 
@@ -146,7 +146,8 @@ def _run(command: Sequence[str], folder: Path) -> str:
     return ran.stdout
 
 
-def _first_lacking(said: str) -> str | None:
+def first_lacking(said: str) -> str | None:
+    """The first of what an example is to show that it did not, in this order."""
     place = 0
     for words in SHOWN:
         found = said.find(words, place)

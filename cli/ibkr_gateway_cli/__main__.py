@@ -8,10 +8,30 @@ from typing import Annotated
 import typer
 from ibkr_gateway import Tls
 
-from ibkr_gateway_cli import account, audit, contracts, demo, halts, market, orders, servers, tokens
+from ibkr_gateway_cli import (
+    account,
+    audit,
+    contracts,
+    demo,
+    examples,
+    executions,
+    halts,
+    market,
+    metrics,
+    order_changes,
+    order_watch,
+    orders,
+    servers,
+    status,
+    tokens,
+)
 from ibkr_gateway_cli.session import EXIT_CODES, INTERRUPTED, USAGE, Options
 
-EPILOG = "Exit codes: " + "; ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items()) + "."
+EPILOG = (
+    "Exit codes: " + "; ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items()) + ".\n\n"
+    "Shell completion: ibkr-gateway --install-completion, once, then begin a new shell. --show-completion prints it "
+    "instead, to be put where you like."
+)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -51,30 +71,53 @@ def options(
 
 
 app.command(context_settings=servers.PASS_ON)(servers.serve)
-app.command("start-api", context_settings=servers.PASS_ON, hidden=True)(servers.serve)
+app.command("start-api", context_settings=servers.PASS_ON, help="Start the server: the same as serve.")(servers.serve)
 app.command(context_settings=servers.PASS_ON)(servers.simulate)
 app.command()(servers.healthcheck)
 app.command()(servers.version)
+app.command()(status.status)
+app.command()(metrics.metrics)
 app.command()(demo.demo)
 app.command()(market.quote)
 app.command()(market.bars)
+app.command()(market.depth)
 app.command()(contracts.search)
 app.command()(contracts.chain)
 app.command()(account.account)
 app.command()(account.positions)
+app.command()(executions.executions)
+orders.orders.command()(order_changes.modify)
+orders.orders.command("cancel-all")(order_changes.cancel_all)
+orders.orders.command()(order_watch.watch)
+app.command()(account.pnl)
 app.add_typer(orders.orders, name="order")
 app.add_typer(audit.audit, name="audit")
 app.command()(halts.halt)
 app.command()(halts.resume)
 app.add_typer(tokens.tokens, name="token")
+examples.add_to(app)
+
+_ANYWHERE = ("--json", "--paper", "--live")
+
+
+def with_kind_of_plot(arguments: list[str]) -> list[str]:
+    """The arguments with `--plot candles` for `--plot` alone: typer has no option whose value may be left out."""
+    following = [*arguments[1:], ""]
+    return [
+        part
+        for argument, after in zip(arguments, following, strict=True)
+        for part in ((argument, market.PLOTS[0]) if argument == "--plot" and after not in market.PLOTS else (argument,))
+    ]
 
 
 def main() -> None:
-    """Run one command; `--json` is taken behind the command as well as before it."""
+    """Run one command; its flags for all commands are taken behind the command as well as before it, and
+    `--plot` without its kind."""
     arguments = sys.argv[1:]
     passes_on = any(argument in ("serve", "start-api", "simulate") for argument in arguments)
-    if "--json" in arguments and not passes_on:
-        arguments = ["--json", *(argument for argument in arguments if argument != "--json")]
+    if not passes_on:
+        first = [flag for flag in _ANYWHERE if flag in arguments]
+        arguments = with_kind_of_plot([*first, *(each for each in arguments if each not in _ANYWHERE)])
     try:
         app(args=arguments, prog_name="ibkr-gateway")
     except KeyboardInterrupt:

@@ -5,30 +5,26 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, BinaryIO
 
 import typer
-from google.protobuf.timestamp_pb2 import Timestamp
 from ibkr_gateway.v1 import audit_service_pb2 as pb
 
 from ibkr_gateway_cli.session import (
     ERROR,
-    USAGE,
     Options,
+    confirm,
     console,
     errors_as_exit_codes,
     gateway,
     print_json,
 )
+from ibkr_gateway_cli.times import SinceOption, UntilOption, set_span
 
 audit = typer.Typer(no_args_is_help=True, help="Read, export and check the record of all orders.")
 
 MAX_PAGE = 1000
-
-SinceOption = Annotated[str, typer.Option("--since", help="Only from this time on: 2026-11-23, or with a time, UTC.")]
-UntilOption = Annotated[str, typer.Option("--until", help="Only before this time.")]
 
 
 @audit.command()
@@ -45,7 +41,7 @@ def query(
     options: Options = context.obj
     with errors_as_exit_codes(options.as_json):
         request = pb.QueryAuditEventsRequest(kind=kind, client_order_id=order, correlation_id=call)
-        _set_span(request, since, until)
+        set_span(request, since, until)
         events: list[pb.AuditEvent] = []
         with gateway(options) as connected:
             while len(events) < limit:
@@ -78,7 +74,7 @@ def export(
     options: Options = context.obj
     with errors_as_exit_codes(options.as_json):
         request = pb.ExportOrdersRequest(symbol=symbol)
-        _set_span(request, since, until)
+        set_span(request, since, until)
         with gateway(options) as connected, _target(output) as file:
             for piece in connected.audit.ExportOrders(request):
                 file.write(piece.data)
@@ -120,41 +116,14 @@ def accept_rollback(
             console(to_stderr=True).print(f"{bad}; nothing was done.")
             raise typer.Exit(ERROR)
         if not yes:
-            _ask(found)
+            ended = f"The record ends at {found.checked_count} and once had {found.watermark_sequence} events"
+            confirm(f"{ended}. Take it as it is?", "Nothing was done")
         request = pb.AcceptAuditRollbackRequest(head_sequence=found.checked_count, comment=comment)
         answer = connected.audit.AcceptAuditRollback(request)
         if options.as_json:
             print_json(answer)
         else:
             console().print(f"The record is taken as it is; {answer.lost_count} events are lost.")
-
-
-def _ask(found: pb.VerifyAuditChainResponse) -> None:
-    """Have a person agree; without one at a terminal nothing is done."""
-    if not sys.stdin.isatty():
-        console(to_stderr=True).print("Nothing was done: there is no terminal to ask at; give --yes.")
-        raise typer.Exit(USAGE)
-    told = f"The record ends at {found.checked_count} and once had {found.watermark_sequence} events. Take it as it is?"
-    if not typer.confirm(told, err=True):
-        console(to_stderr=True).print("Nothing was done.")
-        raise typer.Exit(ERROR)
-
-
-def _set_span(request: pb.QueryAuditEventsRequest | pb.ExportOrdersRequest, since: str, until: str) -> None:
-    """The times as typed. Raises ValueError for what is none."""
-    for text, field in ((since, request.start_time), (until, request.end_time)):
-        if text:
-            field.CopyFrom(_time(text))
-
-
-def _time(text: str) -> Timestamp:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise ValueError(f"{text!r} is no time; give 2026-11-23 or 2026-11-23T15:30:00, in UTC") from None
-    found = Timestamp()
-    found.FromDatetime(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
-    return found
 
 
 @contextmanager

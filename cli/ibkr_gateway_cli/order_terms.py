@@ -95,12 +95,12 @@ def terms(
         "stop_loss_price": stop_loss,
         "stop_loss_limit_price": stop_loss_limit,
     }
-    given = {name: _decimal(name, text) for name, text in prices.items() if text}
+    given = {name: decimal_term(name, text) for name, text in prices.items() if text}
     return pb.OrderSpec(
         account_id=account_id,
         instrument=parse_instrument(instrument),
         side=common_pb2.Side.Value(f"SIDE_{side.upper()}"),
-        quantity=_decimal("quantity", quantity),
+        quantity=decimal_term("quantity", quantity),
         order_type=_value(pb.OrderType, "ORDER_TYPE", order_type or _type_of(given), "--type"),
         time_in_force=_value(pb.TimeInForce, "TIME_IN_FORCE", tif or ("GTD" if good_till else "DAY"), "--tif"),
         good_till_time=_time("--good-till", good_till),
@@ -163,7 +163,8 @@ def _value(kind: Any, prefix: str, typed: str, name: str) -> Any:
     return kind.Value(f"{prefix}_{word}")
 
 
-def _decimal(name: str, text: str) -> str:
+def decimal_term(name: str, text: str) -> str:
+    """A price or a quantity as typed. Raises ValueError that names the term."""
     try:
         return decimal_text(text)
     except (ArithmeticError, ValueError):

@@ -1,10 +1,9 @@
-"""Orders: preview, place, cancel, status, list, events."""
+"""Orders: preview, place, cancel, status, list, events; `order_changes` and `order_watch` have the others."""
 
 from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -16,10 +15,9 @@ from ibkr_gateway.v1 import orders_service_pb2 as pb
 
 from ibkr_gateway_cli.order_terms import EXAMPLES, with_terms
 from ibkr_gateway_cli.session import (
-    ERROR,
     REFUSED,
-    USAGE,
     Options,
+    confirm,
     console,
     errors_as_exit_codes,
     gateway,
@@ -109,9 +107,9 @@ def _place(options: Options, request: pb.PlaceOrderRequest, *, ask: bool) -> Non
         if ask:
             shown = connected.orders.PreviewOrder(pb.PreviewOrderRequest(order=request.order)).preview
             _show_preview(options, shown)
-            _ask()
+            confirm("Place this order?", "Nothing was placed")
         request.client_order_id = request.client_order_id or new_client_order_id()
-        _remember(request.client_order_id, request.order)
+        remember(request.client_order_id, request.order)
         if not options.as_json:
             console(to_stderr=True).print(
                 f"client_order_id {request.client_order_id}  (repeat it to retry; it is never sent twice)"
@@ -120,7 +118,7 @@ def _place(options: Options, request: pb.PlaceOrderRequest, *, ask: bool) -> Non
     if options.as_json:
         print_json(result)
     else:
-        _show(options, "Order", list(result.legs))
+        show(options, "Order", list(result.legs))
     if result.state == pb.ORDER_STATE_REJECTED:
         raise typer.Exit(REFUSED)
 
@@ -131,8 +129,8 @@ def cancel(context: typer.Context, order: KeyArgument) -> None:
     options: Options = context.obj
     with errors_as_exit_codes(options.as_json):
         with gateway(options) as connected:
-            answer = connected.orders.CancelOrder(pb.CancelOrderRequest(order=_key(order)))
-        _show(options, "Order", list(answer.legs) or [answer.status])
+            answer = connected.orders.CancelOrder(pb.CancelOrderRequest(order=order_key(order)))
+        show(options, "Order", list(answer.legs) or [answer.status])
 
 
 @orders.command()
@@ -141,8 +139,8 @@ def status(context: typer.Context, order: KeyArgument) -> None:
     options: Options = context.obj
     with errors_as_exit_codes(options.as_json):
         with gateway(options) as connected:
-            known = connected.orders.GetOrder(pb.GetOrderRequest(order=_key(order))).order
-        _show(options, "Order", list(known.legs))
+            known = connected.orders.GetOrder(pb.GetOrderRequest(order=order_key(order))).order
+        show(options, "Order", list(known.legs))
 
 
 @orders.command("list")
@@ -161,7 +159,7 @@ def list_orders(
                 found = list(
                     connected.orders.ListOpenOrders(pb.ListOpenOrdersRequest(include_external=external)).orders
                 )
-        _show(options, "Orders" if all_orders else "Open orders", found)
+        show(options, "Orders" if all_orders else "Open orders", found)
 
 
 @orders.command()
@@ -179,13 +177,14 @@ def events(
         for response in connected.orders.StreamOrderEvents(heartbeat):
             for event in response.events:
                 if not event.HasField("heartbeat"):
-                    _tell(options, event)
+                    tell(options, event)
                 elif not follow:
                     # Everything recorded comes before the first heartbeat.
                     return
 
 
-def _tell(options: Options, event: pb.OrderEvent) -> None:
+def tell(options: Options, event: pb.OrderEvent) -> None:
+    """Print one event."""
     if options.as_json:
         print_json(event)
     else:
@@ -194,7 +193,8 @@ def _tell(options: Options, event: pb.OrderEvent) -> None:
         console().print(event_line(event))
 
 
-def _key(text: str) -> pb.OrderKey:
+def order_key(text: str) -> pb.OrderKey:
+    """The order that a person means: digits are IBKR's order id."""
     return (
         pb.OrderKey(order_id=int(text))
         if text.isascii() and text.isdigit() and len(text) < 12
@@ -202,25 +202,18 @@ def _key(text: str) -> pb.OrderKey:
     )
 
 
-def _ask() -> None:
-    """Have a person agree; without one at a terminal nothing is placed."""
-    if not sys.stdin.isatty():
-        console(to_stderr=True).print("Nothing was placed: there is no terminal to ask at; give --yes.")
-        raise typer.Exit(USAGE)
-    if not typer.confirm("Place this order?", err=True):
-        console(to_stderr=True).print("Nothing was placed.")
-        raise typer.Exit(ERROR)
-
-
-def _remember(key: str, spec: pb.OrderSpec) -> None:
-    """Write the id down before the order leaves, so that it can be repeated whatever happens to this program."""
+def remember(key: str, spec: pb.OrderSpec, modify_id: str = "") -> None:
+    """Write the id down before the order, or its change, leaves, so that it can be repeated whatever happens to this
+    program."""
     state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "ibkr-gateway"
     state.mkdir(parents=True, exist_ok=True)
     with (state / "orders.jsonl").open("a") as file:
-        file.write(json.dumps({"client_order_id": key, "order": str(spec).replace("\n", " ")}) + "\n")
+        ids = {"client_order_id": key} | ({"modify_id": modify_id} if modify_id else {})
+        file.write(json.dumps({**ids, "order": str(spec).replace("\n", " ")}) + "\n")
 
 
-def _show(options: Options, title: str, found: list[pb.OrderStatus]) -> None:
+def show(options: Options, title: str, found: list[pb.OrderStatus]) -> None:
+    """Print orders as a table, or as JSON."""
     if options.as_json:
         for order in found:
             print_json(order)

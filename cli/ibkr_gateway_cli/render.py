@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
+from google.protobuf.timestamp_pb2 import Timestamp
 from ibkr_gateway.v1 import (
     account_service_pb2,
     audit_service_pb2,
@@ -13,10 +14,15 @@ from ibkr_gateway.v1 import (
     reference_data_service_pb2,
 )
 from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from ibkr_gateway_cli.charts import short
+
 DASH = "-"
+WARNING = "yellow"
 # Characters of an event's body that a table shows; --json shows all.
 BODY_SHOWN = 60
 _OPEN = (
@@ -34,33 +40,66 @@ def table(title: str, *columns: str, numbers: Sequence[str] = ()) -> Table:
     return made
 
 
+def columns_of(shown: RenderableType) -> int:
+    """How wide something is that is cut nowhere."""
+    endless = Console(width=10_000)
+    return Measurement.get(endless, endless.options, shown).maximum
+
+
+def with_remark(shown: RenderableType, remark: str) -> RenderableType:
+    """Figures, and below them why they are not to be believed."""
+    return Group(shown, Text(f"  {remark}", style=WARNING)) if remark else shown
+
+
+def clock(time: Timestamp) -> str:
+    """The time of the day, in UTC."""
+    return time.ToDatetime().strftime("%H:%M:%SZ")
+
+
 def name_of(instrument: common_pb2.Instrument) -> str:
     """A short name: the exchange's own where it says more than the symbol."""
     return instrument.local_symbol.strip() or instrument.symbol or str(instrument.con_id)
 
 
-def quotes_table(rows: Iterable[tuple[str, market_data_service_pb2.Quote | None, str]]) -> Table:
-    """Quotes, one row each: its label, the quote or None, and a remark."""
-    numbers = ("bid", "ask", "last", "change", "volume", "bid size", "ask size")
-    made = table(
-        "", "instrument", "bid size", "bid", "ask", "ask size", "last", "change", "volume", "data", numbers=numbers
-    )
-    for label, quote, remark in rows:
-        if quote is None:
-            made.add_row(label, *[DASH] * 7, Text(remark, style="yellow"))
-            continue
+def quotes_table(
+    rows: Iterable[tuple[str, market_data_service_pb2.Quote | None, str]],
+    *,
+    trends: Sequence[str] | None = None,
+    without: Collection[str] = (),
+) -> Table:
+    """Quotes, one row each: its label, the quote or None, and a remark.
+
+    With a trend for each where they are given; the volume is short then, to leave them room. Columns can be left out.
+    """
+    every = ("bid size", "bid", "ask", "ask size", "last", "change", "volume")
+    columns = [column for column in every if column not in without]
+    behind = ["data"] if trends is None else ["trend", "data"]
+    made = table("", "instrument", *columns, *behind, numbers=columns)
+    for at, (label, quote, remark) in enumerate(rows):
+        cells = dict.fromkeys(columns, Text(DASH)) if quote is None else _quote_cells(quote)
+        if trends is not None and quote is not None and quote.HasField("volume"):
+            cells["volume"] = Text(short(quote.volume))
+        kind = remark if quote is None else remark or kind_of(quote)
+        is_doubtful = bool(remark) or quote is None or quote.is_stale
         made.add_row(
-            name_of(quote.instrument),
-            _number(quote, "bid_size"),
-            _price(quote, "bid_price"),
-            _price(quote, "ask_price"),
-            _number(quote, "ask_size"),
-            _price(quote, "last_price"),
-            _change(quote),
-            _number(quote, "volume"),
-            Text(remark or _kind(quote), style="yellow" if remark or quote.is_stale else "dim"),
+            label if quote is None else name_of(quote.instrument),
+            *(cells[column] for column in columns),
+            *([] if trends is None else [trends[at]]),
+            Text(kind, style="yellow" if is_doubtful else "dim"),
         )
     return made
+
+
+def _quote_cells(quote: market_data_service_pb2.Quote) -> dict[str, Text]:
+    return {
+        "bid size": Text(_number(quote, "bid_size")),
+        "bid": Text(_price(quote, "bid_price")),
+        "ask": Text(_price(quote, "ask_price")),
+        "ask size": Text(_number(quote, "ask_size")),
+        "last": Text(_price(quote, "last_price")),
+        "change": _change(quote),
+        "volume": Text(_number(quote, "volume")),
+    }
 
 
 def bars_table(answer: market_data_service_pb2.GetHistoricalBarsResponse) -> Table:
@@ -68,10 +107,15 @@ def bars_table(answer: market_data_service_pb2.GetHistoricalBarsResponse) -> Tab
     numbers = ("open", "high", "low", "close", "volume", "wap")
     made = table(name_of(answer.instrument), "start", *numbers, numbers=numbers)
     for bar in answer.bars:
-        start = bar.date or bar.start_time.ToDatetime().strftime("%Y-%m-%d %H:%M:%SZ")
+        start = start_of(bar)
         prices = (cents(price) for price in (bar.open, bar.high, bar.low, bar.close))
         made.add_row(start, *prices, _number(bar, "volume"), _price(bar, "wap"))
     return made
+
+
+def start_of(bar: market_data_service_pb2.Bar) -> str:
+    """When a bar began: its day, or its time in UTC."""
+    return bar.date or bar.start_time.ToDatetime().strftime("%Y-%m-%d %H:%M:%SZ")
 
 
 def matches_table(pattern: str, matches: Iterable[reference_data_service_pb2.SymbolMatch]) -> Table:
@@ -297,7 +341,8 @@ def _change(quote: market_data_service_pb2.Quote) -> Text:
     return Text(f"{change:+.2f} %", style="green" if change >= 0 else "red")
 
 
-def _kind(quote: market_data_service_pb2.Quote) -> str:
+def kind_of(quote: market_data_service_pb2.Quote) -> str:
+    """How fresh a quote is, in a word."""
     name = common_pb2.MarketDataType.Name(quote.market_data_type).removeprefix("MARKET_DATA_TYPE_").lower()
     return "stale" if quote.is_stale else name
 

@@ -13,9 +13,19 @@ from ibkr_gateway import GatewayError, Refused, Unauthenticated, Unavailable, __
 from ibkr_gateway.v1 import common_pb2
 from ibkr_gateway.v1 import gateway_service_pb2 as pb
 
-from ibkr_gateway_cli.session import Options, console, gateway, print_json
+from ibkr_gateway_cli.session import (
+    REFUSED,
+    Options,
+    WrongMode,
+    console,
+    errors_as_exit_codes,
+    gateway,
+    print_json,
+)
 
 PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+
+VERSION_TIMEOUT_S = 5.0
 
 # sysexits.h, as service managers and container health checks read them.
 EX_UNAVAILABLE, EX_TEMPFAIL, EX_NOPERM, EX_CONFIG = 69, 75, 77, 78
@@ -53,6 +63,9 @@ def healthcheck(context: typer.Context) -> None:
     try:
         with gateway(options) as connected:
             health = connected.gateway.GetHealth(pb.GetHealthRequest(), timeout=5.0)
+    except WrongMode as error:
+        console(to_stderr=True).print(error.message, markup=False)
+        raise typer.Exit(REFUSED) from None
     except GatewayError as error:
         if options.as_json:
             print(json.dumps({"error_code": error.reason or error.code.name, "message": error.message, "details": {}}))
@@ -80,15 +93,20 @@ def healthcheck(context: typer.Context) -> None:
 
 def version(
     context: typer.Context,
-    server: Annotated[bool, typer.Option("--server", help="Also ask the server for its own.")] = False,
+    server: Annotated[bool, typer.Option("--server", help="Fail when no server answers.")] = False,
 ) -> None:
-    """Show the version of this program, and with --server of the server."""
+    """Show the versions of this program, of the contract it speaks, and of the server when one answers."""
     options: Options = context.obj
-    found = {"cli": __version__}
-    if server:
-        from ibkr_gateway_cli.session import errors_as_exit_codes
-
-        with errors_as_exit_codes(options.as_json), gateway(options) as connected:
-            info = connected.gateway.GetServerInfo(pb.GetServerInfoRequest())
+    found = {"cli": __version__, "contract": common_pb2.DESCRIPTOR.package}
+    with errors_as_exit_codes(options.as_json):
+        try:
+            with gateway(options) as connected:
+                info = connected.gateway.GetServerInfo(pb.GetServerInfoRequest(), timeout=VERSION_TIMEOUT_S)
             found |= {"server": info.version, "broker_library": info.broker_library}
+        except GatewayError as error:
+            if server or isinstance(error, WrongMode):
+                raise
+            if not options.as_json:
+                what = "none answers" if isinstance(error, Unavailable) else error.message
+                console(to_stderr=True).print(f"server: {what} at {options.target}", markup=False)
     print(json.dumps(found) if options.as_json else "\n".join(f"{name} {value}" for name, value in found.items()))

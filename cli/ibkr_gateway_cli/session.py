@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import grpc
 import typer
 from google.protobuf.json_format import MessageToDict
 from ibkr_gateway import (
@@ -94,9 +95,16 @@ def console(*, to_stderr: bool = False) -> Console:
     return Console(stderr=to_stderr, width=wide, highlight=False)
 
 
+class WrongMode(Refused):
+    """The server is in another mode than --paper or --live asks for."""
+
+
 @contextmanager
 def gateway(options: Options) -> Iterator[SyncGateway]:
-    """A connection to the server; with --paper or --live only to one that is in that mode."""
+    """A connection to the server; with --paper or --live only to one that is in that mode.
+
+    Raises WrongMode, ValueError for a token or a certificate that cannot be used.
+    """
     try:
         made = connect_sync(options.target, token_file=options.token_file, tls=options.tls or False)
     except OSError as error:
@@ -129,6 +137,16 @@ def errors_as_exit_codes(as_json: bool) -> Iterator[None]:
         raise typer.Exit(USAGE) from None
 
 
+def confirm(question: str, undone: str) -> None:
+    """Have a person agree, or end the command with `undone`; without one at a terminal nothing is asked nor done."""
+    if not sys.stdin.isatty():
+        console(to_stderr=True).print(f"{undone}: there is no terminal to ask at; give --yes.", markup=False)
+        raise typer.Exit(USAGE)
+    if not typer.confirm(question, err=True):
+        console(to_stderr=True).print(f"{undone}.", markup=False)
+        raise typer.Exit(ERROR)
+
+
 def print_json(message: Message) -> None:
     """One message as one line of JSON, with the contract's own field names."""
     print(json.dumps(MessageToDict(message, preserving_proto_field_name=True)), flush=True)
@@ -151,9 +169,12 @@ def _advice(error: GatewayError) -> str | None:
 
 
 def _check_mode(connected: SyncGateway, mode: str) -> None:
+    """Raises WrongMode. No real money is in a simulation: --paper takes it."""
     from ibkr_gateway.v1 import gateway_service_pb2 as pb
 
     health = connected.gateway.GetHealth(pb.GetHealthRequest())
     found = pb.TradingMode.Name(health.trading_mode).removeprefix("TRADING_MODE_").lower()
-    if (found == "live") is not (mode == "live"):
-        raise ValueError(f"the server trades {found}, not {mode}; nothing was asked of it")
+    if found not in {"paper": ("paper", "simulation"), "live": ("live",)}[mode]:
+        raise WrongMode(
+            f"the server trades {found}, not {mode}; nothing was asked of it", code=grpc.StatusCode.FAILED_PRECONDITION
+        )

@@ -1,4 +1,4 @@
-"""Writes the orders of the gateway's record, oldest first: as CSV, a row for each leg, or as JSON, one object a line."""
+"""Writes the orders of the gateway's record, oldest first: as CSV, a row for each leg, or as JSON, an object a line."""
 
 from __future__ import annotations
 

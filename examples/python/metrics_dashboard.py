@@ -1,4 +1,4 @@
-"""Shows how the gateway does: requests, errors, how long they took, its session, its orders; once, or time and again."""
+"""Shows how the gateway does: requests, errors, how long they took, session and orders; once, or time and again."""
 
 from __future__ import annotations
 

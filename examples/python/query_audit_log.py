@@ -13,7 +13,17 @@ from ibkr_gateway import SyncGateway
 from ibkr_gateway.v1.audit_service_pb2 import AuditEvent, QueryAuditEventsRequest
 
 PAGE = 1000
-COLUMNS = ("sequence", "time", "kind", "client_order_id", "order_id", "perm_id", "principal", "correlation_id", "body")
+COLUMNS: tuple[str, ...] = (
+    "sequence",
+    "time",
+    "kind",
+    "client_order_id",
+    "order_id",
+    "perm_id",
+    "principal",
+    "correlation_id",
+    "body",
+)
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -39,9 +39,7 @@ from ibkr_gateway_server.broker.long_history import LongHistory
 from ibkr_gateway_server.broker.market_data import MarketData
 from ibkr_gateway_server.broker.pacing import Pacer
 from ibkr_gateway_server.broker.session import Session, SessionTimings
-from ibkr_gateway_server.domain.events import OrderEvent, StatusChanged
 from ibkr_gateway_server.domain.halts import HaltLevel
-from ibkr_gateway_server.domain.orders import OrderState
 from ibkr_gateway_server.domain.tallies import AUDIT_BACKLOG, Tallies
 from ibkr_gateway_server.metrics import Metrics
 from ibkr_gateway_server.rpc.account import AccountServicer
@@ -67,6 +65,7 @@ from ibkr_gateway_server.streams.ticks import TickHub
 from ibkr_gateway_server.trading.desk import Desk, DeskTimings
 from ibkr_gateway_server.trading.guard import Mode, TradingRules
 from ibkr_gateway_server.trading.halt import HaltSwitch
+from ibkr_gateway_server.trading.order_metrics import OrdersObserver
 from ibkr_gateway_server.trading.session_record import SessionRecord
 from ibkr_gateway_server.trading.watch import TradingWatch
 
@@ -167,7 +166,8 @@ async def running(
         desk.recorder.listen(events.put)
         desk.recorder.listen_pending(events.put)
         tallies.watch(AUDIT_BACKLOG, lambda: desk.recorder.backlog)
-        desk.recorder.listen(_observer_of_orders(metrics))
+        orders_observer = OrdersObserver(metrics)
+        desk.recorder.listen(orders_observer.observe)
         # What happened at IBKR before the first reconciliation is not in the record yet either.
         events.lost(session.status.reason)
         session.on_lost(events.lost)
@@ -221,6 +221,7 @@ async def running(
         except OSError:
             raise PortTaken("GRPC_PORT", f"{settings.grpc_host}:{settings.grpc_port}") from None
         await stack.enter_async_context(desk.running())
+        orders_observer.begin(desk.own_open_orders())
         watch = SettingsWatch(settings.files, metrics.settings_changed.set)
         await stack.enter_async_context(_background(record.run(), denials.run(), watch.run()))
         await stack.enter_async_context(
@@ -323,32 +324,5 @@ def _observer_of_requests(metrics: Metrics) -> Callable[[str, str, float], None]
     def observe(operation: str, status: str, duration_s: float) -> None:
         metrics.ibkr_operations.labels(operation, status).inc()
         metrics.ibkr_operation_duration.labels(operation).observe(duration_s)
-
-    return observe
-
-
-def _observer_of_orders(metrics: Metrics) -> Callable[[Sequence[OrderEvent]], None]:
-    """Counts orders by the states they come to, and times their fills."""
-    states: dict[str, OrderState] = {}
-
-    def observe(events: Sequence[OrderEvent]) -> None:
-        for event in events:
-            key, happening = event.client_order_id, event.happening
-            if not key or not isinstance(happening, StatusChanged):
-                continue
-            status, before = happening.status, states.get(key)
-            if status.state is before:
-                continue
-            metrics.orders.labels(status.state, status.instrument.symbol).inc()
-            if before is not None and before.is_open:
-                metrics.active_orders.labels(before).dec()
-            if status.state.is_open:
-                metrics.active_orders.labels(status.state).inc()
-                states[key] = status.state
-            else:
-                states.pop(key, None)
-            if status.state is OrderState.FILLED:
-                elapsed_s = (status.update_time - status.create_time).total_seconds()
-                metrics.order_time_to_fill.labels(status.instrument.symbol).observe(elapsed_s)
 
     return observe

@@ -406,3 +406,27 @@ def test_O47_a_working_order_is_gone_without_a_word(tmp_path: Path) -> None:
             assert dealings.states()[-2:] == [S.UNKNOWN, S.CLOSED_UNCONFIRMED]
 
     virtually(main)
+
+
+def test_O06_the_link_is_lost_during_the_quarantine(tmp_path: Path) -> None:
+    """An order is lost on its way, and TWS loses its link to IBKR for longer than the quarantine, while it answers on.
+
+    What TWS lists without its link proves nothing: the order stays UNKNOWN, and is PRESUMED_NOT_PLACED only when the
+    link has been back for the whole quarantine.
+    """
+
+    async def main() -> None:
+        async with dealing(tmp_path) as dealings:
+            dealings.inject(Fault.LOSE, PLACE)
+            await dealings.place(limit())
+            dealings.inject(Fault.LINK_LOST, duration_s=200.0)
+            await asyncio.sleep(100)
+            dealings.life.desk._reconciler.request()
+            await asyncio.sleep(101)
+            back = asyncio.get_running_loop().time()
+            await dealings.until_state(S.PRESUMED_NOT_PLACED, timeout_s=QUARANTINE_S + 30)
+            assert asyncio.get_running_loop().time() - back > 115
+            assert dealings.frames(PLACE) == 1
+            await dealings.check()
+
+    virtually(main)

@@ -65,8 +65,8 @@ def _one_of(fault: Fault, message_ids: tuple[int, ...], **how: Any) -> Act:
 def _late_orders(world: World, chance: random.Random) -> None:
     """Up to 90 s late, as observed; rarely later than any quarantine."""
     delay_s = chance.choice((0.5, 8.0, 30.0, 60.0, 90.0, 200.0, 200.0, 400.0))
-    world.late_until = max(world.late_until, world.loop.time() + 30.0 + delay_s)
-    world.inject(Rule(Fault.LATE, PLACE, delay_s=delay_s, duration_s=30.0))
+    world.late_until = max(world.late_until, world.loop.time() + 60.0 + delay_s)
+    world.inject(Rule(Fault.LATE, PLACE, delay_s=delay_s, duration_s=60.0))
 
 
 def _late_words(world: World, chance: random.Random) -> None:
@@ -328,11 +328,11 @@ def _price_jumps(world: World, chance: random.Random) -> None:
 
 
 MISHAPS = (
-    Mishap("O06 reset before an order is read", _rule(Fault.DISCONNECT_BEFORE, PLACE), 4),
-    Mishap("O07 reset after an order is taken", _rule(Fault.DISCONNECT_AFTER, PLACE), 4),
+    Mishap("O06 reset before an order is read", _rule(Fault.DISCONNECT_BEFORE, PLACE), 7),
+    Mishap("O07 reset after an order is taken", _rule(Fault.DISCONNECT_AFTER, PLACE), 7),
     Mishap("C08 end after an order is taken", _rule(Fault.CLOSE_AFTER, PLACE)),
-    Mishap("O10 order read and forgotten", _rule(Fault.LOSE, PLACE), 4),
-    Mishap("O12 order taken late", _late_orders, 4),
+    Mishap("O10 order read and forgotten", _rule(Fault.LOSE, PLACE), 7),
+    Mishap("O12 order taken late", _late_orders, 7),
     Mishap("O22 order refused", _refused, 3),
     Mishap("O23 notice on an order", _remarked),
     Mishap("C29 read-only", _rule(Fault.READ_ONLY, duration_s=8.0, times=None)),

@@ -111,7 +111,7 @@ async def _lived(world: World, chance: random.Random, outcome: Outcome) -> None:
     if chance.random() < 0.9:
         with suppress(BrokerTimeout):
             await (await world.life()).session.wait_until_ready(20.0)
-    striking = asyncio.create_task(_strike(world, random.Random(world.seed * 13), chance.choice((0, 2, 4, 6, 9))))
+    striking = asyncio.create_task(_strike(world, random.Random(world.seed * 13), chance.choice((0, 3, 6, 9, 14))))
     await asyncio.gather(*(caller.run() for caller in callers))
     striking.cancel()
     await asyncio.sleep(max(world.well_at - world.loop.time(), 0.0))
@@ -137,7 +137,7 @@ async def _lived(world: World, chance: random.Random, outcome: Outcome) -> None:
 async def _strike(world: World, chance: random.Random, count: int) -> None:
     for _ in range(count):
         strike(world, chance)
-        await asyncio.sleep(chance.choice((0.0, 0.01, 1.0, 5.0, 10.0)))
+        await asyncio.sleep(chance.choice((0.0, 0.01, 0.3, 1.0, 3.0, 8.0)))
 
 
 async def _settled(world: World, intents: Sequence[Intent]) -> list[Finding]:

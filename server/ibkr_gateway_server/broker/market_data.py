@@ -58,7 +58,7 @@ class MarketData(Keeper[int, Line]):
         """
         deadline = asyncio.get_running_loop().time() + timeout_s
         self._session.linked()
-        if (quote := self._at_hand(instrument)) is not None:
+        if (quote := self.at_hand(instrument)) is not None:
             return quote
         try:
             async with asyncio.timeout_at(deadline):
@@ -79,7 +79,7 @@ class MarketData(Keeper[int, Line]):
         finally:
             self.release(line)
 
-    def _at_hand(self, instrument: Instrument) -> Quote | None:
+    def at_hand(self, instrument: Instrument) -> Quote | None:
         """The quote of a line that flows and has all that it usually has; its time to linger begins anew."""
         known = self._contracts.known(instrument)
         line = self._kept.get(known.con_id) if known is not None else None

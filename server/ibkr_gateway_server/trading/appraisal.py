@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from decimal import Decimal
 from functools import partial
+from typing import Any
 
 from ibkr_gateway_server.broker.accounts import Accounts
 from ibkr_gateway_server.broker.contracts import Contracts
@@ -121,12 +122,30 @@ class Appraiser:
                 blockers.append(Blocker(error.reason, error.message, "change the order, or have the limit changed"))
         return tuple(dict.fromkeys(blockers))
 
+    def market(self, spec: OrderSpec) -> dict[str, Any] | None:
+        """The market as it is known now, for the record; None: no line of it flows. Costs no wait and no message."""
+        return snapshot_of(self._market_data.at_hand(spec.instrument))
+
     async def _quote(self, spec: OrderSpec) -> Quote | None:
         try:
             return await self._market_data.snapshot(spec.instrument, self._quote_timeout_s)
         except DomainError as error:
             log.info("no quote to value an order by", extra={"reason": error.reason})
             return None
+
+
+def snapshot_of(quote: Quote | None) -> dict[str, Any] | None:
+    """What of a quote belongs into the record of an order; prices per unit in the contract's currency."""
+    if quote is None:
+        return None
+    return {
+        "bid_price": quote.bid_price,
+        "ask_price": quote.ask_price,
+        "last_price": quote.last_price,
+        "market_data_type": quote.market_data_type.name if quote.market_data_type is not None else "",
+        "receive_time": quote.receive_time,
+        "is_stale": quote.is_stale,
+    }
 
 
 def check_terms(spec: OrderSpec, details: ContractDetails, ladder: PriceLadder) -> None:

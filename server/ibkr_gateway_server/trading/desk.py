@@ -50,7 +50,7 @@ from ibkr_gateway_server.trading.ledger import Ledger
 from ibkr_gateway_server.trading.loading import load
 from ibkr_gateway_server.trading.plan import legs_of
 from ibkr_gateway_server.trading.precedents import Precedents
-from ibkr_gateway_server.trading.previews import PreviewTokens
+from ibkr_gateway_server.trading.previews import PreviewRecord, PreviewTokens
 from ibkr_gateway_server.trading.reconcile import Reconciler
 from ibkr_gateway_server.trading.recorder import SPEC, Recorder
 from ibkr_gateway_server.trading.refusals import Refusals
@@ -83,6 +83,7 @@ class Desk:
         self._appraiser = Appraiser(self.guard, contracts, accounts, market_data, timings.preview_quote_timeout_s)
         self._store = store
         self._refusals = Refusals(store)
+        self._previews = PreviewRecord(store)
         self._tokens = PreviewTokens(session.now)
         self._ids = OrderIds(LAST_ORDER_ID)
         self._ledger = Ledger(store.mark_of, cancel_is_lost=lambda entry: self._cancels.is_lost(entry))
@@ -171,14 +172,14 @@ class Desk:
                 self.guard.check_way()
             resolved = await self._appraiser.resolve(spec)
             await self._appraiser.check_limits(resolved)
-            intent = self._intent(client_order_id, resolved, payload_hash)
+            intent, market = self._intent(client_order_id, resolved, payload_hash), self._appraiser.market(resolved)
             with self._precedents.admitting(intent, self._session.now()):
                 if not self.guard.rules.orders_enabled:
-                    await self._submission.simulate(intent)
+                    await self._submission.simulate(intent, market)
                     return intent
                 self.guard.authorize()
                 self.guard.check_way()
-                await self._submission.place(intent)
+                await self._submission.place(intent, market)
             for entry in intent if not intent.is_staged else ():
                 self._waiting.expect_word(entry)
             return intent
@@ -315,6 +316,7 @@ class Desk:
         """What the order would do, with a token that PlaceOrder takes for exactly this. Places nothing."""
         _check(None, spec)
         preview = await self._appraiser.preview(await self._appraiser.resolve(spec), self._ask_what_if)
+        await self._previews.keep(spec, preview)
         if preview.blockers:
             return preview
         token, expire_time = self._tokens.issue(_hash(spec))
@@ -361,6 +363,10 @@ class Desk:
     def own_open_orders(self) -> tuple[OrderStatus, ...]:
         """This gateway's orders that may still fill, as recorded."""
         return tuple(self._recorded(entry) for entry in self._ledger.open_entries())
+
+    def account(self, account_id: str) -> str:
+        """The account of the login with this id. Raises AccountNotFound, Unavailable."""
+        return self._accounts.account_id(account_id)
 
     def trading_status(self) -> TradingStatus:
         """Whether a valid order would be sent now, and everything in the way."""

@@ -1,15 +1,15 @@
 """Doubts: how long complete evidence must be silent about an order before anything is concluded from its silence.
 
 "Not in the list" proves nothing by itself: an order can be accepted a minute and more after it was sent. So what was
-never acknowledged is presumed never placed only when two complete evidence sets, further apart than any lateness that
-has been seen, do not name it, and TWS was connected and linked all that time. The word stays *presumed*: should the
-order be seen later, it is what IBKR says, and an alarm. Nothing is sent again either way.
+never acknowledged is presumed never placed only when complete evidence sets, further apart than any lateness that has
+been seen, do not name it, the last one twice, and TWS was connected and linked all that time. The word stays
+*presumed*: should the order be seen later, it is what IBKR says, and an alarm. Nothing is sent again either way.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
@@ -18,6 +18,9 @@ from ibkr_gateway_server.domain.orders import ModificationState, OrderState
 from ibkr_gateway_server.trading.conclusions import change_ended, signed
 from ibkr_gateway_server.trading.entries import Change, Doubt, Entry
 from ibkr_gateway_server.trading.transitions import Sign
+
+# After long enough one more look decides, so much later: a row can come behind the end of its list.
+LAST_LOOK_S = 2.0
 
 # IBKR's lists are of the current day at its headquarters. Source: TWS API, reqExecutions. That completed orders are of
 # the same day is a guess.
@@ -50,7 +53,7 @@ class Doubts:
     def next_s(self, entries: Iterable[Entry]) -> float | None:
         """Seconds until the next doubt may be settled; None: there is none, or it could have been and was not."""
         waits = [
-            doubt.since + limit_s - self._clock()
+            (doubt.since + limit_s if doubt.ripe_at is None else doubt.ripe_at + LAST_LOOK_S) - self._clock()
             for entry in entries
             for doubt, limit_s in self._of(entry)
             if doubt is not None and doubt.watch == self.watch
@@ -78,9 +81,10 @@ class Doubts:
         changes = signed(entry, Sign.ABSENT, now, recovered=True)
         if entry.status.state is not OrderState.UNKNOWN:
             return changes
-        age_s, entry.doubt = self._age(entry.doubt)
+        entry.doubt = self._aged(entry.doubt, self._limit_s(entry))
+        age_s = self._clock() - entry.doubt.since
         changes.append(Change(entry, Noted("reconcile.absent", {"since_s": round(age_s, 1)}), recovered=True))
-        if age_s >= self._limit_s(entry) and not _is_kept_back(entry):
+        if self._is_settled(entry.doubt, self._limit_s(entry)) and not _is_kept_back(entry):
             # What was sent on an earlier day may have filled then, and no list of today's would say so.
             is_todays = _day(entry.status.create_time) == _day(now)
             sign = Sign.NEVER_PLACED if not entry.is_acknowledged and is_todays else Sign.GONE
@@ -92,8 +96,8 @@ class Doubts:
         change = entry.change
         if change is None:
             return []
-        age_s, change.doubt = self._age(change.doubt)
-        if age_s < self._patience.quarantine_s:
+        change.doubt = self._aged(change.doubt, self._patience.quarantine_s)
+        if not self._is_settled(change.doubt, self._patience.quarantine_s):
             return []
         return change_ended(entry, ModificationState.PRESUMED_NOT_APPLIED, now, recovered=True)
 
@@ -107,11 +111,16 @@ class Doubts:
     def _limit_s(self, entry: Entry) -> float:
         return self._patience.grace_s if entry.is_acknowledged else self._patience.quarantine_s
 
-    def _age(self, doubt: Doubt | None) -> tuple[float, Doubt]:
-        """How long it has been, and since when: from now on where it has not lasted without a break."""
+    def _aged(self, doubt: Doubt | None, limit_s: float) -> Doubt:
+        """The doubt after one more silent set: a new one where it has not lasted without a break."""
         if doubt is None or doubt.watch != self.watch:
-            doubt = Doubt(self._clock(), self.watch)
-        return self._clock() - doubt.since, doubt
+            return Doubt(self._clock(), self.watch)
+        if doubt.ripe_at is None and self._clock() - doubt.since >= limit_s:
+            return replace(doubt, ripe_at=self._clock())
+        return doubt
+
+    def _is_settled(self, doubt: Doubt, limit_s: float) -> bool:
+        return doubt.ripe_at is not None and self._clock() - doubt.ripe_at >= min(LAST_LOOK_S, limit_s)
 
 
 def _is_kept_back(entry: Entry) -> bool:

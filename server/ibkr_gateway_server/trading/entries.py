@@ -112,6 +112,8 @@ class Doubt:
 
     since: float
     watch: int
+    ripe_at: float | None = None
+    """When a set was silent for the first time after long enough; one more must be, a little later."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,16 +1,25 @@
-"""Preview tokens: each binds one order to exactly the plan that was previewed.
+"""Previews: tokens, each of which binds one order to exactly the plan that was previewed, and their record.
 
-They live in memory alone: after a restart the market is another one, and the order is previewed again.
+Tokens live in memory alone: after a restart the market is another one, and the order is previewed again.
 """
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from ibkr_gateway_server.domain.errors import PreviewExpired
+from pydantic import TypeAdapter
+
+from ibkr_gateway_server.audit.store import AuditStore
+from ibkr_gateway_server.audit.transaction import Cause
+from ibkr_gateway_server.domain.errors import AuditUnavailable, PreviewExpired
+from ibkr_gateway_server.domain.orders import OrderSpec, Preview, WhatIf
+from ibkr_gateway_server.logs import correlation_id, principal
+from ibkr_gateway_server.trading.appraisal import snapshot_of
+from ibkr_gateway_server.trading.recorder import SPEC
 
 LIFETIME_S = 60.0
 
@@ -18,6 +27,8 @@ LIFETIME_S = 60.0
 MAX_TOKENS = 10_000
 
 _TOKEN_BYTES = 24
+
+_WHAT_IF = TypeAdapter(WhatIf | None)
 
 
 @dataclass(slots=True)
@@ -76,3 +87,25 @@ class PreviewTokens:
             if len(self._issued) < self._max_tokens and self._issued[oldest].expire_time > now:
                 return
             del self._issued[oldest]
+
+
+class PreviewRecord:
+    """Keeps what was previewed: for which terms, in which market, with which figures, and what stood in the way."""
+
+    def __init__(self, store: AuditStore) -> None:
+        self._store = store
+
+    async def keep(self, spec: OrderSpec, preview: Preview) -> None:
+        """One event. A preview is answered whether or not it can be recorded: it sends nothing."""
+        cause = Cause(principal.get(), correlation_id.get())
+        body = {
+            "spec": SPEC.dump_python(spec, mode="json"),
+            "market": snapshot_of(preview.quote),
+            "notional": preview.notional,
+            "margin_source": preview.margin_source,
+            "what_if": _WHAT_IF.dump_python(preview.what_if, mode="json"),
+            "blockers": [blocker.reason for blocker in preview.blockers],
+            "warnings": preview.warnings,
+        }
+        with suppress(AuditUnavailable):
+            await self._store.transact(lambda tx: tx.append("order.preview", body, cause=cause))

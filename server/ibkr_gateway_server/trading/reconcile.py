@@ -20,6 +20,7 @@ from ibkr_gateway_server.domain.errors import DomainError
 from ibkr_gateway_server.domain.events import AlarmRaised
 from ibkr_gateway_server.domain.evidence import Evidence, OpenOrderSeen, OrderErrorSeen
 from ibkr_gateway_server.domain.orders import AlarmKind, OrderState
+from ibkr_gateway_server.domain.sessions import SessionState
 from ibkr_gateway_server.domain.tallies import ORDER_CONFLICTS, ORDERS_RESURRECTED
 from ibkr_gateway_server.trading.conclusions import signed
 from ibkr_gateway_server.trading.doubts import Doubts
@@ -72,6 +73,7 @@ class Reconciler:
         self._source: EvidenceSource | None = None
         self._stirred = asyncio.Event()
         self._is_wanted = False
+        self._epoch = 0
         # TWS has used a higher order id than it has told.
         self._ids_are_behind = False
         # A row that could not be read: what it says is missing from the evidence.
@@ -164,6 +166,10 @@ class Reconciler:
 
     async def _sync(self, connection: Connection) -> None:
         assert self._source is not None
+        if connection.epoch != self._epoch:
+            # Also where the one before was lost before it was of use, so that nobody was told of its loss.
+            self._epoch = connection.epoch
+            self._doubts.interrupt()
         self._source.attach(connection)
         await self._gather(connection)
         # What it has left unclear is asked for again soon.
@@ -181,8 +187,8 @@ class Reconciler:
             await self._source.ask_executions(connection, self._timeout_s)
             await self._source.ask_completed_orders(connection, self._timeout_s)
             await self._source.ask_open_orders(connection, self._timeout_s)
-        if watch != self._doubts.watch:
-            # The link was lost meanwhile: TWS may have told what it held, not what IBKR holds.
+        if watch != self._doubts.watch or self._session.status.state is SessionState.LINK_DOWN:
+            # The link was lost meanwhile, or before: TWS may have told what it held, not what IBKR holds.
             log.info("the evidence is of before and after a loss and proves nothing")
             return
         if self._is_torn:
@@ -220,6 +226,8 @@ class Reconciler:
 
     def _noticed(self, code: int, _text: str) -> None:
         if code in LINK_RESTORED:
+            # Unbroken is only the time from here on.
+            self._doubts.interrupt()
             self.request()
 
 

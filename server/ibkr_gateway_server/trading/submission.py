@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 from ibkr_gateway_server.audit.store import AuditStore
 from ibkr_gateway_server.audit.transaction import Cause, Transaction
@@ -29,6 +29,9 @@ from ibkr_gateway_server.trading.recorder import SPEC, Recorder, stored, stored_
 from ibkr_gateway_server.trading.transitions import Sign
 
 log = logging.getLogger(__name__)
+
+# The market as it was known when an order was placed; None: no line of it flowed.
+Market = dict[str, Any] | None
 
 
 class Wire(Protocol):
@@ -99,13 +102,13 @@ class Submission:
 
     # --- new orders ----------------------------------------------------------------------------------------------
 
-    async def simulate(self, intent: Intent) -> None:
-        """Record what would have been sent. Raises AuditUnavailable."""
+    async def simulate(self, intent: Intent, market: Market) -> None:
+        """Record what would have been sent, and in which market. Raises AuditUnavailable."""
         for entry in intent:
             entry.status = replace(entry.status, state=OrderState.SIMULATED)
-        await self._record(intent)
+        await self._record(intent, market)
 
-    async def place(self, intent: Intent) -> None:
+    async def place(self, intent: Intent, market: Market) -> None:
         """Record the intent, then write all of its legs: at most once, and only while this very connection stands.
 
         Raises a DomainError only while provably no byte has left.
@@ -120,7 +123,7 @@ class Submission:
             entry_id = entry_id or order_id
             # Recorded as written before it is: should the process die in between, it counts as possibly sent.
             entry.was_written = True
-        await self._record(intent, epoch=connection.epoch)
+        await self._record(intent, market, epoch=connection.epoch)
         # From here to the last write nothing is awaited: what is checked now still holds when the bytes leave.
         try:
             self._check(connection)
@@ -159,7 +162,7 @@ class Submission:
             return False
         return True
 
-    async def _record(self, intent: Intent, *, epoch: int = 0) -> None:
+    async def _record(self, intent: Intent, market: Market, *, epoch: int = 0) -> None:
         """Make the intent durable; after this the key is used. Raises AuditUnavailable with nothing recorded."""
         cause = Cause(principal.get(), correlation_id.get())
         rules = self._means.guard.rules
@@ -175,7 +178,7 @@ class Submission:
             for entry, order, status in legs:
                 assert order is not None
                 body = {"spec": SPEC.dump_python(intent.spec, mode="json"), "leg_role": status.leg_role}
-                body |= {"state": status.state, "order_ref": entry.order_ref, "rules": config}
+                body |= {"state": status.state, "order_ref": entry.order_ref, "rules": config, "market": market}
                 appended = tx.append("order.intent", body, order=status, cause=cause, epoch=epoch)
                 tx.save_order(order, appended.sequence)
                 if status.order_id:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 import grpc
 import pytest
-from ibkr_gateway import AsyncGateway, GatewayError, TimedOut, Unavailable
+from ibkr_gateway import AsyncGateway, GatewayError, NotServed, TimedOut, Unavailable
 from ibkr_gateway.connection import OPTIONS as CLIENT_OPTIONS
 from ibkr_gateway.v1 import gateway_service_pb2 as pb
 from ibkr_gateway_server.domain.errors import AuditUnavailable
@@ -98,6 +98,14 @@ async def test_a_domain_error_is_its_status_and_counted_under_it() -> None:
             await client.gateway.GetServerInfo(pb.GetServerInfoRequest())
     assert failed.value.reason == "AUDIT_UNAVAILABLE"
     assert counted(metrics) == {("GetServerInfo", "UNAVAILABLE"): 1}
+
+
+async def test_an_rpc_without_a_method_says_that_it_is_not_served() -> None:
+    async with serving() as (client, _, metrics, _):
+        with pytest.raises(NotServed) as refused:
+            await client.gateway.GetUsage(pb.GetUsageRequest())
+    assert refused.value.reason == "NOT_IMPLEMENTED"
+    assert counted(metrics) == {("GetUsage", "UNIMPLEMENTED"): 1}
 
 
 async def test_the_server_ends_a_call_whose_caller_set_no_deadline() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 import uuid
 from decimal import Decimal
@@ -308,3 +309,19 @@ async def test_every_step_of_an_order_is_in_the_record(gateway: Gateway) -> None
     assert kinds[:2] == ["order.intent", "order.send"]
     assert {"order.status", "execution", "commission"} <= set(kinds)
     assert (await desk._store.verify()).is_valid
+
+
+async def test_a_preview_and_its_order_are_recorded_with_the_market_of_their_moment(gateway: Gateway) -> None:
+    desk, key = gateway.running.desk, new_key()
+    preview = await desk.preview(far_limit())
+    await desk.place(key, far_limit())
+    page = await desk._store.query(AuditFilter(), PageRequest())
+    rows = {record.kind: json.loads(record.body_json) for record in page.items}
+    assert preview.quote is not None
+    assert rows["order.preview"]["market"]["bid_price"] == preview.quote.bid_price
+    assert rows["order.preview"]["spec"]["limit_price"] == "10.00"
+    assert rows["order.preview"]["what_if"]["commission"] == str(preview.what_if.commission)  # type: ignore[union-attr]
+    assert preview.token not in str(rows)
+    # The line of the preview still flows when the order is placed.
+    assert rows["order.intent"]["market"]["last_price"] > 0
+    assert rows["order.intent"]["rules"]["mode"] == "simulation"
