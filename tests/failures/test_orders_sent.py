@@ -287,7 +287,7 @@ def test_O43_there_is_no_room_for_an_order(tmp_path: Path) -> None:
 async def test_O44_an_order_in_a_planned_restart(make_gateway: MakeGateway) -> None:
     """An order is placed while TWS is to restart as planned.
 
-    UNAVAILABLE with RESTART_WINDOW; nothing is sent, and the record has the refusal, with who was refused and why.
+    UNAVAILABLE with RESTART_WINDOW; nothing is sent, and the record has the refusal.
     """
     gateway = await make_gateway(restart_window="00:00-23:59 UTC;23:58-00:01 UTC")
     with pytest.raises(Unavailable) as refused:
