@@ -146,7 +146,7 @@ def bars(
             raise ValueError("--end and --resume belong to --start")
         if plot not in ("", *PLOTS):
             raise ValueError(f"--plot {plot} is neither {' nor '.join(PLOTS)}")
-        if plot and (start or as_csv or options.as_json):
+        if plot and (start or as_csv):
             raise ValueError("--plot draws what --size and --duration ask for; it goes with neither --start nor --csv")
         name = f"WHAT_TO_SHOW_{show.upper() or 'UNSPECIFIED'}"
         if name not in pb.WhatToShow.keys():  # noqa: SIM118 - protobuf's enum wrapper is no mapping
@@ -173,7 +173,7 @@ def bars(
         )
         with gateway(options) as connected:
             answer = connected.market_data.GetHistoricalBars(request)
-        if plot:
+        if plot and not options.as_json:
             from ibkr_gateway_cli.plots import bars_plot
 
             out = console()

@@ -208,7 +208,7 @@ MUTANTS = (
     Mutant("silence taken for an answer", _take_silence_for_an_answer),
     Mutant(
         "lists of before and after a lost link taken for one",
-        _rewritten(Doubts, "_age", ("or doubt.watch != self.watch", "")),
+        _rewritten(Doubts, "_aged", ("or doubt.watch != self.watch", "")),
     ),
     Mutant(
         "no quarantine",
