@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pytest
 from ibkr_gateway import connect
 from ibkr_gateway.v1 import audit_service_pb2 as audit_pb
 from ibkr_gateway_server.app import running
@@ -26,6 +27,9 @@ from ibkr_gateway_server.simulator.virtual_time import run_virtually
 
 from tests.conftest import FAST, Gateway
 from tests.server.broker.conftest import Broker, running_broker
+
+# What it finds broken is to be read in the test's report.
+pytest.register_assert_rewrite("tests.failures.dealings")
 
 T = TypeVar("T")
 
