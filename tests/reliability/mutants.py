@@ -203,7 +203,7 @@ MUTANTS = (
     Mutant("no floor of order ids", _forget_the_floor),
     Mutant(
         "no look at the session before the write",
-        _rewritten(Submission, "_check", ("self._means.guard.check_way()", "return")),
+        _rewritten(Submission, "_check", ("self._means.guard.check()", "return")),
     ),
     Mutant("fills dropped while the link is down", _drop_fills_while_the_link_is_down),
     Mutant("recorded after it is sent", _record_after_the_write),

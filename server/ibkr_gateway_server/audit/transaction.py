@@ -33,6 +33,7 @@ from ibkr_gateway_server.domain.orders import (
     OrderSpec,
     OrderStatus,
 )
+from ibkr_gateway_server.logs import correlation_id, principal
 
 T = TypeVar("T")
 
@@ -62,6 +63,11 @@ class Cause:
 
     principal: str = ""
     correlation_id: str = ""
+
+    @classmethod
+    def of_caller(cls) -> Cause:
+        """The call that is being answered here."""
+        return cls(principal.get(), correlation_id.get())
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from ibkr_gateway_server.broker.pacing import Priority
 from ibkr_gateway_server.domain.errors import DomainError, NotCancellable, ScopeMissing, TradingDisabled
 from ibkr_gateway_server.domain.orders import LegRole, OrderState, OrderStatus
 from ibkr_gateway_server.domain.sessions import SessionState
-from ibkr_gateway_server.logs import correlation_id, principal
+from ibkr_gateway_server.logs import principal
 from ibkr_gateway_server.trading.changes import CHANGEABLE
 from ibkr_gateway_server.trading.conclusions import signed
 from ibkr_gateway_server.trading.entries import CancelSent, Entry, Intent
@@ -37,11 +37,13 @@ class Cancels:
         means: Means,
         *,
         ack_timeout_s: float,
+        pacing_timeout_s: float,
         expect_word: Callable[[Entry], None],
     ) -> None:
         self._wire = wire
         self._means = means
         self._ack_timeout_s = ack_timeout_s
+        self._pacing_timeout_s = pacing_timeout_s
         self._expect_word = expect_word
         self._owed: list[tuple[Entry, str]] = []
         self._work = asyncio.Event()
@@ -88,9 +90,10 @@ class Cancels:
 
         Raises TradingDisabled, BrokerDisconnected, OrderRate with nothing of the next one sent.
         """
-        count = 0
+        count, cause = 0, Cause.of_caller()
+        timeout_s = self._pacing_timeout_s if timeout_s is None else timeout_s
         for entry in entries:
-            await self._send(entry, Cause(principal.get(), correlation_id.get()), "order.cancel", timeout_s or 0.25)
+            await self._send(entry, cause, "order.cancel", timeout_s)
             count += 1
         return count
 
@@ -100,7 +103,7 @@ class Cancels:
         connection = self._means.session.connection()
         await self._means.pacer.take(Priority.CANCEL, self._ack_timeout_s)
         entries = self._means.ledger.open_entries()
-        cause = Cause(principal.get(), correlation_id.get())
+        cause = Cause.of_caller()
         body = {"open_count": len(entries)}
         # A record that cannot be written is no reason either: the cancel is noted beside it.
         await self._means.store.append_or_journal("order.cancel_all", body, cause=cause, epoch=connection.epoch)

@@ -101,8 +101,13 @@ class Desk:
             pacing_timeout_s=timings.order_pacing_timeout_s,
             in_doubt=self._reconciler.request,
         )
-        heard = self._waiting.expect_word
-        self._cancels = Cancels(self._wire, means, ack_timeout_s=timings.ack_timeout_s, expect_word=heard)
+        self._cancels = Cancels(
+            self._wire,
+            means,
+            ack_timeout_s=timings.ack_timeout_s,
+            pacing_timeout_s=timings.order_pacing_timeout_s,
+            expect_word=self._waiting.expect_word,
+        )
         self._reconciler.on_reconciled(self._cancels.retry_owed)
         self._key_locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
@@ -168,8 +173,7 @@ class Desk:
             if token:
                 self._tokens.redeem(token, payload_hash, client_order_id)
             if require_transmit or self.guard.rules.orders_enabled:
-                self.guard.authorize()
-                self.guard.check_way()
+                self.guard.check()
             resolved = await self._appraiser.resolve(spec)
             await self._appraiser.check_limits(resolved)
             intent, market = self._intent(client_order_id, resolved, payload_hash), self._appraiser.market(resolved)
@@ -177,8 +181,7 @@ class Desk:
                 if not self.guard.rules.orders_enabled:
                     await self._submission.simulate(intent, market)
                     return intent
-                self.guard.authorize()
-                self.guard.check_way()
+                self.guard.check()
                 await self._submission.place(intent, market)
             for entry in intent if not intent.is_staged else ():
                 self._waiting.expect_word(entry)
@@ -230,8 +233,7 @@ class Desk:
                 raise ClientOrderIdConflict(modify_id)
             if known is not None and known.state is not ModificationState.NOT_SENT:
                 return
-            self.guard.authorize()
-            self.guard.check_way()
+            self.guard.check()
             resolved = await self._appraiser.resolve(spec)
             group = self._store.order_ref(intent.client_order_id)
             targets = changes.targets(intent, resolved, legs_of(resolved, group))

@@ -103,6 +103,8 @@ class Modification:
     state: ModificationState
     targets: dict[LegRole, LegTerms] = field(default_factory=dict)
     doubt: Doubt | None = None
+    has_ended_on_record: bool = False
+    """Its end is durable, so that there is nothing of it to write any more."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,10 +101,14 @@ class Guard:
         """Refuse every new order from now on: the gateway is stopping."""
         self._is_draining = True
 
+    def check(self) -> None:
+        """Whether an order may leave at this moment. Raises what `authorize` and `check_way` raise."""
+        self.authorize()
+        self.check_way()
+
     def authorize(self) -> None:
         """Whether any order may be written at all. Raises TradingDisabled, LiveNotAuthorized."""
-        if not self.rules.orders_enabled:
-            raise TradingDisabled
+        self.authorize_cancel()
         if self.rules.mode is Mode.LIVE and (missing := self.rules.live_problem):
             raise LiveNotAuthorized(missing)
 

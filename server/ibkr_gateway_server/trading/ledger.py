@@ -22,7 +22,7 @@ from ibkr_gateway_server.domain.evidence import (
 from ibkr_gateway_server.domain.orders import AlarmKind, LegRole, Mark, OrderOrigin, OrderState, OrderStatus
 from ibkr_gateway_server.trading.conclusions import charged, executed, reported, signed, told
 from ibkr_gateway_server.trading.entries import Change, Entry, Intent, Modification
-from ibkr_gateway_server.trading.transitions import Sign
+from ibkr_gateway_server.trading.transitions import ENDED, Sign
 
 
 class Ledger:
@@ -37,7 +37,10 @@ class Ledger:
     ) -> None:
         self._mark_of = mark_of
         self._cancel_is_lost = cancel_is_lost
+        # In the order in which they were placed.
         self._intents: dict[str, Intent] = {}
+        # Orders of these whose end may not be for good; others drop out when the open ones are looked for.
+        self._unended: dict[Entry, None] = {}
         self._changes: dict[str, Modification] = {}
         self._by_order_ref: dict[str, Entry] = {}
         self._by_perm_id: dict[int, Entry] = {}
@@ -102,8 +105,13 @@ class Ledger:
         return (entry for entry in self._by_perm_id.values() if entry.intent is None)
 
     def open_entries(self) -> list[Entry]:
-        """Orders of this gateway that may be working at IBKR."""
-        return [entry for intent in self._intents.values() for entry in intent if entry.status.state.is_open]
+        """Orders of this gateway that may be working at IBKR, oldest first.
+
+        Costs what is open, not what has ever been: every order and many a piece of evidence asks for it.
+        """
+        for entry in [entry for entry in self._unended if entry.status.state in ENDED]:
+            del self._unended[entry]
+        return [entry for entry in self._unended if entry.status.state.is_open]
 
     def unknown_count(self) -> int:
         """Orders of this gateway that may or may not be at IBKR."""
@@ -129,7 +137,11 @@ class Ledger:
 
     def add(self, intent: Intent) -> None:
         """Take in what a caller wants; order ids, where its legs have them, belong to them from now on."""
+        for leg in self._intents.pop(intent.client_order_id, ()):
+            # Not sent, and now placed again: what came to nothing is neither open nor as old as it was.
+            self._unended.pop(leg, None)
         self._intents[intent.client_order_id] = intent
+        self._unended.update(dict.fromkeys(intent))
         self._changes.update(intent.modifications)
         for entry in intent:
             self._by_order_ref[entry.order_ref] = entry

@@ -55,7 +55,13 @@ def _entry(order: StoredOrder, intent: Intent) -> Entry:
 
 def _modification(change: StoredModification) -> Modification:
     return Modification(
-        change.modify_id, change.client_order_id, change.payload_hash, change.spec, change.state, dict(change.targets)
+        change.modify_id,
+        change.client_order_id,
+        change.payload_hash,
+        change.spec,
+        change.state,
+        dict(change.targets),
+        has_ended_on_record=not change.state.is_pending,
     )
 
 

@@ -17,7 +17,6 @@ from ibkr_gateway_server.audit.store import AuditStore
 from ibkr_gateway_server.audit.transaction import Cause
 from ibkr_gateway_server.domain.errors import AuditUnavailable, PreviewExpired
 from ibkr_gateway_server.domain.orders import OrderSpec, Preview, WhatIf
-from ibkr_gateway_server.logs import correlation_id, principal
 from ibkr_gateway_server.trading.appraisal import snapshot_of
 from ibkr_gateway_server.trading.recorder import SPEC
 
@@ -97,7 +96,7 @@ class PreviewRecord:
 
     async def keep(self, spec: OrderSpec, preview: Preview) -> None:
         """One event. A preview is answered whether or not it can be recorded: it sends nothing."""
-        cause = Cause(principal.get(), correlation_id.get())
+        cause = Cause.of_caller()
         body = {
             "spec": SPEC.dump_python(spec, mode="json"),
             "market": snapshot_of(preview.quote),

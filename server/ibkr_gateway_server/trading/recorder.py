@@ -134,11 +134,11 @@ class Recorder:
     async def _write_until_durable(self, batch: list[Change]) -> None:
         # Each entry as it is now: the batch ends with that state, whatever happens while the disk works.
         orders = [(entry, entry.status, entry.executions, stored(entry)) for entry in changed_orders(batch)]
-        changes = _changes_of(entry for entry, *_ in orders)
+        modifications = [(each, stored_change(each)) for each in _unrecorded(entry for entry, *_ in orders)]
         while True:
             try:
                 events = await self._store.transact(
-                    lambda tx: _write(tx, batch, [order for *_, order in orders], changes)
+                    lambda tx: _write(tx, batch, [order for *_, order in orders], [kept for _, kept in modifications])
                 )
                 break
             except AuditUnavailable:
@@ -155,6 +155,8 @@ class Recorder:
         for entry, status, executions, _ in orders:
             entry.recorded_executions = executions
             entry.recorded = replace(status, last_sequence=last_sequences[id(entry)])
+        for modification, kept in modifications:
+            modification.has_ended_on_record = not kept.state.is_pending
         told = [event for event in events if not isinstance(event.happening, Noted)]
         for listener in self._listeners:
             listener(told)
@@ -207,10 +209,10 @@ def stored_change(change: Modification) -> StoredModification:
     )
 
 
-def _changes_of(entries: Iterable[Entry]) -> list[StoredModification]:
-    """Every change of the intents that these orders belong to."""
+def _unrecorded(entries: Iterable[Entry]) -> list[Modification]:
+    """Changes of the intents that these orders belong to whose end is not in the record."""
     intents = dict.fromkeys(entry.intent for entry in entries if entry.intent is not None)
-    return [stored_change(change) for intent in intents for change in intent.modifications.values()]
+    return [each for intent in intents for each in intent.modifications.values() if not each.has_ended_on_record]
 
 
 def _write(

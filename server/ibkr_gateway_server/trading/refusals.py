@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager, suppress
 from ibkr_gateway_server.audit.store import AuditStore
 from ibkr_gateway_server.audit.transaction import Cause, OrderIds
 from ibkr_gateway_server.domain.errors import AuditUnavailable, DomainError, Invalid
-from ibkr_gateway_server.logs import correlation_id, principal
 
 
 class Refusals:
@@ -26,7 +25,7 @@ class Refusals:
             raise
         except DomainError as error:
             body = {"reason": error.reason, "message": error.message}
-            cause = Cause(principal.get(), correlation_id.get())
+            cause = Cause.of_caller()
             # Where the record is why, there is nowhere to write it; the log has it.
             with suppress(AuditUnavailable):
                 await self._store.transact(lambda tx: tx.append(kind, body, order=about, cause=cause))

@@ -19,7 +19,6 @@ from ibkr_gateway_server.broker.pacing import Pacer, Priority
 from ibkr_gateway_server.broker.session import Session
 from ibkr_gateway_server.domain.errors import DomainError, OrderIdsExhausted, ReconciliationRequired
 from ibkr_gateway_server.domain.orders import LegTerms, ModificationState, OrderSpec, OrderState
-from ibkr_gateway_server.logs import correlation_id, principal
 from ibkr_gateway_server.trading.changes import CHANGEABLE
 from ibkr_gateway_server.trading.conclusions import moved, signed
 from ibkr_gateway_server.trading.entries import Entry, Intent, Modification
@@ -142,8 +141,7 @@ class Submission:
         log.info("order sent", extra=ids_of(intent.entry))
 
     def _check(self, connection: Connection) -> None:
-        self._means.guard.authorize()
-        self._means.guard.check_way()
+        self._means.guard.check()
         if self._means.session.linked() is not connection:
             raise connection.disconnected()
 
@@ -164,7 +162,7 @@ class Submission:
 
     async def _record(self, intent: Intent, market: Market, *, epoch: int = 0) -> None:
         """Make the intent durable; after this the key is used. Raises AuditUnavailable with nothing recorded."""
-        cause = Cause(principal.get(), correlation_id.get())
+        cause = Cause.of_caller()
         rules = self._means.guard.rules
         config = {
             "mode": rules.mode,
@@ -199,7 +197,7 @@ class Submission:
         connection = self._means.session.linked()
         legs = {intent.legs[role]: terms for role, terms in change.targets.items()}
         await self._means.pacer.take(Priority.ORDER, self._pacing_timeout_s, count=len(legs))
-        cause = Cause(principal.get(), correlation_id.get())
+        cause = Cause.of_caller()
         status, row = intent.entry.status, stored_change(change)
         body = {"modify_id": change.modify_id, "spec": SPEC.dump_python(change.spec, mode="json")}
 

@@ -15,7 +15,7 @@ class DeskTimings:
     ack_timeout_s: float = 10.0
     """For IBKR's first word on an order or a cancel; then its state is UNKNOWN and evidence is gathered."""
     order_pacing_timeout_s: float = 0.25
-    """For room among the messages to TWS; then the order is refused, unsent."""
+    """For room among the messages to TWS; then the order or the cancel is refused, unsent."""
     evidence_timeout_s: float = 10.0
     """For each question of a reconciliation."""
     what_if_timeout_s: float = 10.0

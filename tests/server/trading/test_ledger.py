@@ -200,3 +200,21 @@ def test_a_commission_that_comes_before_its_execution_is_kept_for_it() -> None:
     changes = hear(ledger_with(mine), commission(), execution())
     assert mine.status.commission == 1
     assert [type(change.happening) for change in changes] == [Filled, StatusChanged, CommissionReported]
+
+
+def test_the_open_orders_are_those_whose_end_may_still_be_taken_back_too() -> None:
+    ended, open_again = entry(OrderState.FILLED, perm_id=1), entry(OrderState.REJECTED, order_id=8, client_order_id="b")
+    open_again.order_ref = "g1.other"
+    ledger = ledger_with(ended, open_again)
+    assert ledger.open_entries() == []
+    hear(ledger, open_order("Submitted", order_id=8, order_ref="g1.other", perm_id=901))
+    assert ledger.open_entries() == [open_again]
+    hear(ledger, status_seen("Cancelled", order_id=8, perm_id=901))
+    assert ledger.open_entries() == []
+
+
+def test_what_was_not_sent_and_is_placed_again_is_the_newest_and_open_once() -> None:
+    kept_back, other, again = entry(OrderState.NOT_SENT), entry(order_id=8, client_order_id="b"), entry(order_id=9)
+    ledger = ledger_with(kept_back, other, again)
+    assert [intent.entry for intent in ledger.newest_intents()] == [again, other]
+    assert ledger.open_entries() == [other, again]
