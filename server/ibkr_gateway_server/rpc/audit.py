@@ -7,14 +7,9 @@ from collections.abc import AsyncIterator
 from ibkr_gateway.v1 import audit_service_pb2 as pb
 
 from ibkr_gateway_server.audit.store import AuditStore
-from ibkr_gateway_server.audit.transaction import Cause
 from ibkr_gateway_server.domain.audit import AuditFilter, OrderFilter
-from ibkr_gateway_server.domain.errors import Violations
-from ibkr_gateway_server.logs import correlation_id, principal
 from ibkr_gateway_server.rpc import order_csv, parse, present
 from ibkr_gateway_server.rpc.calls import Call
-
-MAX_COMMENT = 256
 
 
 class AuditServicer:
@@ -60,12 +55,8 @@ class AuditServicer:
         )
 
     async def AcceptAuditRollback(
-        self, request: pb.AcceptAuditRollbackRequest, _call: Call
+        self, request: pb.AcceptAuditRollbackRequest, call: Call
     ) -> pb.AcceptAuditRollbackResponse:
-        if len(request.comment) > MAX_COMMENT:
-            found = Violations()
-            found.add("comment", f"has {len(request.comment)} characters, and {MAX_COMMENT} are the most")
-            found.raise_if_any()
-        cause = Cause(principal.get(), correlation_id.get())
-        lost = await self._store.accept_rollback(request.head_sequence, request.comment, cause)
+        comment = parse.comment(request.comment)
+        lost = await self._store.accept_rollback(request.head_sequence, comment, call.cause)
         return pb.AcceptAuditRollbackResponse(lost_count=lost)

@@ -30,9 +30,6 @@ from ibkr_gateway_server.settings import Settings
 from ibkr_gateway_server.trading.halt import HaltSwitch
 from ibkr_gateway_server.trading.watch import TradingWatch
 
-# Characters of why trading is halted or goes on, which is for the record.
-MAX_COMMENT = 256
-
 
 @dataclass(frozen=True, slots=True)
 class About:
@@ -139,7 +136,7 @@ class GatewayServicer:
         yield pb.WatchTradingStatusResponse(sequence=sequence + 1, **word(self._draining))
 
     async def HaltTrading(self, request: pb.HaltTradingRequest, call: Call) -> pb.HaltTradingResponse:
-        level, comment = _level(request), _comment(request)
+        level, comment = _level(request), parse.comment(request.comment)
         if level is HaltLevel.GLOBAL_CANCEL:
             call.require(Scope.ADMIN)
         count = await self._halt.engage(level, comment, call.cause, wait_s=max(call.remaining_s, 0.0))
@@ -147,7 +144,7 @@ class GatewayServicer:
         return pb.HaltTradingResponse(cancel_requested_count=count, status=status)
 
     async def ResumeTrading(self, request: pb.ResumeTradingRequest, call: Call) -> pb.ResumeTradingResponse:
-        await self._halt.release(_comment(request), call.cause)
+        await self._halt.release(parse.comment(request.comment), call.cause)
         return pb.ResumeTradingResponse(status=self._trading_status(self._trading.now()))
 
     def _trading_status(self, status: TradingStatus) -> pb.TradingStatus:
@@ -226,14 +223,6 @@ def _level(request: pb.HaltTradingRequest) -> HaltLevel:
         found.add("level", f"must be one of {', '.join(HaltLevel)}")
         found.raise_if_any()
     return HaltLevel[name]
-
-
-def _comment(request: pb.HaltTradingRequest | pb.ResumeTradingRequest) -> str:
-    if len(request.comment) > MAX_COMMENT:
-        found = Violations()
-        found.add("comment", f"must have at most {MAX_COMMENT} characters")
-        found.raise_if_any()
-    return request.comment
 
 
 def _halt(halt: Halt | None) -> dict[str, Any]:

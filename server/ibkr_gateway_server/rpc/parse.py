@@ -38,6 +38,8 @@ _DATE = re.compile(r"\d{4}-\d{2}(-\d{2})?", re.ASCII)
 
 MAX_INSTRUMENTS = 100
 MAX_KEYS = 100
+# Characters of why something is done, for the record.
+MAX_COMMENT = 256
 HEARTBEAT_S = (1.0, 60.0)
 DEFAULT_HEARTBEAT_S = 15.0
 
@@ -220,6 +222,15 @@ def cancel_scope(message: orders_service_pb2.CancelAllOrdersRequest) -> tuple[in
         found.add("account_id", "goes with CANCEL_SCOPE_ACCOUNT only")
     found.raise_if_any()
     return message.scope, message.account_id
+
+
+def comment(text: str) -> str:
+    """Why, for the record. Raises FieldsInvalid when it is too long."""
+    found = Violations()
+    if len(text) > MAX_COMMENT:
+        found.add("comment", f"has {len(text)} characters, and {MAX_COMMENT} are the most")
+    found.raise_if_any()
+    return text
 
 
 def refuse_unknown_fields(message: Message, path: str = "") -> None:
