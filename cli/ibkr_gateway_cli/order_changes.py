@@ -9,7 +9,17 @@ import typer
 from ibkr_gateway import new_client_order_id
 from ibkr_gateway.v1 import orders_service_pb2 as pb
 
-from ibkr_gateway_cli.order_terms import decimal_term
+from ibkr_gateway_cli.order_terms import (
+    LimitOption,
+    OffsetOption,
+    StopLossOption,
+    StopOption,
+    TakeProfitOption,
+    TrailOption,
+    TrailPercentOption,
+    TrailStopOption,
+    decimal_term,
+)
 from ibkr_gateway_cli.orders import YesOption, order_key, remember, show
 from ibkr_gateway_cli.session import (
     ERROR,
@@ -42,14 +52,14 @@ def modify(
     context: typer.Context,
     order: KeyArgument,
     quantity: Annotated[str, typer.Option("--quantity", "-q", help="Units, with what has filled.")] = "",
-    limit: Annotated[str, typer.Option("--limit", "-l", help="Limit price; of a bracket its entry's.")] = "",
-    stop: Annotated[str, typer.Option("--stop", "-s", help="Stop price, or the price to be touched.")] = "",
-    trail: Annotated[str, typer.Option("--trail", help="Trailing distance as a price.")] = "",
-    trail_percent: Annotated[str, typer.Option("--trail-percent", help="Trailing distance in percent.")] = "",
-    trail_stop: Annotated[str, typer.Option("--trail-stop", help="First stop of a trailing order.")] = "",
-    offset: Annotated[str, typer.Option("--offset", help="Distance of a TRAIL_LIMIT's or REL's limit.")] = "",
-    take_profit: Annotated[str, typer.Option("--take-profit", help="Of a bracket: where to take the profit.")] = "",
-    stop_loss: Annotated[str, typer.Option("--stop-loss", help="Of a bracket: where to stop the loss.")] = "",
+    limit: LimitOption = "",
+    stop: StopOption = "",
+    trail: TrailOption = "",
+    trail_percent: TrailPercentOption = "",
+    trail_stop: TrailStopOption = "",
+    offset: OffsetOption = "",
+    take_profit: TakeProfitOption = "",
+    stop_loss: StopLossOption = "",
     stop_loss_limit: Annotated[str, typer.Option("--stop-loss-limit", help="Of a bracket: its stop-limit's.")] = "",
     modify_id: ModifyIdOption = "",
     yes: YesOption = False,

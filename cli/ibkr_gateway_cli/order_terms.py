@@ -40,20 +40,30 @@ _OCA_TYPES = {
     "reduce-no-block": pb.OCA_TYPE_REDUCE_WITHOUT_BLOCK,
 }
 
+# Also those of a change.
+LimitOption = Annotated[str, typer.Option("--limit", "-l", help="Limit price; of a bracket its entry's.")]
+StopOption = Annotated[str, typer.Option("--stop", "-s", help="Stop price, or the price to be touched.")]
+TrailOption = Annotated[str, typer.Option("--trail", help="Trailing distance as a price.")]
+TrailPercentOption = Annotated[str, typer.Option("--trail-percent", help="Trailing distance in percent.")]
+TrailStopOption = Annotated[str, typer.Option("--trail-stop", help="First stop of a trailing order.")]
+OffsetOption = Annotated[str, typer.Option("--offset", help="Distance of a TRAIL_LIMIT's or REL's limit.")]
+TakeProfitOption = Annotated[str, typer.Option("--take-profit", help="Of a bracket: where to take the profit.")]
+StopLossOption = Annotated[str, typer.Option("--stop-loss", help="Of a bracket: where to stop the loss.")]
+
 
 def terms(
     side: Annotated[str, typer.Argument(metavar="buy|sell", help="Direction.")],
     quantity: Annotated[str, typer.Argument(help="Units, as a decimal.")],
     instrument: Annotated[str, typer.Argument(help="AAPL, MES:FUT, EUR.USD, or a contract id.")],
     order_type: Annotated[str, typer.Option("--type", "-t", help="Order type; without it the prices say which.")] = "",
-    limit: Annotated[str, typer.Option("--limit", "-l", help="Limit price; of a bracket its entry's.")] = "",
-    stop: Annotated[str, typer.Option("--stop", "-s", help="Stop price, or the price to be touched.")] = "",
-    trail: Annotated[str, typer.Option("--trail", help="Trailing distance as a price.")] = "",
-    trail_percent: Annotated[str, typer.Option("--trail-percent", help="Trailing distance in percent.")] = "",
-    trail_stop: Annotated[str, typer.Option("--trail-stop", help="First stop of a trailing order.")] = "",
-    offset: Annotated[str, typer.Option("--offset", help="Distance of a TRAIL_LIMIT's or REL's limit.")] = "",
-    take_profit: Annotated[str, typer.Option("--take-profit", help="Of a bracket: where to take the profit.")] = "",
-    stop_loss: Annotated[str, typer.Option("--stop-loss", help="Of a bracket: where to stop the loss.")] = "",
+    limit: LimitOption = "",
+    stop: StopOption = "",
+    trail: TrailOption = "",
+    trail_percent: TrailPercentOption = "",
+    trail_stop: TrailStopOption = "",
+    offset: OffsetOption = "",
+    take_profit: TakeProfitOption = "",
+    stop_loss: StopLossOption = "",
     stop_loss_limit: Annotated[
         str, typer.Option("--stop-loss-limit", help="Of a bracket: makes the stop-loss a stop-limit.")
     ] = "",

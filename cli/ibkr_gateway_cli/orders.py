@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from ibkr_gateway import new_client_order_id
@@ -64,15 +64,14 @@ def place(
     preview_token: TokenOption = "",
 ) -> None:
     """Place an order (SAFE BY DEFAULT: with ORDERS_ENABLED=false it is SIMULATED). Shows the preview and asks first."""
-    options: Options = context.obj
-    with errors_as_exit_codes(options.as_json):
-        request = pb.PlaceOrderRequest(
-            client_order_id=client_order_id,
-            order=spec(),
-            require_transmit=require_transmit,
-            preview_token=preview_token,
-        )
-        _place(options, request, ask=not yes)
+    _place(
+        context.obj,
+        spec,
+        ask=not yes,
+        client_order_id=client_order_id,
+        require_transmit=require_transmit,
+        preview_token=preview_token,
+    )
 
 
 @orders.command(epilog=EXAMPLES)
@@ -90,37 +89,38 @@ def bracket(
     It needs --take-profit and --stop-loss; without --limit it enters at the market. When one exit fills, the other is
     cancelled; nothing of it works before all three are there.
     """
-    options: Options = context.obj
+    _place(
+        context.obj,
+        spec,
+        ask=not yes,
+        client_order_id=client_order_id,
+        require_transmit=require_transmit,
+        preview_token=preview_token,
+    )
+
+
+def _place(options: Options, spec: Terms, *, ask: bool, **how: Any) -> None:
+    """Show what the order would do and ask, then place it. `how`: the other fields of the request."""
     with errors_as_exit_codes(options.as_json):
-        request = pb.PlaceOrderRequest(
-            client_order_id=client_order_id,
-            order=spec(),
-            require_transmit=require_transmit,
-            preview_token=preview_token,
-        )
-        _place(options, request, ask=not yes)
-
-
-def _place(options: Options, request: pb.PlaceOrderRequest, *, ask: bool) -> None:
-    """Show what the order would do and ask, then place it."""
-    with gateway(options) as connected:
-        if ask:
-            shown = connected.orders.PreviewOrder(pb.PreviewOrderRequest(order=request.order)).preview
-            _show_preview(options, shown)
-            confirm("Place this order?", "Nothing was placed")
-        request.client_order_id = request.client_order_id or new_client_order_id()
-        remember(request.client_order_id, request.order)
-        if not options.as_json:
-            console(to_stderr=True).print(
-                f"client_order_id {request.client_order_id}  (repeat it to retry; it is never sent twice)"
-            )
-        result = connected.orders.PlaceOrder(request).result
-    if options.as_json:
-        print_json(result)
-    else:
-        show(options, "Order", list(result.legs))
-    if result.state == pb.ORDER_STATE_REJECTED:
-        raise typer.Exit(REFUSED)
+        request = pb.PlaceOrderRequest(order=spec(), **how)
+        with gateway(options) as connected:
+            if ask:
+                shown = connected.orders.PreviewOrder(pb.PreviewOrderRequest(order=request.order)).preview
+                _show_preview(options, shown)
+                confirm("Place this order?", "Nothing was placed")
+            request.client_order_id = request.client_order_id or new_client_order_id()
+            remember(request.client_order_id, request.order)
+            if not options.as_json:
+                console(to_stderr=True).print(
+                    f"client_order_id {request.client_order_id}  (repeat it to retry; it is never sent twice)"
+                )
+            result = connected.orders.PlaceOrder(request).result
+        if options.as_json:
+            print_json(result)
+        else:
+            show(options, "Order", list(result.legs))
+        if result.state == pb.ORDER_STATE_REJECTED:
+            raise typer.Exit(REFUSED)
 
 
 @orders.command()

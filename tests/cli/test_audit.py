@@ -5,50 +5,20 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import shutil
 import sqlite3
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 import pytest
-from ibkr_gateway import connect_sync
-from ibkr_gateway.v1 import common_pb2
-from ibkr_gateway.v1 import gateway_service_pb2 as pb
 
-from tests.conftest import program
-
-Run = Callable[..., subprocess.CompletedProcess[str]]
-
-
-@contextmanager
-def server_in(folder: Path) -> Iterator[Run]:
-    """A server whose record is in a folder, READY. Gives what runs a command against it."""
-    arguments = ("--mode", "simulation", "--port", "0", "--log-level", "ERROR")
-    with program("ibkr_gateway_server", *arguments, cwd=folder) as (_, address):
-        with connect_sync(address) as gateway:
-            for response in gateway.gateway.WatchSession(pb.WatchSessionRequest(), timeout=20):
-                if response.status.state == common_pb2.SESSION_STATE_READY:
-                    break
-        environment = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
-        yield lambda *arguments: subprocess.run(
-            [sys.executable, "-m", "ibkr_gateway_cli", "--port", address.rpartition(":")[2], *arguments],
-            capture_output=True,
-            text=True,
-            cwd=folder,
-            env={**environment, "HOME": str(folder), "XDG_STATE_HOME": str(folder)},
-            stdin=subprocess.DEVNULL,
-            timeout=60,
-        )
+from tests.cli.conftest import Run, against, ready_server
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Iterator[Run]:
-    with server_in(tmp_path) as made:
-        yield made
+def run(run_alone: Run) -> Run:
+    """Runs a command against a server of its own."""
+    return run_alone
 
 
 def place(run: Run) -> None:
@@ -93,13 +63,16 @@ def test_verify_names_the_first_event_that_was_changed_and_ends_with_1(run: Run,
 
 def test_an_old_backup_is_taken_only_by_one_who_says_so(tmp_path: Path) -> None:
     record = tmp_path / "data" / "simulation.db"
-    with server_in(tmp_path) as run:
+    with ready_server(tmp_path) as address:
+        run = against(address, tmp_path)
         place(run)
     shutil.copy(record, tmp_path / "backup.db")
-    with server_in(tmp_path) as run:
+    with ready_server(tmp_path) as address:
+        run = against(address, tmp_path)
         place(run)
     shutil.copy(tmp_path / "backup.db", record)
-    with server_in(tmp_path) as run:
+    with ready_server(tmp_path) as address:
+        run = against(address, tmp_path)
         refused = run("order", "place", "buy", "1", "AAPL", "--limit", "10.00", "--yes")
         assert refused.returncode == 4
         assert "AUDIT_ROLLED_BACK" in refused.stderr

@@ -3,41 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from ibkr_gateway import connect_sync
-from ibkr_gateway.v1 import common_pb2
-from ibkr_gateway.v1 import gateway_service_pb2 as pb
 
-from tests.conftest import program
-
-Run = Callable[..., subprocess.CompletedProcess[str]]
+from tests.cli.conftest import Run
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Iterator[Run]:
-    """Runs a command against the server."""
-    arguments = ("--mode", "simulation", "--port", "0", "--log-level", "ERROR")
-    with program("ibkr_gateway_server", *arguments, cwd=tmp_path) as (_, address):
-        with connect_sync(address) as gateway:
-            for response in gateway.gateway.WatchSession(pb.WatchSessionRequest(), timeout=20):
-                if response.status.state == common_pb2.SESSION_STATE_READY:
-                    break
-        environment = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
-        yield lambda *arguments: subprocess.run(
-            [sys.executable, "-m", "ibkr_gateway_cli", "--port", address.rpartition(":")[2], *arguments],
-            capture_output=True,
-            text=True,
-            cwd=tmp_path,
-            env={**environment, "HOME": str(tmp_path), "XDG_STATE_HOME": str(tmp_path)},
-            timeout=60,
-        )
+def run(run_alone: Run) -> Run:
+    """Runs a command against a server of its own."""
+    return run_alone
 
 
 def test_a_halt_from_its_beginning_to_its_end(run: Run) -> None:

@@ -3,35 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ibkr_gateway import Tls, connect_sync
-from ibkr_gateway.v1 import common_pb2
-from ibkr_gateway.v1 import gateway_service_pb2 as pb
+from ibkr_gateway import Tls
 from ibkr_gateway_server.credentials.tokens import load_tokens
 from ibkr_gateway_server.domain.scopes import Scope
 
 from tests.certificates import Authority
-from tests.conftest import program
-
-Run = Callable[..., subprocess.CompletedProcess[str]]
-
-
-def command(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
-    return subprocess.run(
-        [sys.executable, "-m", "ibkr_gateway_cli", *arguments],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        env={**kept, "HOME": str(cwd), "XDG_STATE_HOME": str(cwd), **environment},
-        timeout=60,
-    )
+from tests.cli.conftest import Run, command, ready_server
 
 
 @pytest.fixture(scope="module")
@@ -54,12 +35,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def address(folder: Path) -> Iterator[str]:
     """A server with TLS and tokens."""
     settings = {"TOKENS_FILE": "tokens.toml", "TLS_CERT_FILE": "server.pem", "TLS_KEY_FILE": "server.key"}
-    arguments = ("--mode", "simulation", "--port", "0", "--log-level", "ERROR")
-    with program("ibkr_gateway_server", *arguments, cwd=folder, **settings) as (_, at):
-        with connect_sync(at, tls=Tls(folder / "authority.pem"), token_file=folder / "reader.token") as gateway:
-            for response in gateway.gateway.WatchSession(pb.WatchSessionRequest(), timeout=20):
-                if response.status.state == common_pb2.SESSION_STATE_READY:
-                    break
+    tls = Tls(folder / "authority.pem")
+    with ready_server(folder, tls=tls, token_file=folder / "reader.token", **settings) as at:
         yield at
 
 
