@@ -62,11 +62,15 @@ def stays_on_this_machine(target: str) -> bool:
         return True
     for scheme in ("ipv4:", "ipv6:", "dns:///", "dns:"):
         target = target.removeprefix(scheme)
-    return all(_is_loopback(each) for each in target.split(","))
+    return all(is_loopback(_host(each)) for each in target.split(","))
 
 
-def _is_loopback(address: str) -> bool:
-    host = address[1:].partition("]")[0] if address.startswith("[") else address.rpartition(":")[0] or address
+def _host(address: str) -> str:
+    return address[1:].partition("]")[0] if address.startswith("[") else address.rpartition(":")[0] or address
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only programs of this machine reach a host by this name or address."""
     try:
         return ip_address(host).is_loopback
     except ValueError:

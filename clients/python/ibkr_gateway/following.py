@@ -5,10 +5,12 @@ A lost gateway is told in the contract's own words, as the gateway tells a lost 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
+from typing import Any, Generic, TypeVar
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -17,6 +19,8 @@ from ibkr_gateway.errors import Exhausted, GatewayError, Unavailable
 from ibkr_gateway.v1 import common_pb2
 from ibkr_gateway.v1 import market_data_service_pb2 as market_pb
 from ibkr_gateway.v1 import orders_service_pb2 as orders_pb
+
+Told = TypeVar("Told")
 
 FIRST_BACKOFF_S, BACKOFF_LIMIT_S = 0.2, 10.0
 # Heartbeats that may be missing before a connection counts as dead, as the contract has it.
@@ -58,8 +62,8 @@ class QuoteUpdate:
     """Quotes that this one has overtaken."""
 
 
-class _Following:
-    """What following anything has in common: when to try again, and how long to wait."""
+class Following(ABC, Generic[Told]):
+    """What following anything has in common: when to try again, how long to wait, and what a loss is."""
 
     def __init__(self, heartbeat_s: float) -> None:
         self.heartbeat = Duration()
@@ -77,11 +81,22 @@ class _Following:
         self._failures += 1
         return min(FIRST_BACKOFF_S * 2.0 ** (self._failures - 1), BACKOFF_LIMIT_S)
 
-    def _begin_gap(self) -> bool:
+    @abstractmethod
+    def take(self, response: Any) -> list[Told]:
+        """What a message of the stream has to tell."""
+
+    def lost(self, error: GatewayError | None) -> list[Told]:
+        """What to tell when a stream ended, None: without an error. Raises the error when trying again is no help."""
+        if error is not None and not is_passing(error):
+            raise error
         if self.gap_since is not None:
-            return False
+            return []
         self.gap_since = datetime.now(UTC)
-        return True
+        return self._gap(error)
+
+    @abstractmethod
+    def _gap(self, error: GatewayError | None) -> list[Told]:
+        """The gap that begins now, told."""
 
 
 def is_passing(error: GatewayError) -> bool:
@@ -89,7 +104,7 @@ def is_passing(error: GatewayError) -> bool:
     return isinstance(error, Unavailable) or (isinstance(error, Exhausted) and error.reason == SLOW_CONSUMER)
 
 
-class OrderFollowing(_Following):
+class OrderFollowing(Following[orders_pb.OrderEvent]):
     """The place in the record, kept over connections."""
 
     def __init__(self, after: int | None, client_order_id: str, heartbeat_s: float) -> None:
@@ -120,17 +135,12 @@ class OrderFollowing(_Following):
             told.append(event)
         return told
 
-    def lost(self, error: GatewayError | None) -> list[orders_pb.OrderEvent]:
-        """What to tell when a stream ended, None: without an error. Raises the error when trying again is no help."""
-        if error is not None and not is_passing(error):
-            raise error
-        if not self._begin_gap():
-            return []
+    def _gap(self, error: GatewayError | None) -> list[orders_pb.OrderEvent]:
         reason = error.reason if error is not None and error.reason == SLOW_CONSUMER else GATEWAY_LOST
         return [orders_pb.OrderEvent(gap=common_pb2.Gap(reason=reason, start_time=_stamp(self.gap_since)))]
 
 
-class QuoteFollowing(_Following):
+class QuoteFollowing(Following[QuoteUpdate]):
     """The state of every instrument, kept over connections."""
 
     def __init__(self, instruments: Sequence[common_pb2.Instrument], min_interval_s: float, heartbeat_s: float) -> None:
@@ -155,11 +165,8 @@ class QuoteFollowing(_Following):
         self.gap_since = None
         return [update for event in response.events for update in self._read(event)]
 
-    def lost(self, error: GatewayError | None) -> list[QuoteUpdate]:
-        """What to tell when a stream ended, None: without an error. Raises the error when trying again is no help."""
-        if error is not None and not is_passing(error):
-            raise error
-        return self._say(-1, MarketState.GAP, GATEWAY_LOST) if self._begin_gap() else []
+    def _gap(self, _error: GatewayError | None) -> list[QuoteUpdate]:
+        return self._say(-1, MarketState.GAP, GATEWAY_LOST)
 
     def _read(self, event: market_pb.QuoteEvent) -> list[QuoteUpdate]:
         index = event.instrument_index

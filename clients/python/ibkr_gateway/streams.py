@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Iterable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
 from contextlib import aclosing
 from typing import Any
 
@@ -21,7 +21,7 @@ import grpc
 
 from ibkr_gateway.connection import AsyncGateway, SyncGateway
 from ibkr_gateway.errors import GatewayError, Unavailable
-from ibkr_gateway.following import OrderFollowing, QuoteFollowing, QuoteUpdate
+from ibkr_gateway.following import Following, OrderFollowing, QuoteFollowing, QuoteUpdate, Told
 from ibkr_gateway.inputs import parse_instrument
 from ibkr_gateway.orders import Named
 from ibkr_gateway.v1 import audit_service_pb2 as audit_pb
@@ -48,23 +48,16 @@ async def follow_orders(
     A connection on which nothing comes for two heartbeats and a half is dead, and opened again.
     """
     following = OrderFollowing(after, client_order_id, heartbeat_s)
-    while True:
-        try:
-            if following.cursor is None:
-                # Should the snapshot be empty, this is where the live events after it begin.
-                newest = await gateway.audit.QueryAuditEvents(_NEWEST)
-                following.cursor = _sequence(newest)
-            stream = gateway.orders.StreamOrderEvents(following.request())
-            async with aclosing(_alive(stream, following.silence_s)) as responses:
-                async for response in responses:
-                    for event in following.take(response):
-                        yield event
-            lost = following.lost(None)
-        except GatewayError as error:
-            lost = following.lost(error)
-        for event in lost:
+
+    async def open_stream() -> Any:
+        if following.cursor is None:
+            # Should the snapshot be empty, this is where the live events after it begin.
+            following.cursor = _sequence(await gateway.audit.QueryAuditEvents(_NEWEST))
+        return gateway.orders.StreamOrderEvents(following.request())
+
+    async with aclosing(_followed(following, open_stream)) as events:
+        async for event in events:
             yield event
-        await asyncio.sleep(following.backoff_s())
 
 
 def follow_orders_sync(
@@ -76,17 +69,13 @@ def follow_orders_sync(
 ) -> Iterator[orders_pb.OrderEvent]:
     """As `follow_orders`, without a loop. A dead connection is found by gRPC's keepalive instead, within 40 s."""
     following = OrderFollowing(after, client_order_id, heartbeat_s)
-    while True:
-        try:
-            if following.cursor is None:
-                following.cursor = _sequence(gateway.audit.QueryAuditEvents(_NEWEST))
-            for response in gateway.orders.StreamOrderEvents(following.request()):
-                yield from following.take(response)
-            lost = following.lost(None)
-        except GatewayError as error:
-            lost = following.lost(error)
-        yield from lost
-        time.sleep(following.backoff_s())
+
+    def open_stream() -> Any:
+        if following.cursor is None:
+            following.cursor = _sequence(gateway.audit.QueryAuditEvents(_NEWEST))
+        return gateway.orders.StreamOrderEvents(following.request())
+
+    yield from _followed_sync(following, open_stream)
 
 
 async def follow_quotes(
@@ -102,19 +91,13 @@ async def follow_quotes(
     a heartbeat is QUIET, as long as heartbeats come; without them, or without the gateway, it is GAP.
     """
     following = QuoteFollowing(_named(instruments), min_interval_s, heartbeat_s)
-    while True:
-        try:
-            stream = gateway.market_data.StreamQuotes(following.request())
-            async with aclosing(_alive(stream, following.silence_s)) as responses:
-                async for response in responses:
-                    for update in following.take(response):
-                        yield update
-            lost = following.lost(None)
-        except GatewayError as error:
-            lost = following.lost(error)
-        for update in lost:
+
+    async def open_stream() -> Any:
+        return gateway.market_data.StreamQuotes(following.request())
+
+    async with aclosing(_followed(following, open_stream)) as updates:
+        async for update in updates:
             yield update
-        await asyncio.sleep(following.backoff_s())
 
 
 def follow_quotes_sync(
@@ -126,9 +109,32 @@ def follow_quotes_sync(
 ) -> Iterator[QuoteUpdate]:
     """As `follow_quotes`, without a loop. A dead connection is found by gRPC's keepalive instead, within 40 s."""
     following = QuoteFollowing(_named(instruments), min_interval_s, heartbeat_s)
+    yield from _followed_sync(following, lambda: gateway.market_data.StreamQuotes(following.request()))
+
+
+async def _followed(
+    following: Following[Told], open_stream: Callable[[], Awaitable[Any]]
+) -> AsyncGenerator[Told, None]:
+    """What there is to tell of a stream that is opened again whenever it ends."""
     while True:
         try:
-            for response in gateway.market_data.StreamQuotes(following.request()):
+            async with aclosing(_alive(await open_stream(), following.silence_s)) as responses:
+                async for response in responses:
+                    for told in following.take(response):
+                        yield told
+            lost = following.lost(None)
+        except GatewayError as error:
+            lost = following.lost(error)
+        for told in lost:
+            yield told
+        await asyncio.sleep(following.backoff_s())
+
+
+def _followed_sync(following: Following[Told], open_stream: Callable[[], Any]) -> Iterator[Told]:
+    """As `_followed`, without a loop."""
+    while True:
+        try:
+            for response in open_stream():
                 yield from following.take(response)
             lost = following.lost(None)
         except GatewayError as error:
