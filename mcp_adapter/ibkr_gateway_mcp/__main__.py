@@ -10,13 +10,14 @@ import sys
 from typing import TYPE_CHECKING
 
 from ibkr_gateway import GatewayError, Tls
+from ibkr_gateway.connection import DEFAULT_TARGET
 from ibkr_gateway.credentials import read_token
 from ibkr_gateway.v1 import gateway_service_pb2 as pb
 
 from ibkr_gateway_mcp import __version__
 from ibkr_gateway_mcp.adapter import Adapter
 from ibkr_gateway_mcp.logs import configure
-from ibkr_gateway_mcp.options import DEFAULT_TARGET, Limits, Options
+from ibkr_gateway_mcp.options import Limits, Options
 from ibkr_gateway_mcp.plain import plain
 from ibkr_gateway_mcp.server import Server
 
@@ -63,6 +64,8 @@ async def _run(given: argparse.Namespace) -> None:
 def _door(given: argparse.Namespace) -> Door | None:
     """Where HTTP clients come in; None: it is stdin and stdout. Raises ValueError, OSError."""
     if given.http is None:
+        if given.http_token_file or given.allowed_host:
+            raise ValueError("--http-token-file and --allowed-host need --http")
         return None
     # Who is spoken to on stdin does not wait for a web server to be imported.
     from ibkr_gateway_mcp.http import listen
@@ -173,7 +176,9 @@ def _address(text: str) -> tuple[str, int]:
 
 
 def _count(text: str) -> int:
-    return int(_between(text, 0, 1000))
+    if not (text.isascii() and text.isdigit() and int(text) <= 1000):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to 1000")
+    return int(text)
 
 
 def _seconds(text: str) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Iterable
+from typing import Any
 
 from ibkr_gateway.v1 import common_pb2
 from ibkr_gateway.v1 import gateway_service_pb2 as gateway_pb
@@ -14,7 +15,7 @@ from mcp.server.mcpserver import AcceptedElicitation, Context, Elicit
 from mcp.types.version import is_version_at_least
 from pydantic import BaseModel, Field
 
-from ibkr_gateway_mcp.plain import enum_prefix
+from ibkr_gateway_mcp.plain import word
 from ibkr_gateway_mcp.previews import Preview
 from ibkr_gateway_mcp.refusals import Refusal
 from ibkr_gateway_mcp.terms import PRICES
@@ -133,9 +134,8 @@ def _given(spec: pb.OrderSpec, names: Iterable[str]) -> list[str]:
     return [name for name in names if name in given]
 
 
-def _word(enum: object, number: int) -> str:
-    name = enum.Name(number) if number else ""  # type: ignore[attr-defined]
-    return str(name).removeprefix(enum_prefix(enum.DESCRIPTOR.name))  # type: ignore[attr-defined]
+def _word(enum: Any, number: int) -> str:
+    return word(enum.DESCRIPTOR, number) if number else ""
 
 
 def _safe(text: str) -> str:

@@ -56,7 +56,9 @@ class Asking:
         approval.require_way_to_ask(context)
         # A call that brings the answer to an earlier one asks nothing new.
         if not context.input_responses:
-            await self._remember()
+            if budget is self._orders:
+                # What ends orders does not wait for the record of them.
+                await self._remember()
             budget.take()
         return await approval.ask(question, context, self._timeout_s)
 

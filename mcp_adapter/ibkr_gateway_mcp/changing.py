@@ -15,6 +15,7 @@ from ibkr_gateway_mcp.answers.orders import ENDED
 from ibkr_gateway_mcp.approval import Approval
 from ibkr_gateway_mcp.asking import Asking, NoQuestion, Outcome, answered, require_consent
 from ibkr_gateway_mcp.inputs import order_key
+from ibkr_gateway_mcp.plain import word
 from ibkr_gateway_mcp.previews import KEPT, PREFIX
 from ibkr_gateway_mcp.refusals import Refusal
 
@@ -68,7 +69,7 @@ class Changing:
         """Have a cancel approved; of an order that has ended nothing can leave."""
         request = pb.GetOrderStatusRequest(order=order_key(order_id))
         order = (await self._gateway.orders.GetOrderStatus(request)).status
-        if pb.OrderState.Name(order.state).removeprefix("ORDER_STATE_") in ENDED:
+        if word(pb.OrderState.DESCRIPTOR, order.state) in ENDED:
             return NoQuestion()
         question = approval.cancel_question(order, order_id, await self._asking.trading_status())
         return await self._asking.about_cancel(question, context)

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, Self
 
 from google.protobuf.duration_pb2 import Duration
-from ibkr_gateway import AsyncGateway, GatewayError, parse_instrument
+from ibkr_gateway import AsyncGateway, GatewayError
 from ibkr_gateway.v1 import account_service_pb2 as account_pb
 from ibkr_gateway.v1 import gateway_service_pb2 as gateway_pb
 from ibkr_gateway.v1 import market_data_service_pb2 as market_pb
 from ibkr_gateway.v1 import orders_service_pb2 as orders_pb
 
-from ibkr_gateway_mcp.inputs import LISTED_SYMBOL
+from ibkr_gateway_mcp.inputs import listed
 
 log = logging.getLogger(__name__)
 
@@ -136,7 +135,7 @@ class Feeds:
         if uri == TRADING_STATUS:
             return aiter(gateway.gateway.WatchTradingStatus(gateway_pb.WatchTradingStatusRequest()))
         request = market_pb.StreamQuotesRequest(
-            instruments=[parse_instrument(uri.removeprefix(QUOTES))], min_interval=Duration(seconds=1)
+            instruments=[listed(uri.removeprefix(QUOTES))], min_interval=Duration(seconds=1)
         )
         return aiter(gateway.market_data.StreamQuotes(request))
 
@@ -145,10 +144,10 @@ class Feeds:
         if uri in (POSITIONS, OPEN_ORDERS, TRADING_STATUS):
             return True
         symbol = uri.removeprefix(QUOTES)
-        if symbol == uri or not re.fullmatch(LISTED_SYMBOL, symbol):
+        if symbol == uri:
             return False
         try:
-            parse_instrument(symbol)
+            listed(symbol)
         except ValueError:
             return False
         return True

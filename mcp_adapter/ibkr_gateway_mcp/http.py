@@ -10,9 +10,9 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from ipaddress import ip_address
 
 import uvicorn
+from ibkr_gateway.credentials import is_loopback
 from mcp.server.transport_security import TransportSecuritySettings
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -40,14 +40,6 @@ class Bearer:
                 await refusal(scope, receive, send)
                 return
         await self._app(scope, receive, send)
-
-
-def is_this_machine(host: str) -> bool:
-    """Whether only programs of this machine reach an address."""
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +77,7 @@ class Door:
 
 def listen(host: str, port: int, *, allowed_hosts: list[str], token: str | None) -> Door:
     """Begin to listen. `port` 0: a free one. Raises ValueError for an address that needs a token, OSError."""
-    if not is_this_machine(host) and token is None:
+    if not is_loopback(host) and token is None:
         raise ValueError(f"{host} is reached by other machines: give --http-token-file, and --allowed-host")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     return Door(socket.create_server((host, port), family=family), host, allowed_hosts, token)

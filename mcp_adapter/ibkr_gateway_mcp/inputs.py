@@ -11,6 +11,7 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from ibkr_gateway import decimal_text, parse_instrument
+from ibkr_gateway.v1 import common_pb2
 from ibkr_gateway.v1 import orders_service_pb2 as pb
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
@@ -43,8 +44,15 @@ def _moment(text: str) -> str:
     return text
 
 
+def listed(text: str) -> common_pb2.Instrument:
+    """The instrument that one word names: AAPL, MES:FUT, EUR.USD, or a contract id. Raises ValueError."""
+    if not re.fullmatch(LISTED_SYMBOL, text):
+        raise ValueError("no such symbol")
+    return parse_instrument(text)
+
+
 def _named(text: str) -> str:
-    parse_instrument(text)
+    listed(text)
     return text
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ibkr_gateway import AsyncGateway, Tls, connect
-
-DEFAULT_TARGET = "127.0.0.1:50051"
+from ibkr_gateway.connection import DEFAULT_TARGET, DEFAULT_TIMEOUT_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +15,7 @@ class Limits:
     per_minute: int = 5
     """Orders that are asked about in a minute; changes of orders count as orders, cancels count apart."""
     per_day: int = 20
-    """The same in 24 hours, over restarts of the adapter."""
+    """The same in 24 hours; after a restart of the adapter, those of them that the gateway's record holds as orders."""
     approval_timeout_s: float = 60.0
     """Seconds that a person has to answer; no answer is no."""
     drift_percent: float = 1.0
@@ -33,7 +32,7 @@ class Options:
     read_only: bool = False
     """True: no tool that could change anything is offered, whatever the token allows."""
     limits: Limits = Limits()
-    timeout_s: float = 30.0
+    timeout_s: float = DEFAULT_TIMEOUT_S
     """Seconds for one call of the gateway."""
 
     def connect(self) -> AsyncGateway:

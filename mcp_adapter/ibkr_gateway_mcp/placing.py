@@ -127,9 +127,10 @@ class Placing:
         request = market_pb.GetQuoteRequest(instrument=kept.instrument)
         now = _price((await self._gateway.market_data.GetQuote(request)).quote)
         if now is None or abs(now - before) > abs(before) * self._limits.drift_percent / 100:
+            moved = f"the market has moved more than {self._limits.drift_percent:g} % since the preview"
             raise Refusal(
                 "PREVIEW_EXPIRED",
-                f"the market has moved more than {self._limits.drift_percent:g} % since the preview; nothing was sent",
+                f"{moved if now is not None else 'there is no price now'}; nothing was sent",
                 price_at_preview=f"{before:g}",
                 price_now="not known" if now is None else f"{now:g}",
             )

@@ -66,7 +66,7 @@ def _value(field: Field, value: Any) -> Any:
     if field.message_type is not None:
         return _message(value)
     if field.enum_type is not None:
-        return _enum(field, value) if value else None
+        return word(field.enum_type, value) if value else None
     if value == "" or (value == 0 and field.name in _IDS):
         return None
     return untrusted(str(value)) if field.full_name in _UNTRUSTED else value
@@ -81,10 +81,10 @@ def _message(value: Message) -> Any:
     return plain(value)
 
 
-def _enum(field: Field, number: int) -> str:
-    assert field.enum_type is not None
-    known = field.enum_type.values_by_number.get(number)
-    return known.name.removeprefix(enum_prefix(field.enum_type.name)) if known else str(number)
+def word(enum: Any, number: int) -> str:
+    """The name of a value without its enum's prefix; of one that is newer than the stubs its number."""
+    known = enum.values_by_number.get(number)
+    return known.name.removeprefix(enum_prefix(enum.name)) if known else str(number)
 
 
 def enum_prefix(name: str) -> str:

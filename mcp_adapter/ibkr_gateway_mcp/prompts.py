@@ -23,7 +23,7 @@ def register(server: MCPServer, _adapter: Adapter) -> None:
         return f"""\
 I consider to {side} {quantity} {symbol}. Check it and place nothing:
 1. get_trading_status: is this a LIVE account, is anything in the way of orders, which limits apply?
-2. get_quote of {symbol}: spread, how fresh the prices are, halted or stale?
+2. get_quotes of {symbol}: spread, how fresh the prices are, halted or stale?
 3. get_account_status: what do I hold of it already, how much buying power and margin is left?
 4. list_open_orders: is there an order for it already?
 5. preview_order as a limit order at a sensible price: value, commission, change of margin, warnings, blockers.

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
-from ibkr_gateway import parse_instrument
 from mcp.server.mcpserver import MCPServer
 from mcp.server.mcpserver.exceptions import ResourceNotFoundError
 
@@ -12,7 +9,7 @@ from ibkr_gateway_mcp import reads
 from ibkr_gateway_mcp.adapter import Adapter
 from ibkr_gateway_mcp.answers.common import Answer
 from ibkr_gateway_mcp.feeds import OPEN_ORDERS, POSITIONS, QUOTES, TRADING_STATUS
-from ibkr_gateway_mcp.inputs import LISTED_SYMBOL
+from ibkr_gateway_mcp.inputs import listed
 
 JSON = "application/json"
 
@@ -30,10 +27,8 @@ def register(server: MCPServer, adapter: Adapter) -> None:
         "one market-data line.",
     )
     async def quote(symbol: str) -> str:
-        if not re.fullmatch(LISTED_SYMBOL, symbol):
-            raise ResourceNotFoundError("no such symbol")
         try:
-            instrument = parse_instrument(symbol)
+            instrument = listed(symbol)
         except ValueError as error:
             raise ResourceNotFoundError(str(error)) from None
         return _json(await reads.quote(gateway, instrument))

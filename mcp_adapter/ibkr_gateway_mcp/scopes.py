@@ -53,10 +53,7 @@ class Scopes:
             "preview": orders.PreviewOrder(pb.PreviewOrderRequest(), timeout=PROBE_TIMEOUT_S),
             "trade": orders.CancelOrder(pb.CancelOrderRequest(), timeout=PROBE_TIMEOUT_S),
         }
-        lacks = await asyncio.gather(*(_lacks(probe) for probe in probes.values()), return_exceptions=True)
-        for outcome in lacks:
-            if isinstance(outcome, BaseException):
-                raise outcome
+        lacks = await asyncio.gather(*(_lacks(probe) for probe in probes.values()))
         return frozenset(scope for scope, lacked in zip(probes, lacks, strict=True) if lacked)
 
     def forget(self) -> None:

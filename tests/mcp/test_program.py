@@ -80,6 +80,8 @@ def test_the_log_says_to_which_gateway_it_is_a_client(server: str) -> None:
     [
         (["--http", "nowhere"], 64, "HOST:PORT"),
         (["--orders-per-minute", "many"], 64, "0 to 1000"),
+        (["--orders-per-minute", "2.5"], 64, "whole number"),
+        (["--allowed-host", "desk.lan"], 78, "need --http"),
         (["--unknown"], 64, "usage:"),
         (["--http", "0.0.0.0:0"], 78, "--http-token-file"),
         (["--token-file", "/nowhere"], 78, "/nowhere"),

@@ -164,6 +164,15 @@ async def test_lists_are_cut_and_say_so(gateway: Gateway) -> None:
         assert all(230 <= float(strike) <= 240 for strike in chain["strikes"])
 
 
+async def test_a_month_of_expiries_is_all_of_its_days(gateway: Gateway) -> None:
+    async with agent_of(gateway.running.target) as agent:
+        (whole,) = (await agent.call("get_option_chain", symbol="AAPL"))["chains"]
+        month = whole["expiries"][-1][:7]
+        span = {"expiry_from": month, "expiry_to": month}
+        (chain,) = (await agent.call("get_option_chain", symbol="AAPL", **span))["chains"]
+        assert chain["expiries"] == [each for each in whole["expiries"] if each.startswith(month)]
+
+
 async def test_a_span_that_ibkr_does_not_provide_is_said_to_be_the_days(gateway: Gateway) -> None:
     async with agent_of(gateway.running.target) as agent:
         assert "no other span" in (await agent.call("get_pnl", timeframe="1 month"))["note"]

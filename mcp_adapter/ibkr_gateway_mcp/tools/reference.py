@@ -62,8 +62,8 @@ def register(server: MCPServer, adapter: Adapter) -> None:
         option_exchange: Annotated[
             str, Field(pattern=NAME, description="Exchange of the options; ALL for each of them")
         ] = "SMART",
-        expiry_from: Annotated[str | None, Field(pattern=DATE, description="Only from this day on")] = None,
-        expiry_to: Annotated[str | None, Field(pattern=DATE, description="Only until this day")] = None,
+        expiry_from: Annotated[str | None, Field(pattern=DATE, description="Only from this day or month on")] = None,
+        expiry_to: Annotated[str | None, Field(pattern=DATE, description="Only until this day or month")] = None,
         strike_from: DecimalText | None = None,
         strike_to: DecimalText | None = None,
         max_rows: Annotated[Rows, Field(description="Most expiries, and most strikes, of each chain")] = 50,
@@ -74,9 +74,10 @@ def register(server: MCPServer, adapter: Adapter) -> None:
         exchange = "" if underlying.security_type == "FUT" and exchange == "SMART" else exchange
         request = pb.GetOptionChainRequest(underlying=underlying.instrument(), exchange=exchange)
         chains = (await reference.GetOptionChain(request)).chains
-        cut = False
+        cut, last = False, expiry_to or "9"
         for chain in chains:
-            expiries = [each for each in chain.expiries if (expiry_from or "") <= each <= (expiry_to or "9")]
+            # A month ends with its last day.
+            expiries = [each for each in chain.expiries if each >= (expiry_from or "") and each[: len(last)] <= last]
             strikes = [each for each in chain.strikes if _between(each, strike_from, strike_to)]
             cut = cut or max(len(expiries), len(strikes)) > max_rows
             chain.expiries[:], chain.strikes[:] = expiries[:max_rows], strikes[:max_rows]
