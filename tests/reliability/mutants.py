@@ -15,12 +15,13 @@ import argparse
 import asyncio
 import inspect
 import json
-import multiprocessing
+import subprocess
 import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ from tests.reliability.invariants import WHOLE
 from tests.reliability.report import PAGE, table, write
 from tests.reliability.run import run
 
+ROOT = Path(__file__).parents[2]
 # The seed by which each mutant was found the last time: it is tried first, which makes most hunts short.
 FINDERS = Path(__file__).with_name("finders.json")
 # Seeds that a mutant may survive before it counts as one that is not found.
@@ -293,9 +295,8 @@ class Hunt:
         )
 
 
-def hunt(work: tuple[str, int, int]) -> Hunt:
+def hunt(name: str, first: int, most: int) -> Hunt:
     """Look for one mutant with seeds from one to another. Changes this process for good: give it one of its own."""
-    name, first, most = work
     mutant = next(mutant for mutant in MUTANTS if mutant.name == name)
     began = time.perf_counter()
     try:
@@ -322,20 +323,27 @@ def _seeds(name: str, first: int, most: int) -> Iterator[int]:
 
 def hunted(names: Sequence[str], most: int, jobs: int) -> Iterator[Hunt]:
     """How each of these mutants fares, in the order in which they are found."""
-    sound: dict[int, bool] = {}
-    with multiprocessing.get_context("spawn").Pool(jobs, maxtasksperchild=1) as pool:
-        work = [(name, 1, most) for name in names]
-        while work:
-            again: list[tuple[str, int, int]] = []
-            for found in pool.imap_unordered(hunt, work, 1):
-                if found.seed is not None and found.seed not in sound:
-                    sound[found.seed] = not run(found.seed).findings
-                if found.seed is not None and not sound[found.seed]:
-                    # It is the core itself that fails there.
-                    again.append((found.name, found.seed + 1, most))
-                else:
-                    yield found
-            work = again
+    with ThreadPoolExecutor(jobs) as threads:
+        for done in as_completed([threads.submit(_in_a_process, name, most) for name in names]):
+            yield done.result()
+
+
+def _in_a_process(name: str, most: int) -> Hunt:
+    """Hunt in a process of its own, past seeds in which the unchanged core fails as well."""
+    first = 1
+    while True:
+        command = [sys.executable, "-m", "tests.reliability.mutants", "--hunt", name]
+        command += ["--first", str(first), "--most", str(most)]
+        ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        if ran.returncode:
+            return Hunt(name, None, "", f"its process failed: {ran.stderr[-500:]}", 0.0)
+        found = Hunt(**json.loads(ran.stdout))
+        if found.seed is None:
+            return found
+        command = [sys.executable, "-m", "tests.reliability.explorer", "--once", "--seed", str(found.seed)]
+        if subprocess.run(command, cwd=ROOT, capture_output=True).returncode == 0:
+            return found
+        first = found.seed + 1
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -345,7 +353,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--most", type=int, default=MOST_SEEDS, help="seeds for each of them (default: %(default)s)")
     parser.add_argument("--jobs", type=int, default=2, help="processes (default: %(default)s)")
     parser.add_argument("--write", action="store_true", help="write the table into docs/reliability.md")
+    parser.add_argument("--hunt", default="", help="one of them, by its name, in this process; the outcome as JSON")
+    parser.add_argument("--first", type=int, default=1, help="the seed to begin with (default: %(default)s)")
     arguments = parser.parse_args(argv)
+    if arguments.hunt:
+        print(json.dumps(asdict(hunt(arguments.hunt, arguments.first, arguments.most))))
+        return 0
     names = [mutant.name for mutant in MUTANTS if arguments.only in mutant.name]
     began, hunts = time.perf_counter(), []
     for found in hunted(names, arguments.most, arguments.jobs):
