@@ -33,8 +33,6 @@ NOT_RUN = {
     "needs a record that was rolled back",
     "needs that server",
 }
-# Documents of the clients, which may come after those that name them.
-OTHERS = {"cli.md", "clients.md", "cookbook.md", "python.md"}
 REASONS: list[dict[str, Any]] = json.loads(files("ibkr_gateway").joinpath("errors.json").read_text())
 
 
@@ -61,7 +59,7 @@ def broken_links(path: Path) -> Iterator[str]:
     """Links of a document within the repository that lead nowhere."""
     for target in re.findall(r"\]\(([^)\s]+)\)", path.read_text()):
         name, _, anchor = target.partition("#")
-        if "://" in target or name in OTHERS:
+        if "://" in target:
             continue
         found = path.parent / name if name else path
         if not found.exists() or (anchor and anchor not in anchors(found.read_text())):

@@ -34,7 +34,7 @@ def positions(
     options: Options = context.obj
     with errors_as_exit_codes(options.as_json):
         if watch:
-            from ibkr_gateway_cli.views import PositionsView
+            from ibkr_gateway_cli.account_views import PositionsView
 
             with gateway(options) as connected:
                 stream = connected.account.StreamPositions(pb.StreamPositionsRequest(account_id=account_id))
@@ -58,7 +58,7 @@ def pnl(
     options: Options = context.obj
     with errors_as_exit_codes(options.as_json):
         if watch:
-            from ibkr_gateway_cli.views import PnlView
+            from ibkr_gateway_cli.account_views import PnlView
 
             request = pb.StreamPnlRequest(account_id=account_id, include_positions=True)
             with gateway(options) as connected:
@@ -69,6 +69,6 @@ def pnl(
         if options.as_json:
             print_json(answer.pnl)
         else:
-            from ibkr_gateway_cli.views import pnl_table
+            from ibkr_gateway_cli.account_views import pnl_table
 
             console().print(pnl_table(answer.pnl))

@@ -14,7 +14,7 @@ from ibkr_gateway.v1 import audit_service_pb2 as pb
 from ibkr_gateway_cli.session import (
     ERROR,
     Options,
-    ask,
+    confirm,
     console,
     errors_as_exit_codes,
     gateway,
@@ -117,7 +117,7 @@ def accept_rollback(
             raise typer.Exit(ERROR)
         if not yes:
             ended = f"The record ends at {found.checked_count} and once had {found.watermark_sequence} events"
-            ask(f"{ended}. Take it as it is?", "Nothing was done")
+            confirm(f"{ended}. Take it as it is?", "Nothing was done")
         request = pb.AcceptAuditRollbackRequest(head_sequence=found.checked_count, comment=comment)
         answer = connected.audit.AcceptAuditRollback(request)
         if options.as_json:

@@ -79,10 +79,9 @@ def candles(bars: Sequence[Candle | None], width: int, height: int, digits: int 
     Where there are more than columns, neighbours are drawn as one, with the extremes of them all. Prices at the axis
     have at least `digits` digits behind the point.
     """
-    known = [bar for bar in bars if bar is not None]
-    if not known or width < 1 or height < 1:
+    frame = _frame_of(bars, width, height, digits)
+    if frame is None:
         return []
-    frame = _Frame.of(min(bar.low for bar in known), max(bar.high for bar in known), width, height, digits)
     shown = merged(bars, frame.columns)
     step = max(1, min(_MOST_STEP, frame.columns // len(shown)))
     rows, has_volume, has_labels = _shares(shown, height)
@@ -95,6 +94,19 @@ def candles(bars: Sequence[Candle | None], width: int, height: int, digits: int 
     if has_labels:
         drawn.append(frame.below([(at * step, bar.label) for at, bar in enumerate(shown) if bar is not None]))
     return drawn
+
+
+def bars_in_each(bars: Sequence[Candle | None], width: int, height: int, digits: int = 2) -> int:
+    """How many bars each candle of `candles` is drawn from."""
+    frame = _frame_of(bars, width, height, digits)
+    return -(-len(bars) // frame.columns) if frame else 0
+
+
+def _frame_of(bars: Sequence[Candle | None], width: int, height: int, digits: int) -> _Frame | None:
+    known = [bar for bar in bars if bar is not None]
+    if not known or width < 1 or height < 1:
+        return None
+    return _Frame.of(min(bar.low for bar in known), max(bar.high for bar in known), width, height, digits)
 
 
 def price_rows(bars: Sequence[Candle | None], height: int) -> int:

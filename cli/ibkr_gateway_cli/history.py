@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import shlex
+import signal
 import sys
-from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC
 from typing import Protocol
 
@@ -96,15 +97,16 @@ def stream(options: Options, connected: SyncGateway, request: pb.StreamHistorica
     """Print all bars, slice by slice.
 
     However it ends before the end (Ctrl-C, a lost server, an error), what has come is printed, and the command that
-    goes on after it is told: nothing is left out. Ctrl-C in the middle of a slice tells the slice again.
+    goes on after it is told: nothing is left out and nothing printed twice.
     """
     token, can_go_on = request.resume_token, True
     progress = _Shown(options)
     try:
         with progress.view:
             for response in connected.market_data.StreamHistoricalBars(request):
-                target.take(response.bars)
-                token = response.progress.resume_token or token
+                with _whole():
+                    target.take(response.bars)
+                    token = response.progress.resume_token or token
                 progress.show(response.progress)
         can_go_on = False
     except InvalidRequest:
@@ -115,6 +117,25 @@ def stream(options: Options, connected: SyncGateway, request: pb.StreamHistorica
         target.end()
         if can_go_on and token:
             _tell_how_to_go_on(token)
+
+
+@contextmanager
+def _whole() -> Iterator[None]:
+    """Ctrl-C waits until a slice is printed, so that none ends within a line; a second one does not wait."""
+    came: list[int] = []
+
+    def note(number: int, _frame: object) -> None:
+        if came:
+            raise KeyboardInterrupt
+        came.append(number)
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if came:
+        raise KeyboardInterrupt
 
 
 class _Shown:

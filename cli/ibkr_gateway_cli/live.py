@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 # Redrawn no more often than eyes can follow.
 LEAST_INTERVAL_MS = 100
+# Changes that a trend remembers.
+TREND_MOST = 60
 
 WatchOption = Annotated[bool, typer.Option("--watch", "-w", help="Follow until Ctrl-C; in place on a terminal.")]
 CountOption = Annotated[int, typer.Option("--count", min=0, help="With --watch: end after so many changes; 0: never.")]

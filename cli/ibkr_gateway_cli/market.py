@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterable, Iterator
 from typing import Annotated
 
 import typer
-from ibkr_gateway import SyncGateway, TimedOut, bar_size, duration, parse_instrument
+from ibkr_gateway import SyncGateway, bar_size, duration, parse_instrument
 from ibkr_gateway.v1 import market_data_service_pb2 as pb
 
 from ibkr_gateway_cli import history
@@ -18,6 +20,8 @@ PLOTS = ("candles", "line")
 PIPE_COLUMNS = 80
 # As long as a snapshot may take (GetQuote).
 BOOK_S = 11.0
+# How long a book that lacks rows may still get them.
+SETTLE_S = 1.0
 
 Instruments = Annotated[list[str], typer.Argument(help="AAPL, MES:FUT, SPX:IND, EUR.USD, or a contract id")]
 
@@ -54,7 +58,7 @@ def quote(
 
 def _watch(options: Options, labels: list[str], request: pb.StreamQuotesRequest, count: int) -> None:
     """Follow quotes; ends with NOT_FOUND once every instrument has failed."""
-    from ibkr_gateway_cli.views import QuotesView
+    from ibkr_gateway_cli.market_views import QuotesView
 
     view = QuotesView(labels)
     if not options.as_json and console().is_terminal:
@@ -83,14 +87,15 @@ def depth(
     options: Options = context.obj
     with errors_as_exit_codes(options.as_json):
         request = pb.StreamMarketDepthRequest(instrument=parse_instrument(instrument), row_count=rows)
-        from ibkr_gateway_cli.views import DepthView, depth_table
+        from ibkr_gateway_cli.market_views import DepthView, depth_table
 
         with gateway(options) as connected:
             if watch:
                 stream = connected.market_data.StreamMarketDepth(request)
                 follow(options, stream, DepthView(instrument, rows), count)
                 return
-            book = _first_book(connected.market_data.StreamMarketDepth(request, timeout=BOOK_S))
+            request.heartbeat_interval.FromSeconds(1)
+            book = _first_book(connected.market_data.StreamMarketDepth(request, timeout=BOOK_S), rows)
         if options.as_json:
             print_json(book)
         else:
@@ -98,23 +103,21 @@ def depth(
             out.print(depth_table(instrument, book, rows, out.width if out.is_terminal else PIPE_COLUMNS))
 
 
-def _first_book(responses: Iterable[pb.StreamMarketDepthResponse]) -> pb.MarketDepth:
-    """The first book with both sides, or at the deadline one with a single side.
+def _first_book(responses: Iterable[pb.StreamMarketDepthResponse], rows: int) -> pb.MarketDepth:
+    """The first book with all its rows, or what there is of it some time after its first: IBKR tells row by row.
 
-    Raises TimedOut where there was none, and what else the stream ends with.
+    Needs heartbeats. Raises TimedOut where there was none, and what else the stream ends with.
     """
-    newest = pb.MarketDepth()
-    try:
-        for response in responses:
-            for event in response.events:
-                if event.HasField("depth"):
-                    newest = event.depth
-                    if newest.bids and newest.asks:
-                        return newest
-    except TimedOut:
-        if not newest.bids and not newest.asks:
-            raise
-    return newest
+    book, settled_at = pb.MarketDepth(), math.inf
+    for response in responses:
+        for event in response.events:
+            if event.HasField("depth"):
+                book = event.depth
+        has_rows = bool(book.bids or book.asks)
+        settled_at = min(settled_at, time.monotonic() + SETTLE_S) if has_rows else math.inf
+        if min(len(book.bids), len(book.asks)) >= rows or time.monotonic() >= settled_at:
+            break
+    return book
 
 
 def bars(
@@ -143,7 +146,7 @@ def bars(
             raise ValueError("--end and --resume belong to --start")
         if plot not in ("", *PLOTS):
             raise ValueError(f"--plot {plot} is neither {' nor '.join(PLOTS)}")
-        if plot and (start or as_csv or options.as_json):
+        if plot and (start or as_csv):
             raise ValueError("--plot draws what --size and --duration ask for; it goes with neither --start nor --csv")
         name = f"WHAT_TO_SHOW_{show.upper() or 'UNSPECIFIED'}"
         if name not in pb.WhatToShow.keys():  # noqa: SIM118 - protobuf's enum wrapper is no mapping
@@ -170,7 +173,7 @@ def bars(
         )
         with gateway(options) as connected:
             answer = connected.market_data.GetHistoricalBars(request)
-        if plot:
+        if plot and not options.as_json:
             from ibkr_gateway_cli.plots import bars_plot
 
             out = console()

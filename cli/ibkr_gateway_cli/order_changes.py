@@ -15,7 +15,7 @@ from ibkr_gateway_cli.session import (
     ERROR,
     REFUSED,
     Options,
-    ask,
+    confirm,
     console,
     dictionary,
     errors_as_exit_codes,
@@ -86,7 +86,7 @@ def modify(
                 setattr(request.order, name, text)
             _show_change(options, before, request.order)
             if not yes:
-                ask("Change this order?", "Nothing was changed")
+                confirm("Change this order?", "Nothing was changed")
             request.modify_id = modify_id or new_client_order_id()
             remember(request.client_order_id, request.order, request.modify_id)
             if not options.as_json:
@@ -142,7 +142,7 @@ def cancel_all(
             if not yes:
                 asked = pb.ListOpenOrdersRequest(include_external=everything, account_id=account_id)
                 _show_open(options, list(connected.orders.ListOpenOrders(asked).orders))
-                ask(f"Cancel {_whose(account_id, everything)}?", "Nothing was cancelled")
+                confirm(f"Cancel {_whose(account_id, everything)}?", "Nothing was cancelled")
             answer = connected.orders.CancelAllOrders(pb.CancelAllOrdersRequest(scope=scope, account_id=account_id))
         if options.as_json:
             print_json(answer)

@@ -17,6 +17,7 @@ from ibkr_gateway_cli.order_terms import EXAMPLES, with_terms
 from ibkr_gateway_cli.session import (
     REFUSED,
     Options,
+    confirm,
     console,
     errors_as_exit_codes,
     gateway,
@@ -106,7 +107,7 @@ def _place(options: Options, request: pb.PlaceOrderRequest, *, ask: bool) -> Non
         if ask:
             shown = connected.orders.PreviewOrder(pb.PreviewOrderRequest(order=request.order)).preview
             _show_preview(options, shown)
-            ask("Place this order?", "Nothing was placed")
+            confirm("Place this order?", "Nothing was placed")
         request.client_order_id = request.client_order_id or new_client_order_id()
         remember(request.client_order_id, request.order)
         if not options.as_json:

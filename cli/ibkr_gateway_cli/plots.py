@@ -9,7 +9,7 @@ from statistics import median_low
 from ibkr_gateway.v1 import market_data_service_pb2 as pb
 from rich.text import Text
 
-from ibkr_gateway_cli.charts import FELL, ROSE, Candle, candles, line, price_rows
+from ibkr_gateway_cli.charts import FELL, ROSE, Candle, bars_in_each, candles, line, price_rows
 from ibkr_gateway_cli.render import cents, name_of, start_of
 
 # With the title and the legend it fits the 24 lines of the smallest terminal.
@@ -26,7 +26,8 @@ def bars_plot(answer: pb.GetHistoricalBarsResponse, kind: str, width: int) -> Te
         return Text("\n").join([title, *map(Text, line(known, width, CHART_ROWS, labels))])
     rows = candles(drawn, width, CHART_ROWS)
     prices = price_rows(drawn, CHART_ROWS)
-    legend = Text(f"{ROSE[0]} rose  {FELL[0]} fell"[:width])
+    each = bars_in_each(drawn, width, CHART_ROWS)
+    legend = Text(f"{ROSE[0]} rose  {FELL[0]} fell" + (f"  each of {each} bars" if each > 1 else ""))
     return Text("\n").join(
         [title, *map(_coloured, rows[:prices]), *(Text(row, style="dim") for row in rows[prices:]), _coloured(legend)]
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 
+from google.protobuf.timestamp_pb2 import Timestamp
 from ibkr_gateway.v1 import (
     account_service_pb2,
     audit_service_pb2,
@@ -13,7 +14,7 @@ from ibkr_gateway.v1 import (
     reference_data_service_pb2,
 )
 from rich import box
-from rich.console import Console, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
@@ -21,6 +22,7 @@ from rich.text import Text
 from ibkr_gateway_cli.charts import short
 
 DASH = "-"
+WARNING = "yellow"
 # Characters of an event's body that a table shows; --json shows all.
 BODY_SHOWN = 60
 _OPEN = (
@@ -42,6 +44,16 @@ def columns_of(shown: RenderableType) -> int:
     """How wide something is that is cut nowhere."""
     endless = Console(width=10_000)
     return Measurement.get(endless, endless.options, shown).maximum
+
+
+def with_remark(shown: RenderableType, remark: str) -> RenderableType:
+    """Figures, and below them why they are not to be believed."""
+    return Group(shown, Text(f"  {remark}", style=WARNING)) if remark else shown
+
+
+def clock(time: Timestamp) -> str:
+    """The time of the day, in UTC."""
+    return time.ToDatetime().strftime("%H:%M:%SZ")
 
 
 def name_of(instrument: common_pb2.Instrument) -> str:

@@ -137,7 +137,7 @@ def errors_as_exit_codes(as_json: bool) -> Iterator[None]:
         raise typer.Exit(USAGE) from None
 
 
-def ask(question: str, undone: str) -> None:
+def confirm(question: str, undone: str) -> None:
     """Have a person agree, or end the command with `undone`; without one at a terminal nothing is asked nor done."""
     if not sys.stdin.isatty():
         console(to_stderr=True).print(f"{undone}: there is no terminal to ask at; give --yes.", markup=False)

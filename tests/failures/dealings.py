@@ -91,27 +91,20 @@ class Dealings:
     record_path: Path
     rules: TradingRules | None = None
     life: Life = field(init=False)
+    lives: int = 0
     events: list[OrderEvent] = field(default_factory=list)
     placed: list[Intent] = field(default_factory=list)
     strangers: set[int] = field(default_factory=set)
     """permIds of orders with a mark of the gateway's that it did not place."""
-
-    # --- lives ----------------------------------------------------------------------------------------------------
-
-    async def restart(self, *, record_path: Path | None = None) -> None:
-        """The program ends as by SIGKILL and begins anew, on the same record unless another is named."""
-        self.life.kill()
-        await self.life.buried()
-        self.life = await begun(self.simulator, self.life._address, record_path or self.life.record_path, self.life)
-        self.life.on_events = self.events.extend
 
     # --- living and dying -----------------------------------------------------------------------------------------
 
     async def start(self) -> None:
         """A new process on the record; returns once it is READY."""
         loop = asyncio.get_running_loop()
+        self.lives += 1
         life = self.life = Life(
-            1,
+            self.lives,
             self.record_path,
             self.address,
             lambda: datetime.fromtimestamp(BEGIN + loop.time(), UTC),
@@ -121,7 +114,7 @@ class Dealings:
         life.disk_s = lambda: 0.0003  # type: ignore[method-assign]  # a disk without moods
         life.on_events = self.events.extend
         await life.start()
-        await life.session.wait_until_ready(20.0)
+        await life.session.wait_until_ready(40.0)
 
     async def kill(self) -> None:
         """The end of the process, as by SIGKILL."""
@@ -129,6 +122,12 @@ class Dealings:
         await self.life.buried()
         self.simulator.drop_connections()
         assert self.life.faults_of_program == []
+
+    async def restart(self, *, record_path: Path | None = None) -> None:
+        """The process ends as by SIGKILL, and a new one begins: on the same record unless another is named."""
+        await self.kill()
+        self.record_path = record_path or self.record_path
+        await self.start()
 
     # --- asking ---------------------------------------------------------------------------------------------------
 
@@ -266,38 +265,22 @@ class Dealings:
         assert broken(gateway, word, self.placed, records, chain) == []
 
 
-async def begun(simulator: Simulator, address: BrokerAddress, record_path: Path, before: Life | RulesOnly) -> Life:
-    """A program that has begun, by the rules of the one before it."""
-    loop = asyncio.get_running_loop()
-    life = Life(
-        before.number + 1,
-        record_path,
-        address,
-        lambda: datetime.fromtimestamp(BEGIN + loop.time(), UTC),
-        random.Random(7),
-        before._rules,
-    )
-    life.disk_s = lambda: 0.0003  # type: ignore[method-assign]  # a disk without moods
-    await life.start()
-    return life
-
-
-@dataclass(frozen=True, slots=True)
-class RulesOnly:
-    """What the first program begins from."""
-
-    _rules: TradingRules
-    number: int = 0
-
-
 @asynccontextmanager
 async def dealing(
-    folder: Path, *, behaviour: Behaviour | None = None, rules: TradingRules | None = None
+    folder: Path,
+    *,
+    behaviour: Behaviour | None = None,
+    rules: TradingRules | None = None,
+    prepare: Callable[[Simulator], None] = lambda _: None,
 ) -> AsyncIterator[Dealings]:
-    """A gateway that is READY, in virtual time, with the waits of production."""
+    """A gateway that is READY, in virtual time, with the waits of production.
+
+    `prepare` injects what must be there before its first connection.
+    """
     loop = asyncio.get_running_loop()
     own_tasks(loop)
     simulator = Simulator(seed=7, clock=lambda: BEGIN + loop.time(), tick_interval_s=1.0, behaviour=behaviour)
+    prepare(simulator)
     async with simulator.listen() as address:
         dealings = Dealings(simulator, BrokerAddress(address.host, address.port), folder / "audit.db", rules)
         await dealings.start()

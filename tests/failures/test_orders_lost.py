@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from ibkr_gateway_server.domain.errors import BrokerLinkDown
+from ibkr_gateway_server.domain.errors import BrokerLinkDown, ClientOrderIdConflict, ScopeMissing
 from ibkr_gateway_server.domain.events import AlarmRaised
 from ibkr_gateway_server.domain.orders import AlarmKind, OrderKey, OrderOrigin, OrderState
 from ibkr_gateway_server.domain.tallies import ORDER_ID_FLOOR, ORDERS_RESURRECTED, ORDERS_UNKNOWN
@@ -18,6 +18,7 @@ from tests.failures.dealings import (
     ASKED_AGAIN_S,
     COMMISSION,
     EXECUTION,
+    KEY,
     OPEN_ORDER,
     PLACE,
     QUARANTINE_S,
@@ -225,7 +226,6 @@ def test_O16_the_program_is_killed_before_the_intent_is_durable(tmp_path: Path) 
             await dealings.until(lambda: dealings.life.is_dead)
             placing.cancel()
             await dealings.restart()
-            await dealings.life.session.wait_until_ready(40.0)
             assert dealings.frames(PLACE) == 0
             assert dealings.recorded("order.intent") == []
             assert (await dealings.place(limit())).state is S.WORKING
@@ -253,7 +253,6 @@ def test_O17_the_link_is_lost_between_the_record_and_the_write(tmp_path: Path) -
             assert dealings.status().state is S.NOT_SENT
             dealings.inject(Fault.LINK_RESTORED)
             await dealings.restart()
-            await dealings.life.session.wait_until_ready(40.0)
             assert dealings.status().state is S.NOT_SENT
             assert dealings.frames(PLACE) == 0
             assert (await dealings.place(limit())).state is S.WORKING
@@ -277,7 +276,6 @@ def test_O17_the_program_is_killed_between_the_record_and_the_write(tmp_path: Pa
             await dealings.until(lambda: dealings.life.is_dead)
             placing.cancel()
             await dealings.restart()
-            await dealings.life.session.wait_until_ready(40.0)
             await dealings.settle()
             assert dealings.status().state is S.UNKNOWN
             assert len(dealings.recorded("recovery.unknown")) == 1
@@ -360,8 +358,8 @@ def test_O21_tws_says_that_an_order_id_was_used(tmp_path: Path) -> None:
 def test_O46_the_record_is_lost_with_an_order_working(tmp_path: Path) -> None:
     """A good-till-cancelled order works, and the gateway begins on a new record with the old key: its own is lost.
 
-    The order is listed as EXTERNAL_OWN, by its mark, with an alarm; it is never placed again, and whoever has the scope
-    admin can cancel it by its order id.
+    The order is listed as EXTERNAL_OWN, by its mark, with an alarm. Its client_order_id is used: placed again it fails
+    with CLIENT_ORDER_ID_CONFLICT, unsent. Whoever has the scope admin can cancel the order by its order id.
     """
 
     async def main() -> None:
@@ -371,14 +369,19 @@ def test_O46_the_record_is_lost_with_an_order_working(tmp_path: Path) -> None:
             (tmp_path / "new").mkdir(mode=0o700)
             shutil.copy(tmp_path / "audit.key", tmp_path / "new" / "audit.key")
             await dealings.restart(record_path=tmp_path / "new" / "audit.db")
-            await dealings.life.session.wait_until_ready(40.0)
             desk = dealings.life.desk
             (found,) = await desk.open_orders(include_external=True)
             assert (found.origin, found.perm_id) == (OrderOrigin.EXTERNAL_OWN, placed.perm_id)
             assert [alarm.kind for alarm in dealings.told(AlarmRaised)] == [AlarmKind.ORPHAN]
             assert len(dealings.recorded("orphan.found")) == 1
+            with pytest.raises(ClientOrderIdConflict):
+                await desk.place(KEY, limit())
+            with pytest.raises(ScopeMissing):
+                await desk.cancel(OrderKey(order_id=found.order_id))
             await desk.cancel(OrderKey(order_id=found.order_id), may_touch_others=True)
             assert dealings.simulator.gateway.open_orders() == []
+            with pytest.raises(ClientOrderIdConflict):
+                await desk.place(KEY, limit())
             assert dealings.frames(PLACE) == 1
 
     virtually(main)

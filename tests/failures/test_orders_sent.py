@@ -106,7 +106,6 @@ def test_O13_a_key_is_repeated_after_a_restart(tmp_path: Path) -> None:
         async with dealing(tmp_path) as dealings:
             first = await dealings.place(limit())
             await dealings.restart()
-            await dealings.life.session.wait_until_ready(40.0)
             again = await dealings.place(limit())
             assert (again.order_id, again.state) == (first.order_id, S.WORKING)
             assert dealings.frames(PLACE) == 1

@@ -77,6 +77,8 @@ class OrdersServicer:
 
     async def CancelAllOrders(self, request: pb.CancelAllOrdersRequest, call: Call) -> pb.CancelAllOrdersResponse:
         scope, account_id = parse.cancel_scope(request)
+        if account_id:
+            account_id = self._desk.account(account_id)
         keys = self._desk.open_keys(account_id, of_caller=scope == pb.CANCEL_SCOPE_OWN)
         if scope == pb.CANCEL_SCOPE_GLOBAL:
             call.require(Scope.ADMIN)

@@ -79,7 +79,12 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 def run_virtually(main: Coroutine[Any, Any, _T], *, latency_s: float = 0.0) -> _T:
     """Run a program to its end in virtual time. Raises Stuck when it waits for what will never happen."""
     with asyncio.Runner(loop_factory=lambda: VirtualTimeLoop(latency_s=latency_s)) as runner:
-        return runner.run(main)
+        # There are clients that ask the policy for the loop, though one is running.
+        asyncio.set_event_loop(runner.get_loop())
+        try:
+            return runner.run(main)
+        finally:
+            asyncio.set_event_loop(None)
 
 
 class _Selector(selectors.BaseSelector):

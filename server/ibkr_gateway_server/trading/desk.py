@@ -360,6 +360,10 @@ class Desk:
         """This gateway's orders that may still fill, as recorded."""
         return tuple(self._recorded(entry) for entry in self._ledger.open_entries())
 
+    def account(self, account_id: str) -> str:
+        """The account of the login with this id. Raises AccountNotFound, Unavailable."""
+        return self._accounts.account_id(account_id)
+
     def trading_status(self) -> TradingStatus:
         """Whether a valid order would be sent now, and everything in the way."""
         return self.guard.status(self._accounts.accounts())

@@ -44,6 +44,8 @@ class Ledger:
         self._by_order_id: dict[tuple[int, int], Entry] = {}
         self._by_execution_id: dict[str, Entry] = {}
         self._early_commissions: dict[str, CommissionSeen] = {}
+        # Orders with this gateway's own mark that the record does not know.
+        self._orphans: dict[str, Entry] = {}
         # Orders of which more has filled, by IBKR's word, than their executions say.
         self._owing: set[Entry] = set()
         # By the permId of a second order with the same mark: the first one.
@@ -86,6 +88,10 @@ class Ledger:
         for intent in self._intents.values():
             yield from intent
         yield from self.externals()
+
+    def orphan(self, order_ref: str) -> Entry | None:
+        """The order that IBKR has shown with this mark of ours, where nothing is known that was placed with it."""
+        return self._orphans.get(order_ref)
 
     def newest_intents(self) -> Iterator[Intent]:
         """What was placed through this gateway, the newest first."""
@@ -208,6 +214,7 @@ class Ledger:
         if mark is Mark.NONE:
             return entry, []
         if mark is Mark.OWN:
+            self._orphans[seen.order_ref] = entry
             kind, text = (
                 AlarmKind.ORPHAN,
                 f"order {seen.order_id} has this gateway's mark, and the record does not know it",

@@ -7,7 +7,12 @@ from contextlib import contextmanager
 from datetime import datetime
 from itertools import chain
 
-from ibkr_gateway_server.domain.errors import DuplicateOrder, MaxOpenOrders, ReconciliationRequired
+from ibkr_gateway_server.domain.errors import (
+    ClientOrderIdConflict,
+    DuplicateOrder,
+    MaxOpenOrders,
+    ReconciliationRequired,
+)
 from ibkr_gateway_server.domain.orders import OrderState
 from ibkr_gateway_server.trading.entries import Entry, Intent
 from ibkr_gateway_server.trading.guard import Guard
@@ -30,8 +35,11 @@ class Precedents:
     def admitting(self, intent: Intent, now: datetime) -> Iterator[None]:
         """Admit a resolved order; meanwhile those that come after it are held against it.
 
-        Raises ReconciliationRequired while an order of this contract is in conflict, MaxOpenOrders, DuplicateOrder.
+        Raises ClientOrderIdConflict when IBKR has shown an order with its mark that the record does not know,
+        ReconciliationRequired while an order of this contract is in conflict, MaxOpenOrders, DuplicateOrder.
         """
+        if any(self._ledger.orphan(leg.order_ref) for leg in intent):
+            raise ClientOrderIdConflict(intent.client_order_id)
         self._check_open(intent)
         if window_s := self._guard.rules.duplicate_window_s:
             self._check_repetition(intent, window_s, now)

@@ -180,8 +180,8 @@ class Reconciler:
         asked_of = self._ledger.open_entries()
         watch, self._is_torn = self._doubts.watch, False
         if self._ids_are_behind:
-            self._ids_are_behind = False
             await self._source.ask_order_id(connection, self._timeout_s)
+            self._ids_are_behind = False
         with self._sighting() as sighted:
             # Executions first: an order that fills in between is then missing from neither.
             await self._source.ask_executions(connection, self._timeout_s)

@@ -337,7 +337,9 @@ async def test_all_own_orders_are_cancelled_and_those_of_others_work_on(gateway:
 
 async def test_all_orders_of_one_account_are_cancelled(gateway: Gateway) -> None:
     await place(gateway, limit())
-    assert (await cancel_all(gateway, "ACCOUNT", "DU7654321")).requested_count == 0
+    with pytest.raises(NotFound) as refused:
+        await cancel_all(gateway, "ACCOUNT", "DU7654321")
+    assert refused.value.reason == "ACCOUNT_NOT_FOUND"
     assert len(gateway.simulator.gateway.open_orders()) == 1
     answer = await cancel_all(gateway, "ACCOUNT", ACCOUNT)
     assert (answer.requested_count, answer.cancelled_count) == (1, 1)
