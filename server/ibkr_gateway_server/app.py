@@ -124,7 +124,7 @@ async def running(
         )
         address, simulator = await _broker(settings, stack)
         loop = asyncio.get_running_loop()
-        pacer = Pacer(loop.time)
+        pacer = Pacer(loop.time, observe_order_wait=metrics.order_queue_wait.observe)
         session = Session(
             address,
             settings.ibkr_client_id,

@@ -18,7 +18,7 @@ from ibkr_gateway_server.domain.tallies import Count, Tallies
 
 # Seconds; from a local answer to the longest a caller waits.
 _LATENCY = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
-# From a commit on a quiet disk to one that waits for a checkpoint.
+# From a commit on a quiet disk to one that waits for a checkpoint; from no wait for room to the longest an order has.
 _COMMIT = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
 _FILL = (0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600, 14400)
 PERCENTILES = (0.50, 0.90, 0.95, 0.99)
@@ -83,6 +83,12 @@ class Metrics:
         self.audit_commit = Histogram(
             "ibkr_gateway_audit_commit_seconds",
             "Time until a transaction of the record is on the disk",
+            buckets=_COMMIT,
+            registry=registry,
+        )
+        self.order_queue_wait = Histogram(
+            "ibkr_gateway_order_queue_wait_seconds",
+            "Time that an order waited for room among the messages to TWS",
             buckets=_COMMIT,
             registry=registry,
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -16,6 +16,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from ibkr_gateway_server.audit.store import AuditStore
 from ibkr_gateway_server.broker.connection import BrokerAddress
 from ibkr_gateway_server.domain.audit import AuditRecord
 from ibkr_gateway_server.domain.events import OrderEvent, StatusChanged
@@ -30,6 +31,7 @@ from ibkr_gateway_server.domain.orders import (
     OrderType,
     Side,
 )
+from ibkr_gateway_server.domain.restarts import RestartWindows
 from ibkr_gateway_server.simulator import Behaviour, Fault, Rule, Simulator
 from ibkr_gateway_server.simulator.instruments import ContractQuery
 from ibkr_gateway_server.simulator.matching import Trade
@@ -37,14 +39,16 @@ from ibkr_gateway_server.simulator.orders import Execution as SimulatedExecution
 from ibkr_gateway_server.simulator.orders import Order as SimulatedOrder
 from ibkr_gateway_server.simulator.orders import Terms
 from ibkr_gateway_server.simulator.virtual_time import VirtualTimeLoop
+from ibkr_gateway_server.trading.desk import Desk
 from ibkr_gateway_server.trading.guard import TradingRules
 
+from tests.conftest import Gateway
 from tests.failures.conftest import BEGIN
-from tests.reliability.intents import Intent
+from tests.reliability.intents import Intent, Word
 from tests.reliability.invariants import broken, orders_of, unsettled
 from tests.reliability.life import Life, own_tasks
 
-PLACE, CANCEL = 3, 4
+PLACE, CANCEL, CONTRACT_DETAILS = 3, 4, 9
 STATUS, OPEN_ORDER, EXECUTION, COMMISSION = 3, 5, 11, 59
 
 ACCOUNT = "DU1234567"
@@ -90,6 +94,7 @@ class Dealings:
     address: BrokerAddress
     record_path: Path
     rules: TradingRules | None = None
+    restarts: RestartWindows | None = None
     life: Life = field(init=False)
     lives: int = 0
     events: list[OrderEvent] = field(default_factory=list)
@@ -112,6 +117,7 @@ class Dealings:
             self.rules or TradingRules(orders_enabled=True),
         )
         life.disk_s = lambda: 0.0003  # type: ignore[method-assign]  # a disk without moods
+        life.restarts = self.restarts
         life.on_events = self.events.extend
         await life.start()
         await life.session.wait_until_ready(40.0)
@@ -258,11 +264,24 @@ class Dealings:
     async def check(self) -> None:
         """What must hold of every order of one leg once the scenario is over."""
         await self.settle()
-        gateway, word = self.simulator.gateway, self.life.word
-        records = self.life.store.at_once(lambda tx: tx.events_after(0, 1_000_000))
-        chain = await self.life.store.verify()
-        assert unsettled(gateway, word, self.placed) == []
-        assert broken(gateway, word, self.placed, records, chain) == []
+        await hold_true(self.simulator, self.life.store, self.life.desk, self.placed)
+
+
+async def hold_true(simulator: Simulator, store: AuditStore, desk: Desk, placed: Sequence[Intent]) -> None:
+    """At most one order of an intent, each explained by the record; states are the broker's truth, every fill once."""
+    gateway, word = simulator.gateway, Word(store.order_ref, desk.order)
+    records = await store.transact(lambda tx: tx.events_after(0, 1_000_000))
+    assert unsettled(gateway, word, placed) == []
+    assert broken(gateway, word, placed, records, await store.verify()) == []
+
+
+async def check_orders(gateway: Gateway, *keys: str) -> None:
+    """The same of a whole gateway, for the orders that were placed under these keys and no others."""
+    desk = gateway.running.desk
+    await desk.recorder.settle()
+    specs = {key: desk.order(OrderKey(key)).spec for key in keys}
+    placed = [Intent(key, spec, is_acknowledged=True) for key, spec in specs.items() if spec is not None]
+    await hold_true(gateway.simulator, desk._store, desk, placed)
 
 
 @asynccontextmanager
@@ -271,6 +290,7 @@ async def dealing(
     *,
     behaviour: Behaviour | None = None,
     rules: TradingRules | None = None,
+    restarts: RestartWindows | None = None,
     prepare: Callable[[Simulator], None] = lambda _: None,
 ) -> AsyncIterator[Dealings]:
     """A gateway that is READY, in virtual time, with the waits of production.
@@ -282,7 +302,7 @@ async def dealing(
     simulator = Simulator(seed=7, clock=lambda: BEGIN + loop.time(), tick_interval_s=1.0, behaviour=behaviour)
     prepare(simulator)
     async with simulator.listen() as address:
-        dealings = Dealings(simulator, BrokerAddress(address.host, address.port), folder / "audit.db", rules)
+        dealings = Dealings(simulator, BrokerAddress(address.host, address.port), folder / "audit.db", rules, restarts)
         await dealings.start()
         try:
             yield dealings

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from ibkr_gateway_server.simulator import Fault
 from tests.failures.conftest import virtually
 from tests.failures.dealings import (
     ASKED_AGAIN_S,
+    CANCEL,
     COMMISSION,
     EXECUTION,
     KEY,
@@ -48,6 +50,13 @@ def kill_once_recorded(dealings: Dealings) -> None:
     dealings.life.plan("after_commit", 0, look)
 
 
+def found(dealings: Dealings, key: str = KEY) -> list[str]:
+    """The states of an order that answers to the gateway's questions have brought, as recorded."""
+    rows = [row for row in dealings.recorded("order.status") if row.client_order_id == key]
+    bodies = [json.loads(row.body_json) for row in rows]
+    return [body["status"]["state"] for body in bodies if body["recovered"]]
+
+
 def test_O06_the_connection_breaks_before_an_order_is_read(tmp_path: Path) -> None:
     """The connection is reset before TWS reads the order's message.
 
@@ -69,6 +78,11 @@ def test_O06_the_connection_breaks_before_an_order_is_read(tmp_path: Path) -> No
             assert (absences[-1].record_time - absences[0].record_time).total_seconds() >= 120
             # The broken one and no other: the simulator counts what it has been sent, read or not.
             assert dealings.frames(PLACE) == 1
+            assert len(dealings.recorded("order.send")) == 1
+            assert dealings.life.session.tallies.value(ORDERS_UNKNOWN) == 0
+            # The key is used: repeating it tells the state and sends nothing.
+            assert (await dealings.place(limit())).state is S.PRESUMED_NOT_PLACED
+            assert dealings.frames(PLACE) == 1
             await dealings.check()
 
     virtually(main)
@@ -86,7 +100,9 @@ def test_O07_the_acknowledgement_of_a_working_order_is_lost(tmp_path: Path, faul
             dealings.inject(fault, PLACE)
             await dealings.place(limit(), wait_s=0.5)
             await dealings.until_state(S.WORKING, timeout_s=40.0)
-            assert S.UNKNOWN in dealings.states() or fault is Fault.CLOSE_AFTER
+            if fault is Fault.DISCONNECT_AFTER:
+                assert dealings.states() == [S.PENDING, S.SENT, S.UNKNOWN, S.WORKING]
+                assert found(dealings) == [S.WORKING]
             assert dealings.status().perm_id == dealings.truth().perm_id
             assert dealings.frames(PLACE) == 1
             await dealings.check()
@@ -109,6 +125,9 @@ def test_O08_the_order_has_filled_while_the_connection_was_broken(tmp_path: Path
             (fill,) = dealings.order().executions
             assert fill.recovered
             assert fill.execution_id == dealings.simulator.gateway.executions[-1].execution_id
+            assert found(dealings)[-1] == S.FILLED
+            assert len(dealings.recorded("execution")) == 1
+            assert dealings.frames(PLACE) == 1
             await dealings.check()
 
     virtually(main)
@@ -129,6 +148,9 @@ def test_O09_the_order_was_cancelled_while_the_connection_was_broken(tmp_path: P
             dealings.simulator.gateway._exchange.cancel(dealings.truth(), None)
             await placing
             await dealings.until_state(S.CANCELLED, timeout_s=60.0)
+            assert dealings.states() == [S.PENDING, S.SENT, S.UNKNOWN, S.CANCELLED]
+            assert found(dealings) == [S.CANCELLED]
+            assert dealings.frames(PLACE) == 1
             await dealings.check()
 
     virtually(main)
@@ -146,6 +168,7 @@ def test_O10_an_order_is_read_and_forgotten(tmp_path: Path) -> None:
             began = asyncio.get_running_loop().time()
             assert (await dealings.place(limit())).state is S.UNKNOWN
             assert 10 <= asyncio.get_running_loop().time() - began < WORD_S
+            assert dealings.life.session.tallies.value(ORDERS_UNKNOWN) == 1
             await asyncio.sleep(QUARANTINE_S + 10)
             assert dealings.states() == [S.PENDING, S.SENT, S.UNKNOWN, S.PRESUMED_NOT_PLACED]
             assert dealings.life.session.epoch == 1
@@ -167,6 +190,8 @@ def test_O11_an_acknowledgement_is_lost_and_the_connection_stays(tmp_path: Path)
             await dealings.place(limit())
             await dealings.until_state(S.WORKING, timeout_s=WORD_S)
             assert dealings.states() == [S.PENDING, S.SENT, S.UNKNOWN, S.WORKING]
+            assert found(dealings) == [S.WORKING]
+            assert (dealings.frames(PLACE), dealings.life.session.epoch) == (1, 1)
             await dealings.check()
 
     virtually(main)
@@ -187,6 +212,8 @@ def test_O12_an_order_is_accepted_after_ninety_seconds(tmp_path: Path) -> None:
             assert dealings.status().state is S.UNKNOWN
             await dealings.until_state(S.WORKING, timeout_s=30.0)
             assert dealings.told(AlarmRaised) == []
+            assert dealings.states() == [S.PENDING, S.SENT, S.UNKNOWN, S.WORKING]
+            assert dealings.frames(PLACE) == 1
             await dealings.check()
 
     virtually(main)
@@ -251,12 +278,15 @@ def test_O17_the_link_is_lost_between_the_record_and_the_write(tmp_path: Path) -
             with pytest.raises(BrokerLinkDown):
                 await placing
             assert dealings.status().state is S.NOT_SENT
+            assert len(dealings.recorded("order.withheld")) == 1
             dealings.inject(Fault.LINK_RESTORED)
             await dealings.restart()
             assert dealings.status().state is S.NOT_SENT
             assert dealings.frames(PLACE) == 0
             assert (await dealings.place(limit())).state is S.WORKING
             assert dealings.frames(PLACE) == 1
+            marks = [json.loads(intent.body_json)["order_ref"] for intent in dealings.recorded("order.intent")]
+            assert marks == [dealings.truth().terms.order_ref] * 2
             await dealings.check()
 
     virtually(main)
@@ -310,6 +340,32 @@ def test_O18_the_program_is_killed_between_the_write_and_the_word(tmp_path: Path
     virtually(main)
 
 
+def test_O18_the_program_is_killed_and_its_order_is_lost(tmp_path: Path) -> None:
+    """SIGKILL right after an order was written, and TWS forgets the order.
+
+    After the restart the order is UNKNOWN, and PRESUMED_NOT_PLACED after the quarantine. It is never sent again, and
+    its client_order_id is used.
+    """
+
+    async def main() -> None:
+        async with dealing(tmp_path) as dealings:
+            dealings.inject(Fault.LOSE, PLACE)
+            placing = asyncio.ensure_future(dealings.place(limit()))
+            await dealings.until(lambda: dealings.frames(PLACE) == 1)
+            dealings.life.kill()
+            placing.cancel()
+            await dealings.restart()
+            await dealings.settle()
+            assert dealings.status().state is S.UNKNOWN
+            assert len(dealings.recorded("recovery.unknown")) == 1
+            await dealings.until_state(S.PRESUMED_NOT_PLACED, timeout_s=QUARANTINE_S + 30)
+            assert (await dealings.place(limit())).state is S.PRESUMED_NOT_PLACED
+            assert dealings.frames(PLACE) == 1
+            await dealings.check()
+
+    virtually(main)
+
+
 def test_O19_tws_rolls_its_order_ids_back(tmp_path: Path) -> None:
     """After a restart of TWS nextValidId is lower than ids that have been used.
 
@@ -328,6 +384,9 @@ def test_O19_tws_rolls_its_order_ids_back(tmp_path: Path) -> None:
             assert dealings.life.session.tallies.value(ORDER_ID_FLOOR) == second.order_id
             assert dealings.status().perm_id == dealings.truth().perm_id
             assert dealings.status("the-order-000002").perm_id == dealings.truth("the-order-000002").perm_id
+            dealings.trade(10)
+            await dealings.until_state(S.FILLED)
+            assert dealings.status("the-order-000002").state is S.WORKING
             await dealings.check()
 
     virtually(main)
@@ -348,7 +407,9 @@ def test_O21_tws_says_that_an_order_id_was_used(tmp_path: Path) -> None:
             assert status.state is S.UNKNOWN
             await asyncio.sleep(5)
             later = await dealings.place(limit("11"), "the-order-000002")
-            assert later.order_id >= 5000
+            assert (later.state, later.order_id) == (S.WORKING, 5000)
+            assert dealings.life.session.tallies.value(ORDER_ID_FLOOR) == 5000
+            assert dealings.status().state is S.UNKNOWN
             await dealings.until_state(S.PRESUMED_NOT_PLACED, timeout_s=QUARANTINE_S + 30)
             await dealings.check()
 
@@ -403,7 +464,10 @@ def test_O47_a_working_order_is_gone_without_a_word(tmp_path: Path) -> None:
             await asyncio.sleep(ASKED_AGAIN_S)
             assert dealings.status().state is S.UNKNOWN
             await dealings.until_state(S.CLOSED_UNCONFIRMED, timeout_s=900.0)
-            assert dealings.states()[-2:] == [S.UNKNOWN, S.CLOSED_UNCONFIRMED]
+            assert dealings.states() == [S.PENDING, S.SENT, S.WORKING, S.UNKNOWN, S.CLOSED_UNCONFIRMED]
+            absences = dealings.recorded("reconcile.absent")
+            assert (absences[-1].record_time - absences[0].record_time).total_seconds() >= 600
+            assert (dealings.frames(PLACE), dealings.frames(CANCEL)) == (1, 0)
 
     virtually(main)
 

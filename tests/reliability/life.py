@@ -25,6 +25,7 @@ from ibkr_gateway_server.broker.market_data import MarketData
 from ibkr_gateway_server.broker.pacing import Pacer
 from ibkr_gateway_server.broker.session import Session
 from ibkr_gateway_server.domain.events import OrderEvent
+from ibkr_gateway_server.domain.restarts import RestartWindows
 from ibkr_gateway_server.streams.orders import OrderEvents
 from ibkr_gateway_server.trading.desk import Desk
 from ibkr_gateway_server.trading.guard import TradingRules
@@ -121,6 +122,8 @@ class Life:
         self.cause = "at a time"
         """What kills it, in the words that it is counted under."""
         self.next_commit_s: float | None = None
+        self.restarts: RestartWindows | None = None
+        """When TWS restarts as planned; set before it starts."""
         self._plans: list[_Plan] = []
         self.on_killed: Callable[[str], None] = lambda _moment: None
         self.loses_what_it_wrote = False
@@ -181,7 +184,9 @@ class Life:
         async with AsyncExitStack() as stack:
             self.store = await stack.enter_async_context(MortalStore(self.record_path, self))
             self.pacer = Pacer(loop.time)
-            session = self.session = Session(self._address, CLIENT_ID, self.pacer, jitter=self._chance, now=self.now)
+            session = self.session = Session(
+                self._address, CLIENT_ID, self.pacer, jitter=self._chance, now=self.now, restarts=self.restarts
+            )
             accounts = Accounts(session, self.pacer)
             contracts = Contracts(session, self.pacer, today=lambda: self.now().date())
             market_data = MarketData(session, contracts, self.pacer)

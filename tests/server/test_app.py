@@ -24,7 +24,7 @@ from ibkr_gateway_server.app import running
 from ibkr_gateway_server.settings import load_settings
 from ibkr_gateway_server.simulator import Simulator
 
-from tests.conftest import FAST, Gateway, program
+from tests.conftest import FAST, Gateway, MakeGateway, program
 
 SERVER, SIMULATOR = "ibkr_gateway_server", "ibkr_gateway_server.simulator"
 
@@ -220,6 +220,15 @@ async def test_without_a_broker_the_server_starts_and_says_what_is_missing(
             assert str(unused_tcp_port) in refused.value.message
             status = (await client.gateway.GetTradingStatus(gateway_pb.GetTradingStatusRequest())).status
             assert {blocker.reason for blocker in status.blockers} == {"TRADING_DISABLED", "BROKER_DISCONNECTED"}
+
+
+@pytest.mark.parametrize(("set_to", "bound"), [(3, 3), (0, None)])
+async def test_what_bounds_open_and_equal_orders_comes_to_the_desk(
+    make_gateway: MakeGateway, set_to: int, bound: int | None
+) -> None:
+    gateway = await make_gateway(max_open_orders=set_to, duplicate_window=0.5)
+    rules = gateway.running.desk.guard.rules
+    assert (rules.max_open_orders, rules.duplicate_window_s) == (bound, 0.5)
 
 
 async def test_metrics_are_there_for_prometheus_on_this_machine(make_gateway: object, unused_tcp_port: int) -> None:

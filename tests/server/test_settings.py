@@ -29,6 +29,13 @@ def test_by_default_it_is_paper_without_orders_on_this_machine() -> None:
     assert settings.grpc_host == "127.0.0.1"
 
 
+def test_open_orders_are_bounded_and_equal_ones_allowed_unless_it_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    default = load_settings(env_file=None)
+    assert (default.max_open_orders, default.duplicate_window) == (20, 0.0)
+    bounded = load(monkeypatch, MAX_OPEN_ORDERS="3", DUPLICATE_WINDOW="0.5")
+    assert (bounded.max_open_orders, bounded.duplicate_window) == (3, 0.5)
+
+
 def test_simulation_wins_and_enables_orders(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = load(monkeypatch, IBKR_MODE="simulation", TRADING_MODE="live")
     assert (settings.mode, settings.sends_orders) == ("simulation", True)
@@ -47,6 +54,11 @@ def test_simulation_wins_and_enables_orders(monkeypatch: pytest.MonkeyPatch) -> 
         ("MAX_NOTIONAL", "NaN"),
         ("MAX_NOTIONAL", "inf"),
         ("MAX_SIZE_PER_SYMBOL", "0"),
+        ("MAX_OPEN_ORDERS", "-1"),
+        ("MAX_OPEN_ORDERS", "2.5"),
+        ("DUPLICATE_WINDOW", "-1"),
+        ("DUPLICATE_WINDOW", "3601"),
+        ("DUPLICATE_WINDOW", "NaN"),
         ("GRPC_PORT", "70000"),
         ("IBKR_CLIENT_ID", "0"),
         ("LOG_LEVEL", "LOUD"),

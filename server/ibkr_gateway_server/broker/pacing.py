@@ -36,17 +36,24 @@ _LEAVES_OTHERS = RESERVED_FOR_CANCELS + RESERVED_FOR_ORDERS
 
 
 class Pacer:
-    """A sliding second of messages. `clock` is monotonic, in seconds."""
+    """A sliding second of messages.
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    `clock` is monotonic, in seconds; `observe_order_wait` is told how long each message for an order waited for room.
+    """
+
+    def __init__(
+        self, clock: Callable[[], float], *, observe_order_wait: Callable[[float], object] = lambda _: None
+    ) -> None:
         self._clock = clock
+        self._observe_order_wait = observe_order_wait
         self._sent: deque[float] = deque()
         self._waiting: list[int] = [0] * len(Priority)
         self._held_until = 0.0
 
     async def take(self, priority: Priority, timeout_s: float, *, count: int = 1) -> None:
         """Wait for room for `count` messages. Raises OrderRate or RateLimited when there will be none in time."""
-        deadline = self._clock() + timeout_s
+        began = self._clock()
+        deadline = began + timeout_s
         self._waiting[priority] += 1
         try:
             while (wait_s := self._wait_s(priority, count)) > 0:
@@ -55,6 +62,8 @@ class Pacer:
                     raise refused(retry_after_s=round(wait_s, 3))
                 await asyncio.sleep(wait_s)
             self._sent.extend([self._clock()] * count)
+            if priority is Priority.ORDER:
+                self._observe_order_wait(self._clock() - began)
         finally:
             self._waiting[priority] -= 1
 

@@ -17,6 +17,7 @@ from dataclasses import replace
 from weakref import WeakValueDictionary
 
 from ibkr_gateway_server.audit.store import AuditStore
+from ibkr_gateway_server.audit.transaction import OrderIds as RecordedIds
 from ibkr_gateway_server.broker.accounts import Accounts
 from ibkr_gateway_server.broker.contracts import Contracts
 from ibkr_gateway_server.broker.market_data import MarketData
@@ -155,7 +156,7 @@ class Desk:
         return self._recorded(intent.entry)
 
     async def _place(self, client_order_id: str, spec: OrderSpec, require_transmit: bool, token: str) -> Intent:
-        refusals = self._refusals.of(client_order_id, "order.refused")
+        refusals = self._refusals.of(RecordedIds(client_order_id), "order.refused")
         async with self._key_locks.setdefault(client_order_id, asyncio.Lock()), refusals:
             payload_hash = _hash(spec)
             known = self._ledger.intent(client_order_id)
@@ -166,8 +167,9 @@ class Desk:
                 return known
             if token:
                 self._tokens.redeem(token, payload_hash, client_order_id)
-            if require_transmit:
+            if require_transmit or self.guard.rules.orders_enabled:
                 self.guard.authorize()
+                self.guard.check_way()
             resolved = await self._appraiser.resolve(spec)
             await self._appraiser.check_limits(resolved)
             intent, market = self._intent(client_order_id, resolved, payload_hash), self._appraiser.market(resolved)
@@ -211,14 +213,14 @@ class Desk:
         intent = self._ledger.intent(client_order_id)
         if intent is None:
             raise OrderNotFound(client_order_id)
-        self._cancels.check_owner(intent.entry, may_touch_others=may_touch_others)
-        await self._waiting.command(self._modify(intent, modify_id, spec))
+        await self._waiting.command(self._modify(intent, modify_id, spec, may_touch_others))
         await self._waiting.told(intent, lambda _, status: not status.pending_modify_id, wait_s)
         return self._recorded(intent.entry)
 
-    async def _modify(self, intent: Intent, modify_id: str, spec: OrderSpec) -> None:
-        refusals = self._refusals.of(intent.client_order_id, "order.modify.refused")
+    async def _modify(self, intent: Intent, modify_id: str, spec: OrderSpec, may_touch_others: bool) -> None:
+        refusals = self._refusals.of(RecordedIds(intent.client_order_id), "order.modify.refused")
         async with self._key_locks.setdefault(intent.client_order_id, asyncio.Lock()), refusals:
+            self._cancels.check_owner(intent.entry, may_touch_others=may_touch_others)
             payload_hash = _hash(spec)
             known = self._ledger.change(modify_id)
             if known is not None and (known.client_order_id, known.payload_hash) != (
@@ -253,14 +255,16 @@ class Desk:
         Returns its state when IBKR has confirmed or refused, at the latest after `wait_s`: then CANCEL_PENDING.
         Raises OrderNotFound, NotCancellable, ScopeMissing, TradingDisabled, BrokerDisconnected with nothing sent.
         """
-        found = self._find(key)
-        named = self._cancels.targets(found.intent, key.leg_role) if found.intent and key.client_order_id else [found]
-        targets = [entry for entry in named if entry.status.state is not OrderState.CANCELLED]
-        if targets:
+        about = RecordedIds(key.client_order_id, key.order_id, key.perm_id)
+        async with self._refusals.of(about, "order.cancel.refused"):
+            found = self._find(key)
+            plan = found.intent if key.client_order_id else None
+            named = self._cancels.targets(plan, key.leg_role) if plan is not None else [found]
+            targets = [entry for entry in named if entry.status.state is not OrderState.CANCELLED]
             for entry in targets:
                 self._cancels.check(entry, may_touch_others=may_touch_others)
             await self._waiting.command(self._cancels.send(targets))
-            await self._waiting.told(targets, cancel_is_answered, wait_s)
+        await self._waiting.told(targets, cancel_is_answered, wait_s)
         return self._recorded(found)
 
     async def cancel_set(

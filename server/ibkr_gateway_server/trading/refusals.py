@@ -1,4 +1,4 @@
-"""Refusals in the record: which order was not sent, on whose behalf, and why."""
+"""Refusals in the record: which order, change or cancel was not sent, on whose behalf, and why."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Refusals:
         self._store = store
 
     @asynccontextmanager
-    async def of(self, client_order_id: str, kind: str) -> AsyncIterator[None]:
+    async def of(self, about: OrderIds, kind: str) -> AsyncIterator[None]:
         """Whatever is refused within is an event of this kind, and refused still."""
         try:
             yield
@@ -26,7 +26,7 @@ class Refusals:
             raise
         except DomainError as error:
             body = {"reason": error.reason, "message": error.message}
-            cause, about = Cause(principal.get(), correlation_id.get()), OrderIds(client_order_id)
+            cause = Cause(principal.get(), correlation_id.get())
             # Where the record is why, there is nowhere to write it; the log has it.
             with suppress(AuditUnavailable):
                 await self._store.transact(lambda tx: tx.append(kind, body, order=about, cause=cause))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from ibkr_gateway_server.broker.pacing import MESSAGES_PER_SECOND, Pacer, Priority
 from ibkr_gateway_server.domain.errors import OrderRate, RateLimited
@@ -52,3 +54,16 @@ async def test_orders_are_refused_as_orders() -> None:
     await fill(pacer, Priority.ORDER)
     with pytest.raises(OrderRate):
         await pacer.take(Priority.ORDER, 0.25)
+
+
+async def test_how_long_orders_wait_for_room_is_told_and_nothing_else_is() -> None:
+    waits: list[float] = []
+    clock = asyncio.get_running_loop().time
+    pacer = Pacer(clock, observe_order_wait=waits.append)
+    await fill(pacer, Priority.MARKET_DATA)
+    await pacer.take(Priority.ORDER, 0.0)
+    pacer.hold(0.05)
+    await pacer.take(Priority.ORDER, 5.0)
+    await pacer.take(Priority.CANCEL, 5.0)
+    assert len(waits) == 2
+    assert waits[1] >= 0.05
