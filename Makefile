@@ -58,7 +58,7 @@ explore: $(VENV)/.dev-$(STAMP)  ## orders under every failure, against the broke
 	$(BIN)/python -m tests.reliability.explorer --seed $(or $(SEED),1) --seeds $(or $(SEEDS),$(if $(SEED),1,1000)) --jobs $(or $(JOBS),2) $(if $(MUTANT),--mutant "$(MUTANT)") $(if $(WRITE),--write)
 
 mutants: $(VENV)/.dev-$(STAMP)  ## faults put into the order core, each of which seeds must find: ONLY="dedupe" MOST=1000 WRITE=1
-	$(BIN)/python -m tests.reliability.mutants --most $(or $(MOST),1000) --jobs $(or $(JOBS),2) $(if $(ONLY),--only "$(ONLY)") $(if $(WRITE),--write)
+	$(BIN)/python -m tests.reliability.hunt --most $(or $(MOST),1000) --jobs $(or $(JOBS),2) $(if $(ONLY),--only "$(ONLY)") $(if $(WRITE),--write)
 
 crash: $(VENV)/.dev-$(STAMP)  ## the server killed at random while orders are placed, and started again: KILLS=300 SEED=1 WRITE=1
 	$(BIN)/python -m tests.reliability.crash --kills $(or $(KILLS),300) --seed $(or $(SEED),1) $(if $(WRITE),--write)

@@ -1,28 +1,16 @@
-"""`make mutants`: faults put into the order core on purpose, each of which the explorer must find.
+"""Mutants: faults of the order core, each a rule of one function changed in the running program.
 
-    make mutants                        every mutant, with as many seeds as it takes to find it
-    make mutants ONLY="no dedupe"       one of them
-    make explore SEED=5 MUTANT="..."    what one of them does in one seed, with the trace
-
-A mutant changes one rule of one function, in the running program. One that no longer fits the code says so and fails:
-the rule has moved, and the mutant has to follow it. A seed in which the unchanged core fails as well finds no mutant.
+One that no longer fits the code says so: the rule has moved, and the mutant has to follow it.
 """
 
 from __future__ import annotations
 import __future__
 
-import argparse
 import asyncio
 import inspect
-import json
-import multiprocessing
-import sys
 import textwrap
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 from ibkr_gateway_server.audit.transaction import Transaction
@@ -37,16 +25,8 @@ from ibkr_gateway_server.trading.doubts import Doubts
 from ibkr_gateway_server.trading.entries import Intent
 from ibkr_gateway_server.trading.ledger import Ledger
 from ibkr_gateway_server.trading.reconcile import Reconciler
-from ibkr_gateway_server.trading.submission import Market, Submission
+from ibkr_gateway_server.trading.submission import Submission
 from ibkr_gateway_server.trading.transitions import TABLE, Sign
-
-from tests.reliability.report import PAGE, table, write
-from tests.reliability.run import run
-
-# The seed by which each mutant was found the last time: it is tried first, which makes most hunts short.
-FINDERS = Path(__file__).with_name("finders.json")
-# Seeds that a mutant may survive before it counts as one that is not found.
-MOST_SEEDS = 1000
 
 
 class DoesNotFit(Exception):
@@ -65,6 +45,8 @@ def _rewritten(owner: Any, name: str, *changes: tuple[str, str]) -> Callable[[],
     """A function or method with other words in its source."""
 
     def apply() -> None:
+        if not hasattr(owner, name):
+            raise DoesNotFit(f"there is no {name}")
         function = inspect.unwrap(inspect.getattr_static(owner, name))
         source = textwrap.dedent(inspect.getsource(function))
         for old, new in changes:
@@ -117,10 +99,9 @@ def _record_after_the_write() -> None:
     """The intent goes to the disk when the order has left."""
     record = Submission._record
 
-    async def late(self: Submission, intent: Intent, market: Market, *, epoch: int = 0) -> None:
+    async def late(self: Submission, intent: Intent, *what: Any, **how: Any) -> None:
         self._means.ledger.add(intent)
-        recording = partial(record, self, intent, market, epoch=epoch)
-        asyncio.get_running_loop().call_soon(lambda: asyncio.ensure_future(recording()))
+        asyncio.get_running_loop().call_soon(lambda: asyncio.ensure_future(record(self, intent, *what, **how)))
 
     Submission._record = late  # type: ignore[method-assign]
 
@@ -140,9 +121,9 @@ def _call_a_failed_write_unsent() -> None:
             raise connection.disconnected()
         return True
 
-    async def placing(self: Submission, intent: Intent) -> None:
+    async def placing(self: Submission, intent: Intent, *what: Any) -> None:
         try:
-            await place(self, intent)
+            await place(self, intent, *what)
         except DomainError:
             for entry in intent:
                 entry.status = replace(entry.status, state=OrderState.NOT_SENT)
@@ -272,94 +253,3 @@ MUTANTS = (
     Mutant("an order that is presumed never placed stays so", _stay_presumed),
     Mutant("the word Inactive ignored of what fills now or never", _ignore_inactive),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Hunt:
-    """How a mutant fared. `seed` None: it was not found, and `shown` says why."""
-
-    name: str
-    seed: int | None
-    invariant: str
-    shown: str
-    seconds: float
-
-    def __str__(self) -> str:
-        if self.seed is None:
-            return f"SURVIVES  {self.name}: {self.shown}"
-        return (
-            f"found     {self.name}, by seed {self.seed} in {self.seconds:.1f} s: {self.invariant}: {self.shown[:160]}"
-        )
-
-
-def hunt(work: tuple[str, int, int]) -> Hunt:
-    """Look for one mutant with seeds from one to another. Changes this process for good: give it one of its own."""
-    name, first, most = work
-    mutant = next(mutant for mutant in MUTANTS if mutant.name == name)
-    began = time.perf_counter()
-    try:
-        mutant.apply()
-    except DoesNotFit as error:
-        return Hunt(name, None, "", f"does not fit the code: {error}", 0.0)
-    for seed in _seeds(name, first, most):
-        findings = run(seed).findings
-        if findings:
-            return Hunt(name, seed, *findings[0], time.perf_counter() - began)
-    return Hunt(name, None, "", f"not found by {most} seeds", time.perf_counter() - began)
-
-
-def _seeds(name: str, first: int, most: int) -> Iterator[int]:
-    """Where it was found the last time, then all others in turn."""
-    known = json.loads(FINDERS.read_text(encoding="utf-8")).get(name, 0)
-    if first == 1 and known:
-        yield known
-    yield from (seed for seed in range(first, most + 1) if seed != known or first > 1)
-
-
-def hunted(names: Sequence[str], most: int, jobs: int) -> Iterator[Hunt]:
-    """How each of these mutants fares, in the order in which they are found."""
-    sound: dict[int, bool] = {}
-    with multiprocessing.get_context("spawn").Pool(jobs, maxtasksperchild=1) as pool:
-        work = [(name, 1, most) for name in names]
-        while work:
-            again: list[tuple[str, int, int]] = []
-            for found in pool.imap_unordered(hunt, work, 1):
-                if found.seed is not None and found.seed not in sound:
-                    sound[found.seed] = not run(found.seed).findings
-                if found.seed is not None and not sound[found.seed]:
-                    # It is the core itself that fails there.
-                    again.append((found.name, found.seed + 1, most))
-                else:
-                    yield found
-            work = again
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Run from the command line. Returns the exit code: 0 when every mutant is found."""
-    parser = argparse.ArgumentParser(prog="make mutants", description=__doc__)
-    parser.add_argument("--only", default="", help="the mutants with this in their name")
-    parser.add_argument("--most", type=int, default=MOST_SEEDS, help="seeds for each of them (default: %(default)s)")
-    parser.add_argument("--jobs", type=int, default=2, help="processes (default: %(default)s)")
-    parser.add_argument("--write", action="store_true", help="write the table into docs/reliability.md")
-    arguments = parser.parse_args(argv)
-    names = [mutant.name for mutant in MUTANTS if arguments.only in mutant.name]
-    began, hunts = time.perf_counter(), []
-    for found in hunted(names, arguments.most, arguments.jobs):
-        hunts.append(found)
-        print(found, flush=True)
-    seconds = time.perf_counter() - began
-    survivors = [found.name for found in hunts if found.seed is None]
-    print(json.dumps({"mutants": len(hunts), "survivors": survivors, "seconds": round(seconds, 1)}))
-    if survivors or not hunts:
-        return 1
-    if arguments.write:
-        finders = {found.name: found.seed for found in sorted(hunts, key=lambda one: one.name)}
-        FINDERS.write_text(json.dumps(finders, indent=2) + "\n", encoding="utf-8")
-        rows = [(found.name, str(found.seed), found.invariant) for found in sorted(hunts, key=lambda one: one.name)]
-        body = table(("fault put in", "found by seed", "which finds broken"), rows)
-        write(PAGE, "mutants", "make mutants", seconds, body)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

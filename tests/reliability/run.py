@@ -22,7 +22,8 @@ from tests.reliability.intents import Intent, intents_of
 from tests.reliability.invariants import WHOLE, Finding, Watch, broken, sent_twice, streamed, unsettled
 from tests.reliability.life import Life
 from tests.reliability.mishaps import strike
-from tests.reliability.world import BugHandler, TappedLoop, World
+from tests.reliability.tap import TappedLoop
+from tests.reliability.world import BugHandler, World
 
 # Virtual seconds. An order may be late by 90 s, and evidence of its absence must be older than that.
 LOOK_S = 10.0

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.reliability.mutants import MUTANTS, Hunt, hunted
+from tests.reliability.hunt import Hunt, hunted
+from tests.reliability.mutants import MUTANTS
 from tests.reliability.run import run
 
 ROOT = Path(__file__).parents[2]

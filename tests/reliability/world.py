@@ -26,18 +26,16 @@ from ibkr_gateway_server.domain.errors import DomainError
 from ibkr_gateway_server.domain.events import OrderEvent
 from ibkr_gateway_server.simulator import Behaviour, Fault, Rule, Simulator
 from ibkr_gateway_server.simulator.faults.rules import AT_ONCE, LASTING
-from ibkr_gateway_server.simulator.in_memory import Pipe
 from ibkr_gateway_server.simulator.instruments import ContractQuery
 from ibkr_gateway_server.simulator.orders import Order
-from ibkr_gateway_server.simulator.virtual_time import VirtualTimeLoop
 from ibkr_gateway_server.trading.guard import TradingRules
 
-from tests.reliability.life import ATTEMPT, OWNER, Life, own_tasks
+from tests.reliability.life import ATTEMPT, Life, own_tasks
+from tests.reliability.tap import CANCEL, PLACE, TappedLoop
 
 # A Monday at 10:00 in New York: the day whose completed orders and executions IBKR tells is long enough for a run.
 BEGIN = datetime(2026, 11, 23, 15, tzinfo=UTC).timestamp()
 PORT = 4002
-PLACE, CANCEL = b"3", b"4"
 REF_PREFIX = b"g1."
 # What is told of a fault of the program itself, not of the broker's: an exception that nobody expected.
 EXPECTED_EXCEPTIONS = ("ConnectionError", "ConnectionResetError", "OSError")
@@ -52,58 +50,6 @@ class SentOrder:
     attempt: int
     order_id: int
     order_ref: str
-
-
-class TappedLoop(VirtualTimeLoop):
-    """A virtual-time loop whose programs' connections are tapped."""
-
-    world: World
-
-    async def create_connection(self, protocol_factory: Any, host: Any = None, port: Any = None, **options: Any) -> Any:
-        pipe, protocol = await super().create_connection(protocol_factory, host, port, **options)
-        life = OWNER.get()
-        if life is not None:
-            life.pipes.append(_Tap(self.world, life, pipe))
-            if life.is_dead:
-                pipe.abort()
-        return pipe, protocol
-
-
-class _Tap:
-    """Stands in a program's socket: sees order frames, and is where a program dies before or after a write."""
-
-    def __init__(self, world: World, life: Life, pipe: Pipe) -> None:
-        self._world = world
-        self._life = life
-        self._pipe = pipe
-        self._write = pipe.write
-        pipe.write = self._tapped  # type: ignore[method-assign]  # the very instance that the program writes to
-
-    def _tapped(self, data: bytes | bytearray | memoryview) -> None:
-        if self._life.is_dead:
-            return
-        fields = bytes(data)[4:].split(b"\0")
-        is_order = fields[0] in (PLACE, CANCEL)
-        if is_order:
-            self._life.pass_by("before_write")
-        if fields[0] == PLACE and self._life.write_fails is not None:
-            has_left, self._life.write_fails = self._life.write_fails, None
-            self._world.write_failed(has_left=has_left)
-            if has_left:
-                self._world.saw_written(self._life, fields, bytes(data), is_lost=self._pipe.is_closing())
-                self._write(data)
-            raise OSError(105, "No buffer space available")
-        self._world.saw_written(self._life, fields, bytes(data), is_lost=self._pipe.is_closing())
-        self._write(data)
-        if is_order:
-            self._life.pass_by("after_write")
-
-    def die(self, *, loses_what_it_wrote: bool) -> None:
-        """The process is gone: the kernel ends its connection, in one of two ways."""
-        if loses_what_it_wrote:
-            self._pipe.abort()
-        else:
-            self._pipe.close()
 
 
 class World:
