@@ -92,10 +92,10 @@ class Following(ABC, Generic[Told]):
         if self.gap_since is not None:
             return []
         self.gap_since = datetime.now(UTC)
-        return self._gap(error)
+        return self._gap(SLOW_CONSUMER if error is not None and error.reason == SLOW_CONSUMER else GATEWAY_LOST)
 
     @abstractmethod
-    def _gap(self, error: GatewayError | None) -> list[Told]:
+    def _gap(self, reason: str) -> list[Told]:
         """The gap that begins now, told."""
 
 
@@ -135,8 +135,7 @@ class OrderFollowing(Following[orders_pb.OrderEvent]):
             told.append(event)
         return told
 
-    def _gap(self, error: GatewayError | None) -> list[orders_pb.OrderEvent]:
-        reason = error.reason if error is not None and error.reason == SLOW_CONSUMER else GATEWAY_LOST
+    def _gap(self, reason: str) -> list[orders_pb.OrderEvent]:
         return [orders_pb.OrderEvent(gap=common_pb2.Gap(reason=reason, start_time=_stamp(self.gap_since)))]
 
 
@@ -165,8 +164,8 @@ class QuoteFollowing(Following[QuoteUpdate]):
         self.gap_since = None
         return [update for event in response.events for update in self._read(event)]
 
-    def _gap(self, _error: GatewayError | None) -> list[QuoteUpdate]:
-        return self._say(-1, MarketState.GAP, GATEWAY_LOST)
+    def _gap(self, reason: str) -> list[QuoteUpdate]:
+        return self._say(-1, MarketState.GAP, reason)
 
     def _read(self, event: market_pb.QuoteEvent) -> list[QuoteUpdate]:
         index = event.instrument_index
