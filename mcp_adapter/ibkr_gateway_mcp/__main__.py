@@ -15,13 +15,12 @@ from ibkr_gateway.credentials import read_token
 from ibkr_gateway.v1 import gateway_service_pb2 as pb
 
 from ibkr_gateway_mcp import __version__
-from ibkr_gateway_mcp.adapter import Adapter
 from ibkr_gateway_mcp.logs import configure
 from ibkr_gateway_mcp.options import Limits, Options
 from ibkr_gateway_mcp.plain import plain
-from ibkr_gateway_mcp.server import Server
 
 if TYPE_CHECKING:
+    from ibkr_gateway_mcp.adapter import Adapter
     from ibkr_gateway_mcp.http import Door
 
 log = logging.getLogger("ibkr_gateway_mcp")
@@ -52,6 +51,10 @@ def main() -> None:
 
 async def _run(given: argparse.Namespace) -> None:
     options, door = _options(given), _door(given)
+    # Whoever asks for help, or has an option to correct, does not wait for the protocol to be imported.
+    from ibkr_gateway_mcp.adapter import Adapter
+    from ibkr_gateway_mcp.server import Server
+
     async with Adapter(options) as adapter:
         server = Server(adapter)
         await _greet(adapter)

@@ -7,11 +7,8 @@ import asyncio
 import sys
 from typing import Any
 
-from ibkr_gateway_server.app import PortTaken, serve
-from ibkr_gateway_server.audit.files import RecordUnusable
-from ibkr_gateway_server.broker.ib import LIBRARY_NAME
 from ibkr_gateway_server.logs import configure_logs
-from ibkr_gateway_server.settings import SettingsInvalid, load_settings
+from ibkr_gateway_server.settings import Settings, SettingsInvalid, load_settings
 
 EX_DATAERR = 65
 EX_UNAVAILABLE = 69
@@ -29,6 +26,14 @@ def main(argv: list[str] | None = None) -> int:
     except SettingsInvalid as error:
         return _fail("the settings do not allow a start:\n  " + "\n  ".join(error.problems), EX_CONFIG)
     configure_logs(settings.log_level, settings.log_format)
+    return _serve(settings)
+
+
+def _serve(settings: Settings) -> int:
+    # Whoever asks for help, or has a setting to correct, does not wait for the whole server to be imported.
+    from ibkr_gateway_server.app import PortTaken, serve
+    from ibkr_gateway_server.audit.files import RecordUnusable
+
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(serve(settings))
@@ -72,6 +77,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _loop_factory() -> Any:
     """uvloop where it is installed. ib_insync makes an event loop of its own at import and cannot run on it."""
+    from ibkr_gateway_server.broker.ib import LIBRARY_NAME
+
     if LIBRARY_NAME == "ib_insync":
         return None
     try:
