@@ -22,21 +22,30 @@ MAKE_VENV := $(INTERPRETER) -m venv
 PIP = $(BIN)/python -m pip install -q --disable-pip-version-check --no-compile --only-binary :all: -c constraints.txt
 endif
 
+# Tests wait for programs and sockets as often as they compute: two for a core.
+WORKERS ?= $(shell $(INTERPRETER) -c 'import os; print(min(8, 2 * (os.cpu_count() or 1)))')
+
 .DEFAULT_GOAL := help
-.PHONY: demo test integration coverage lint explore-simulator explore mutants crash failures docs proto bench ib-insync compat help examples
+.PHONY: demo test fuzz pacing integration coverage lint explore-simulator explore mutants crash failures docs proto bench ib-insync compat help examples
 
 demo: $(VENV)/.run-$(STAMP)  ## show everything once, on the simulator
 	$(BIN)/ibkr-gateway demo
 
 test: $(VENV)/.dev-$(STAMP)  ## run the tests
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
+
+fuzz: $(VENV)/.dev-$(STAMP)  ## random bytes and fields at the simulator, more of them than the tests send: TIMES=20
+	FUZZ_TIMES=$(or $(TIMES),20) $(BIN)/python -m pytest -q -n $(WORKERS) --timeout 0 tests/server/simulator/test_malformed.py tests/server/simulator/test_session.py
+
+pacing: $(VENV)/.dev-$(STAMP)  ## hours of hostile demand in virtual time, in which IBKR's pacing is never violated: HOURS=2
+	PACING_HOURS=$(or $(HOURS),2) $(BIN)/python -m pytest -q --timeout 0 tests/server/broker/test_pacing_proof.py
 
 integration: $(VENV)/.dev-$(STAMP)  ## tests against your own IB Gateway, paper only: IBKR_GATEWAY_PORT=4002
 	$(BIN)/python -m pytest -q -m integration tests/integration
 
 coverage: $(VENV)/.dev-$(STAMP)  ## the tests with their coverage: a table, htmlcov/ and coverage.xml; fails below the floor
 	$(BIN)/python -m coverage erase
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile --cov --cov-report=term --cov-report=html --cov-report=xml
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --cov --cov-report=term --cov-report=html --cov-report=xml
 
 lint: $(VENV)/.dev-$(STAMP)  ## check style, types, imports and the contract
 	$(BIN)/ruff check .

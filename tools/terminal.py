@@ -18,6 +18,7 @@ import termios
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 _CONTROL = re.compile(r"\x1b\[(\??)([\d;]*)([A-Za-z])")
@@ -111,7 +112,10 @@ class OnTerminal:
     process: subprocess.Popen[bytes]
     screen: Screen
     _master: int
-    _decoder: codecs.IncrementalDecoder = field(default_factory=codecs.getincrementaldecoder("utf-8"))
+    # What a signal cuts off in the middle of a letter is shown as a terminal shows it.
+    _decoder: codecs.IncrementalDecoder = field(
+        default_factory=partial(codecs.getincrementaldecoder("utf-8"), "replace")
+    )
 
     def read_until(self, condition: Callable[[Screen], bool], timeout_s: float = 30.0) -> bool:
         """Take what it writes until the screen is so, or it has ended. Whether the screen is so.

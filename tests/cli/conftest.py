@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ from ibkr_gateway import Tls, connect_sync
 from ibkr_gateway.v1 import common_pb2
 from ibkr_gateway.v1 import gateway_service_pb2 as gateway_pb
 
+from tests.cli.forked import run_forked
 from tests.conftest import program
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -23,15 +23,8 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 def command(*arguments: str, cwd: Path, stdin: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
     """Runs `ibkr-gateway` in an environment of its own."""
     kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
-    return subprocess.run(
-        [sys.executable, "-m", "ibkr_gateway_cli", *arguments],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        env={**kept, "HOME": str(cwd), "XDG_STATE_HOME": str(cwd), **environment},
-        input=stdin,
-        timeout=60,
-    )
+    own = {"HOME": str(cwd), "XDG_STATE_HOME": str(cwd)}
+    return run_forked(arguments, cwd, {**kept, **own, **environment}, stdin)
 
 
 @contextmanager
@@ -41,7 +34,7 @@ def ready_server(
     """The address of a server on the simulator, READY, whose record is in `cwd`."""
     arguments = ("--mode", "simulation", "--port", "0", "--log-level", "ERROR")
     with program("ibkr_gateway_server", *arguments, cwd=cwd, **environment) as (_, at):
-        with connect_sync(at, tls=tls, token_file=token_file) as gateway:
+        with connect_sync(at, tls=tls or False, token_file=token_file) as gateway:
             for response in gateway.gateway.WatchSession(gateway_pb.WatchSessionRequest(), timeout=20):
                 if response.status.state == common_pb2.SESSION_STATE_READY:
                     break

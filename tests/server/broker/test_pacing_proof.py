@@ -1,7 +1,7 @@
 """Whatever is demanded of the gateway, IBKR's rules of pacing are kept, and orders are not held up by it.
 
-Two hours of hostile demand in virtual time, on a simulator that counts what comes too fast. For a longer run:
-PACING_HOURS=24 python -m pytest -q tests/server/broker/test_pacing_proof.py --timeout 0
+A quarter of an hour of hostile demand in virtual time, on a simulator that counts what comes too fast; two hours, or
+more, with `make pacing HOURS=24`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ibkr_gateway_server.simulator.session import Session
 from tests.failures.conftest import inject, virtual_broker, virtually
 from tests.server.broker.conftest import Broker
 
-HOURS = float(os.environ.get("PACING_HOURS", "2"))
+HOURS = float(os.environ.get("PACING_HOURS", "0.25"))
 # What an order may wait for its turn.
 ORDER_WAIT_S = 0.25
 SYMBOLS = ("AAPL", "MSFT", "AMZN", "TSLA", "NVDA", "SPY", "QQQ", "IBM")

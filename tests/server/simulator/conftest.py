@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from typing import Any
 
@@ -12,6 +13,11 @@ from ibkr_gateway_server.simulator.wire import FrameReader, frame, split
 
 # Monday 2026-11-23 15:00 UTC, 10:00 in New York.
 NOW = 1795446000.0
+
+
+def examples(count: int) -> int:
+    """How many random inputs a test tries: so many, or a multiple of it with `make fuzz`."""
+    return count * int(os.environ.get("FUZZ_TIMES", "1"))
 
 
 class Talk:

@@ -14,7 +14,7 @@ from ibkr_gateway_server.simulator.gateway import Gateway
 from ibkr_gateway_server.simulator.session import Session
 from ibkr_gateway_server.simulator.wire import frame
 
-from tests.server.simulator.conftest import NOW, Talk, place_order_fields
+from tests.server.simulator.conftest import NOW, Talk, examples, place_order_fields
 from tests.server.simulator.requests.test_contracts import contract
 
 AAPL = contract(con_id=265598, exchange="SMART")
@@ -96,7 +96,7 @@ ODD = st.one_of(
 
 
 @given(st.sampled_from(REQUESTS), st.integers(1, 200), ODD)
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=examples(250), deadline=None)
 def test_one_odd_field_never_breaks_the_gateway(request: list[object], position: int, odd: str) -> None:
     talk = Talk(Gateway(7, ("DU1234567",), NOW))
     fields = list(request)
@@ -111,7 +111,7 @@ def test_one_odd_field_never_breaks_the_gateway(request: list[object], position:
 
 
 @given(st.sampled_from(REQUESTS), st.integers(0, 200))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_a_request_that_ends_early_never_breaks_the_gateway(request: list[object], length: int) -> None:
     talk = Talk(Gateway(7, ("DU1234567",), NOW))
     talk.ask(*request[: 1 + length % len(request)])
@@ -230,7 +230,7 @@ def test_a_start_with_an_odd_client_id_breaks_nothing(gateway: Gateway, client_i
 
 
 @given(st.lists(st.binary(max_size=60), max_size=6), st.booleans())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(75), deadline=None)
 def test_random_bytes_in_a_conversation_never_break_the_gateway(pieces: list[bytes], are_framed: bool) -> None:
     talk = Talk(Gateway(7, ("DU1234567",), NOW))
     for piece in pieces:
@@ -241,7 +241,7 @@ def test_random_bytes_in_a_conversation_never_break_the_gateway(pieces: list[byt
 
 
 @given(st.lists(st.sampled_from(REQUESTS), min_size=1, max_size=4), st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(75), deadline=None)
 def test_good_requests_with_spoiled_bytes_never_break_the_gateway(
     requests: list[list[object]], data: st.DataObject
 ) -> None:
@@ -289,7 +289,7 @@ RULES = st.builds(
 
 
 @given(st.lists(RULES, min_size=1, max_size=4), st.lists(st.sampled_from(REQUESTS), max_size=6))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_no_fault_whatever_is_asked_meanwhile_breaks_the_gateway(
     given_rules: list[dict[str, object]], requests: list[list[object]]
 ) -> None:

@@ -11,7 +11,7 @@ from ibkr_gateway_server.simulator.gateway import Gateway
 from ibkr_gateway_server.simulator.session import Session
 from ibkr_gateway_server.simulator.wire import frame
 
-from tests.server.simulator.conftest import NOW, Talk
+from tests.server.simulator.conftest import NOW, Talk, examples
 
 
 def hello(versions: str) -> bytes:
@@ -117,7 +117,7 @@ def test_an_impossible_length_closes_the_connection(talk: Talk, length: int) -> 
 
 
 @given(st.lists(st.one_of(st.integers(-5, 120).map(str), st.text(max_size=8), st.sampled_from(["nan", "1e999", "-1"]))))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(125), deadline=None)
 def test_no_message_whatever_it_holds_breaks_the_gateway(fields: list[str]) -> None:
     gateway = Gateway(seed=7, accounts=("DU1234567",), now=NOW)
     talk = Talk(gateway)
@@ -127,7 +127,7 @@ def test_no_message_whatever_it_holds_breaks_the_gateway(fields: list[str]) -> N
 
 
 @given(st.binary(max_size=200))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(125), deadline=None)
 def test_no_bytes_whatever_they_are_break_the_gateway(data: bytes) -> None:
     session = Session(Gateway(seed=7, accounts=("DU1234567",), now=NOW))
     session.receive(data, NOW)
