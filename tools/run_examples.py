@@ -1,11 +1,14 @@
 """Builds the examples of other languages and runs each against a server on the simulator of its own. `make examples`.
 
+Last of all the MCP Inspector lists the adapter's tools and calls one, as docs/mcp.md tells its readers to.
+
 A language whose tools are not on this machine is skipped, and said to be; with CI=true it is a failure. What is built
 is kept, in the folders that each language's .gitignore names. Usage: run_examples.py [LANGUAGE...]
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -67,15 +70,23 @@ EXAMPLE_OF = {
     ),
 }
 
+# The newest that runs on Node 20.
+INSPECTOR = "@modelcontextprotocol/inspector@0.15.0"
+
 # What every example says, in this order: all that it is there to show.
 SHOWN = ("quote ", "error CONTRACT_NOT_FOUND", "preview ", "the same id again: the same order", "WORKING", "CANCELLED")
 
 
 def main(wanted: Sequence[str]) -> int:
     """Builds and runs what is wanted, by default everything; the number of those that failed."""
-    failed = sum(not _attempt(name, EXAMPLE_OF[name]) for name in wanted or EXAMPLE_OF)
+    if unknown := set(wanted) - {*EXAMPLE_OF, "inspector"}:
+        print(f"there is no example {', '.join(sorted(unknown))}: {', '.join([*EXAMPLE_OF, 'inspector'])}", flush=True)
+        return len(unknown)
+    failed = sum(not _attempt(name, example) for name, example in EXAMPLE_OF.items() if not wanted or name in wanted)
     if not wanted or "go" in wanted:
         failed += not _cookbook()
+    if not wanted or "inspector" in wanted:
+        failed += not _inspector()
     return failed
 
 
@@ -119,6 +130,28 @@ def _cookbook() -> bool:
     return True
 
 
+def _inspector() -> bool:
+    """An MCP client that none of us wrote."""
+    if shutil.which("npx") is None:
+        return _skipped("MCP Inspector", "npx")
+    print("=== MCP Inspector", flush=True)
+    try:
+        with _server() as address:
+            adapter = ("npx", "-y", INSPECTOR, "--cli", str(BIN / "ibkr-gateway-mcp"), "--target", address, "--method")
+            tools = json.loads(_captured((*adapter, "tools/list")))["tools"]
+            answer = json.loads(
+                _captured((*adapter, "tools/call", "--tool-name", "get_quote", "--tool-arg", "symbol=AAPL"))
+            )
+    except subprocess.SubprocessError as error:
+        print(f"=== MCP Inspector: failed: {error}", flush=True)
+        return False
+    quote = answer.get("structuredContent", {})
+    print(f"{len(tools)} tools; get_quote AAPL: bid {quote.get('bid_price')}, ask {quote.get('ask_price')}")
+    is_right = any(tool["name"] == "place_order" for tool in tools) and quote.get("ask_price", 0) > 0
+    print(f"=== MCP Inspector: {'ok' if is_right else 'did not show the tools and a quote'}", flush=True)
+    return is_right
+
+
 def _skipped(name: str, tool: str) -> bool:
     in_ci = os.environ.get("CI") == "true"
     print(f"=== {name}: {'failed' if in_ci else 'skipped'}: no {tool} on this machine", flush=True)
@@ -139,11 +172,15 @@ def _do(command: Sequence[str], folder: Path, **more: str) -> None:
 
 
 def _run(command: Sequence[str], folder: Path) -> str:
-    ran = subprocess.run(
+    said = _captured(command, folder)
+    print(said, end="", flush=True)
+    return said
+
+
+def _captured(command: Sequence[str], folder: Path = ROOT) -> str:
+    return subprocess.run(
         command, cwd=folder, env=_environment(), stdout=subprocess.PIPE, text=True, check=True, timeout=RUN_S
-    )
-    print(ran.stdout, end="", flush=True)
-    return ran.stdout
+    ).stdout
 
 
 def first_lacking(said: str) -> str | None:

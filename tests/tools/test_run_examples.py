@@ -14,17 +14,18 @@ from tools.run_examples import EXAMPLE_OF, SHOWN, first_lacking
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.parametrize(("ci", "code", "word"), [("", 0, "skipped"), ("true", 3, "failed")])
+@pytest.mark.parametrize(("ci", "code", "word"), [("", 0, "skipped"), ("true", 4, "failed")])
 def test_a_language_whose_tools_are_missing_is_skipped_visibly_and_fails_in_ci(
     ci: str, code: int, word: str, tmp_path: Path
 ) -> None:
-    command = [sys.executable, str(ROOT / "tools" / "run_examples.py"), "rust", "go"]
+    command = [sys.executable, str(ROOT / "tools" / "run_examples.py"), "rust", "go", "inspector"]
     ran = subprocess.run(command, capture_output=True, text=True, env={"PATH": str(tmp_path), "CI": ci}, timeout=60)
     assert ran.returncode == code, ran.stderr
     assert ran.stdout.splitlines() == [
-        f"=== rust: {word}: no cargo on this machine",
         f"=== go: {word}: no go on this machine",
+        f"=== rust: {word}: no cargo on this machine",
         f"=== grpcurl's part of docs/cookbook.md: {word}: no go on this machine",
+        f"=== MCP Inspector: {word}: no npx on this machine",
     ]
 
 
