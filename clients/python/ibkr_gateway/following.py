@@ -165,7 +165,7 @@ class QuoteFollowing(Following[QuoteUpdate]):
         self.gap_since = None
         return [update for event in response.events for update in self._read(event)]
 
-    def _gap(self, _error: GatewayError | None) -> list[QuoteUpdate]:
+    def _gap(self, error: GatewayError | None) -> list[QuoteUpdate]:
         return self._say(-1, MarketState.GAP, GATEWAY_LOST)
 
     def _read(self, event: market_pb.QuoteEvent) -> list[QuoteUpdate]:
