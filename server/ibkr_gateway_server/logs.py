@@ -93,6 +93,7 @@ class _HandOver(QueueHandler):
 def _redact_fields(record: logging.LogRecord) -> bool:
     record.msg = redact(record.getMessage())
     record.args = None
+    record.exc_text = redact(record.exc_text) if record.exc_text else None
     for name, value in list(vars(record).items()):
         if name not in _STANDARD and isinstance(value, str):
             setattr(record, name, redact(value))

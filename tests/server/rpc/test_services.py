@@ -369,14 +369,6 @@ async def test_a_bad_order_has_every_wrong_field_named_and_nothing_sent(
     assert gateway.simulator.frames_received(3) == 0
 
 
-async def test_an_order_with_a_field_of_a_newer_contract_is_refused(gateway: Gateway) -> None:
-    newer = orders_pb.PlaceOrderRequest(client_order_id="a" * 16, order=order()).SerializeToString() + b"\xf8\x3f\x01"
-    with pytest.raises(InvalidRequest) as refused:
-        await gateway.client.orders.PlaceOrder(orders_pb.PlaceOrderRequest.FromString(newer))
-    assert refused.value.reason == "REQUEST_MALFORMED"
-    assert gateway.simulator.frames_received(3) == 0
-
-
 async def test_an_unknown_order_is_not_found_and_a_nameless_one_is_refused(gateway: Gateway) -> None:
     with pytest.raises(NotFound) as missing:
         await gateway.client.orders.GetOrder(
