@@ -79,6 +79,11 @@ class Grpc(asyncio.Protocol):
         assert self._transport is not None
         self._transport.write(frame(RESET, 0, stream, struct.pack(">I", CANCEL)))
 
+    def stall(self) -> None:
+        """Read nothing and answer nothing from now on, not even a ping: a program that has been stopped."""
+        assert self._transport is not None
+        self._transport.pause_reading()
+
     def close(self) -> None:
         """End the connection."""
         if self._transport is not None:

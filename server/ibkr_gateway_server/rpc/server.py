@@ -26,6 +26,8 @@ OPTIONS = (
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
+    # gRPC waits as long as this for an answer, whatever the line before says; its default is a minute.
+    ("grpc.http2.ping_timeout_ms", 20_000),
     # Without this a second server would share the port silently, each getting half of the calls.
     ("grpc.so_reuseport", 0),
     # Bars come in one message; requests are small: the largest, for a hundred instruments, has 30 KiB.

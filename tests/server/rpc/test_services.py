@@ -12,7 +12,6 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from ibkr_gateway import (
-    GatewayError,
     InvalidRequest,
     NotFound,
     Refused,
@@ -377,14 +376,6 @@ async def test_an_unknown_order_is_not_found_and_a_nameless_one_is_refused(gatew
     assert missing.value.reason == "ORDER_NOT_FOUND"
     with pytest.raises(InvalidRequest):
         await gateway.client.orders.CancelOrder(orders_pb.CancelOrderRequest())
-
-
-async def test_with_no_time_left_no_order_is_begun(gateway: Gateway) -> None:
-    request = orders_pb.PlaceOrderRequest(client_order_id="a" * 16, order=order())
-    with pytest.raises(GatewayError) as refused:
-        await gateway.client.orders.PlaceOrder(request, timeout=0.04)
-    assert refused.value.code is grpc.StatusCode.DEADLINE_EXCEEDED
-    assert gateway.simulator.frames_received(3) == 0
 
 
 async def test_order_events_resume_through_the_contract(gateway: Gateway) -> None:
