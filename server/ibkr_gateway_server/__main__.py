@@ -28,7 +28,7 @@ def main(argv: list[str] | None = None) -> int:
         settings = load_settings(overrides)
     except SettingsInvalid as error:
         return _fail("the settings do not allow a start:\n  " + "\n  ".join(error.problems), EX_CONFIG)
-    configure_logs(settings.log_level, settings.log_format)
+    end_of_logs = configure_logs(settings.log_level, settings.log_format)
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(serve(settings))
@@ -39,6 +39,8 @@ def main(argv: list[str] | None = None) -> int:
         return _fail(f"AUDIT_DB_PATH: the record cannot be opened: {error}", EX_DATAERR)
     except asyncio.CancelledError:
         return INTERRUPTED
+    finally:
+        end_of_logs()
     return 0
 
 
