@@ -7,16 +7,17 @@ from pathlib import Path
 
 import grpc
 import pytest
-from ibkr_gateway import GatewayError, NotFound, new_client_order_id
+from ibkr_gateway import GatewayError, NotFound, TimedOut, new_client_order_id
 from ibkr_gateway.v1 import orders_service_pb2 as pb
 from ibkr_gateway_server.domain.errors import OrderNotFound
 from ibkr_gateway_server.domain.orders import OrderState
+from ibkr_gateway_server.rpc import calls
 from ibkr_gateway_server.simulator import Fault
 from ibkr_gateway_server.trading.guard import TradingRules
 
 from benchmarks.clients.http2 import Grpc
 from benchmarks.clients.http2 import connect as connect_raw
-from tests.conftest import Gateway, eventually
+from tests.conftest import Gateway, MakeGateway, eventually
 from tests.failures import test_requests
 from tests.failures.conftest import eventually_recorded, inject, recorded, virtually
 from tests.failures.dealings import PLACE, check_orders, dealing, limit
@@ -88,6 +89,29 @@ async def test_G05_a_deadline_that_is_over_before_ibkr_speaks(gateway: Gateway) 
     await state_of(gateway, key, pb.ORDER_STATE_WORKING)
     assert gateway.simulator.frames_received(PLACE) == before + 1
     await check_orders(gateway, key)
+
+
+async def test_G05_a_deadline_that_is_over_before_the_gateway_answers(
+    make_gateway: MakeGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The gateway is so busy that the deadline of PlaceOrder passes before its answer, with the order sent.
+
+    DEADLINE_EXCEEDED without a reason of the gateway's, which would say that nothing was sent. The order works, and the
+    same client_order_id answers with its state.
+    """
+    gateway = await make_gateway(request_timeout=0.5)
+    # The wait for IBKR's word ends after the deadline, not before it.
+    monkeypatch.setattr(calls, "ANSWER_MARGIN_S", -5.0)
+    key = new_client_order_id()
+    inject(gateway.simulator, Fault.LATE, PLACE, delay_s=0.8)
+    with pytest.raises(TimedOut) as ended:
+        await gateway.client.orders.PlaceOrder(request(key))
+    assert ended.value.reason == ""
+    assert gateway.simulator.frames_received(PLACE) == 1
+    await state_of(gateway, key, pb.ORDER_STATE_WORKING)
+    again = (await gateway.client.orders.PlaceOrder(request(key))).result
+    assert again.state == pb.ORDER_STATE_WORKING
+    assert gateway.simulator.frames_received(PLACE) == 1
 
 
 def test_G06_a_call_is_cancelled_wherever_it_waits(tmp_path: Path) -> None:

@@ -47,6 +47,8 @@ _ID_KEYS = ("x-correlation-id", "x-request-id")
 LINES_A_SECOND = 20
 COMMANDS = ".OrdersService/"
 
+_SAYS_NOTHING = "the deadline passed, and the command may have been sent: repeat it under its id, or ask for its state"
+
 # The answer itself takes a moment; a wait for something else ends this much before the caller's deadline.
 ANSWER_MARGIN_S = 0.05
 
@@ -152,6 +154,10 @@ class CallWrapper:
                     async with asyncio.timeout_at(call.deadline):
                         return await serve(_readable(request), call)
                 except TimeoutError:
+                    if scope is Scope.TRADE:
+                        # A reason of ours would say that nothing has reached IBKR, and that is not known here.
+                        code = grpc.StatusCode.DEADLINE_EXCEEDED.name
+                        await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, _SAYS_NOTHING)
                     raise BrokerTimeout(endpoint, round(perf_counter() - began, 3)) from None
             except Exception as error:
                 known = _known(error)
