@@ -9,20 +9,27 @@ from collections.abc import AsyncIterator
 
 import grpc
 import pytest
-from ibkr_gateway import GatewayError
+from ibkr_gateway import GatewayError, new_client_order_id
 from ibkr_gateway.v1 import gateway_service_pb2 as pb
+from ibkr_gateway.v1 import orders_service_pb2 as orders_pb
 from ibkr_gateway_server.domain.tallies import LOOP_LAG_SECONDS
 from ibkr_gateway_server.loop_watch import STALL_S
 from ibkr_gateway_server.rpc.calls import Call
 from ibkr_gateway_server.rpc.gateway import GatewayServicer
+from ibkr_gateway_server.rpc.orders import OrdersServicer
 
 from tests.conftest import Gateway, MakeGateway
 from tests.failures.conftest import tally
+from tests.failures.test_audit_space import order
 
 SECRET = "hunter2 in /home/me of DU1234567"
 
 
 async def broken_call(_servicer: object, _request: object, _call: Call) -> pb.GetUsageResponse:
+    raise RuntimeError(SECRET)
+
+
+def broken_answer(_servicer: object, _client_order_id: str) -> orders_pb.OrderResult:
     raise RuntimeError(SECRET)
 
 
@@ -68,6 +75,23 @@ async def test_G19_a_call_breaks(
     ]
     assert counted == 1
     assert (await gateway.client.gateway.GetHealth(pb.GetHealthRequest())).is_simulation
+
+
+async def test_G19_a_defect_strikes_after_an_order_was_sent(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PlaceOrder has sent its order, and telling the answer raises an error that nobody thought of.
+
+    INTERNAL without a reason of the gateway's, which would say that nothing was sent; the call's correlation id is in
+    the metadata. The same client_order_id answers with the order's state, and nothing is sent twice.
+    """
+    request = orders_pb.PlaceOrderRequest(client_order_id=new_client_order_id(), order=order())
+    with monkeypatch.context() as broken:
+        broken.setattr(OrdersServicer, "_result", broken_answer)
+        with pytest.raises(GatewayError) as failed:
+            await gateway.client.orders.PlaceOrder(request, metadata=[("x-correlation-id", "call-3")])
+    assert (failed.value.code, failed.value.reason) == (grpc.StatusCode.INTERNAL, "")
+    assert SECRET not in failed.value.message
+    assert (await gateway.client.orders.PlaceOrder(request)).result.state == orders_pb.ORDER_STATE_WORKING
+    assert gateway.simulator.frames_received(3) == 1
 
 
 class Noticing(logging.Handler):

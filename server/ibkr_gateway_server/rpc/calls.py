@@ -26,6 +26,7 @@ from ibkr_gateway_server.domain.errors import (
     BrokerTimeout,
     DomainError,
     NotImplementedYet,
+    Reason,
     RequestMalformed,
     ShuttingDown,
 )
@@ -155,13 +156,16 @@ class CallWrapper:
                         return await serve(_readable(request), call)
                 except TimeoutError:
                     if scope is Scope.TRADE:
-                        # A reason of ours would say that nothing has reached IBKR, and that is not known here.
+                        # A reason of ours would say that nothing has reached IBKR, and that is not known here; nor is
+                        # it where a defect strikes.
                         code = grpc.StatusCode.DEADLINE_EXCEEDED.name
                         await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, _SAYS_NOTHING)
                     raise BrokerTimeout(endpoint, round(perf_counter() - began, 3)) from None
             except Exception as error:
                 known = _known(error)
                 code = CODES[known.reason].name
+                if scope is Scope.TRADE and known.reason is Reason.BUG:
+                    await context.abort(CODES[known.reason], known.message)
                 await context.abort_with_status(rpc_error(known, call_id))
             except asyncio.CancelledError:
                 code = "CANCELLED"
