@@ -13,6 +13,7 @@ from typing import cast
 
 DATA, HEADERS, RESET, SETTINGS, PING, GOAWAY, WINDOW_UPDATE = 0, 1, 3, 4, 6, 7, 8
 END_STREAM, END_HEADERS, ACK = 1, 4, 1
+CANCEL = 8
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 WHOLE_WINDOW = 2**31 - 1
 DEFAULT_WINDOW = 65_535
@@ -72,6 +73,16 @@ class Grpc(asyncio.Protocol):
             frame(HEADERS, END_HEADERS, stream, _headers(path)) + frame(DATA, END_STREAM, stream, body)
         )
         return stream
+
+    def reset(self, stream: int) -> None:
+        """Take a call back."""
+        assert self._transport is not None
+        self._transport.write(frame(RESET, 0, stream, struct.pack(">I", CANCEL)))
+
+    def stall(self) -> None:
+        """Read nothing and answer nothing from now on, not even a ping: a program that has been stopped."""
+        assert self._transport is not None
+        self._transport.pause_reading()
 
     def close(self) -> None:
         """End the connection."""

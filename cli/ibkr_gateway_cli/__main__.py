@@ -45,7 +45,7 @@ app = typer.Typer(
 @app.callback()
 def options(
     context: typer.Context,
-    host: Annotated[str, typer.Option(envvar="GRPC_HOST", help="Host of the server.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="Host of the server.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(envvar="GRPC_PORT", min=1, max=65535, help="Port of the server.")] = 50051,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, for programs.")] = False,
     paper: Annotated[bool, typer.Option("--paper", help="Refuse to talk to a server that trades live.")] = False,

@@ -25,8 +25,11 @@ def main(argv: list[str] | None = None) -> int:
         settings = load_settings(overrides)
     except SettingsInvalid as error:
         return _fail("the settings do not allow a start:\n  " + "\n  ".join(error.problems), EX_CONFIG)
-    configure_logs(settings.log_level, settings.log_format)
-    return _serve(settings)
+    end_of_logs = configure_logs(settings.log_level, settings.log_format)
+    try:
+        return _serve(settings)
+    finally:
+        end_of_logs()
 
 
 def _serve(settings: Settings) -> int:

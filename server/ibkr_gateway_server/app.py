@@ -40,7 +40,8 @@ from ibkr_gateway_server.broker.market_data import MarketData
 from ibkr_gateway_server.broker.pacing import Pacer
 from ibkr_gateway_server.broker.session import Session, SessionTimings
 from ibkr_gateway_server.domain.halts import HaltLevel
-from ibkr_gateway_server.domain.tallies import AUDIT_BACKLOG, Tallies
+from ibkr_gateway_server.domain.tallies import AUDIT_BACKLOG, LOOP_LAG_SECONDS, Tallies
+from ibkr_gateway_server.loop_watch import LoopWatch
 from ibkr_gateway_server.metrics import Metrics
 from ibkr_gateway_server.rpc.account import AccountServicer
 from ibkr_gateway_server.rpc.audit import AuditServicer
@@ -223,7 +224,9 @@ async def running(
         await stack.enter_async_context(desk.running())
         orders_observer.begin(desk.own_open_orders())
         watch = SettingsWatch(settings.files, metrics.settings_changed.set)
-        await stack.enter_async_context(_background(record.run(), denials.run(), watch.run()))
+        loop_watch = LoopWatch()
+        tallies.watch(LOOP_LAG_SECONDS, lambda: loop_watch.lag_s)
+        await stack.enter_async_context(_background(record.run(), denials.run(), watch.run(), loop_watch.run()))
         await stack.enter_async_context(
             _background(session.run(), market_data.run(), feeds.run(), live_bars.run(), depth.run())
         )

@@ -42,18 +42,23 @@ WAITING_LIMIT = 10_000
 
 
 def configure_logs(level: str = "INFO", form: str = "json") -> Callable[[], None]:
-    """Send every log line to stderr in one form. Returns what writes all that wait and ends it, as an exit does."""
+    """Send every log line to stderr in one form. Returns what writes all that wait and ends it, as an exit does.
+
+    Nothing is written after that: what logs then may have outlived the stream.
+    """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_text_formatter() if form == "text" else _json_formatter())
     handler.addFilter(_redact_fields)
     waiting: queue.Queue[logging.LogRecord] = queue.Queue(WAITING_LIMIT)
     listener = QueueListener(waiting, handler)
     root = logging.getLogger()
-    root.handlers[:] = [_HandOver(waiting)]
+    hand_over = _HandOver(waiting)
+    root.handlers[:] = [hand_over]
     root.setLevel(level)
     listener.start()
 
     def stop() -> None:
+        root.removeHandler(hand_over)
         if listener._thread is not None:  # stopped twice, it would fail
             listener.stop()
 
@@ -93,6 +98,7 @@ class _HandOver(QueueHandler):
 def _redact_fields(record: logging.LogRecord) -> bool:
     record.msg = redact(record.getMessage())
     record.args = None
+    record.exc_text = redact(record.exc_text) if record.exc_text else None
     for name, value in list(vars(record).items()):
         if name not in _STANDARD and isinstance(value, str):
             setattr(record, name, redact(value))

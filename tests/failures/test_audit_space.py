@@ -29,13 +29,14 @@ BRACKET = {"order_type": orders_pb.ORDER_TYPE_BRACKET, "take_profit_price": "11.
 
 
 def order(**changed: Any) -> orders_pb.OrderSpec:
-    return orders_pb.OrderSpec(
-        instrument=stock("AAPL"),
-        side=common_pb2.SIDE_BUY,
-        time_in_force=orders_pb.TIME_IN_FORCE_DAY,
-        quantity="10",
-        **{"order_type": orders_pb.ORDER_TYPE_LMT, "limit_price": "10.00", **changed},
-    )
+    terms = {
+        "side": common_pb2.SIDE_BUY,
+        "time_in_force": orders_pb.TIME_IN_FORCE_DAY,
+        "quantity": "10",
+        "order_type": orders_pb.ORDER_TYPE_LMT,
+        "limit_price": "10.00",
+    }
+    return orders_pb.OrderSpec(instrument=stock("AAPL"), **{**terms, **changed})
 
 
 async def place(gateway: Gateway, **changed: Any) -> str:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
 
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
-from ibkr_gateway import GatewayError, connect, stock
+from ibkr_gateway import GatewayError, Unauthenticated, connect, stock
 from ibkr_gateway.v1 import common_pb2
 from ibkr_gateway.v1 import gateway_service_pb2 as pb
+from ibkr_gateway.v1 import market_data_service_pb2 as market_pb
 from ibkr_gateway.v1 import orders_service_pb2 as orders_pb
 
 from benchmarks.clients.http2 import (
@@ -109,6 +112,44 @@ async def test_G14_a_token_that_is_not_ascii(guarded: Gateway, token: bytes) -> 
     await writer.wait_closed()
     async with connect(guarded.running.target, timeout_s=10) as client:
         assert (await client.gateway.GetHealth(pb.GetHealthRequest())).is_simulation
+
+
+async def test_G14_a_token_expires_while_its_stream_is_open(
+    make_gateway: MakeGateway, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """A token expires while its caller reads a stream on which nothing happens, and another one that is never quiet.
+
+    Both end with `UNAUTHENTICATED` and `TOKEN_EXPIRED`, and the record has each as `authz.denied`.
+    """
+    file = TokenFile(tmp_path_factory.mktemp("expiring") / "tokens.toml")
+    end = datetime.now(UTC) + timedelta(seconds=1.5)
+    token, lasting = file.issue("short", "read", expires=end.isoformat()), file.issue("long", "read")
+    guarded = await make_gateway(tokens_file=file.path)
+    async with connect(guarded.running.target, token=token) as short:
+        quiet = short.gateway.WatchSession(pb.WatchSessionRequest())
+        busy = short.market_data.StreamQuotes(market_pb.StreamQuotesRequest(instruments=[stock("AAPL")]))
+        counts = await asyncio.gather(read_until_expired(quiet), read_until_expired(busy))
+    assert datetime.now(UTC) >= end
+    assert all(count > 0 for count in counts)
+    async with connect(guarded.running.target, timeout_s=10, token=lasting) as other:
+        told = Gateway(guarded.running, other)
+        rows = await eventually_recorded(told, "authz.denied", lambda rows: len(rows) == 2)
+    assert {row["reason"] for row in rows} == {"TOKEN_EXPIRED"}
+
+
+async def read_until_expired(stream: AsyncIterator[object]) -> int:
+    """How many messages a stream had before its caller's token expired."""
+    count = 0
+
+    async def read() -> None:
+        nonlocal count
+        async for _ in stream:
+            count += 1
+
+    with pytest.raises(Unauthenticated) as ended:
+        await read()
+    assert ended.value.reason == "TOKEN_EXPIRED"
+    return count
 
 
 async def test_G16_health_and_reflection_without_a_token(guarded: Gateway) -> None:

@@ -219,7 +219,8 @@ async def test_O15_the_same_order_under_two_keys(make_gateway: MakeGateway) -> N
 def test_O20_tws_names_an_order_id_that_it_cannot_count_on_from(tmp_path: Path) -> None:
     """nextValidId is close to 2^31, where TWS repeats ids silently.
 
-    Orders are refused with a text that says what to reset in TWS; nothing is sent, and the record has the refusal.
+    Orders are refused with RECONCILIATION_REQUIRED and a text that says what to reset in TWS; nothing is sent, and the
+    record has the refusal. GetTradingStatus names it among what is in the way, with what to do, before anybody tries.
     """
 
     async def main() -> None:
@@ -227,6 +228,11 @@ def test_O20_tws_names_an_order_id_that_it_cannot_count_on_from(tmp_path: Path) 
             inject(simulator, Fault.ORDER_ID, value=str(2**31 - 5_000), times=None)
 
         async with dealing(tmp_path, prepare=prepare) as dealings:
+            status = dealings.life.desk.trading_status()
+            (blocker,) = status.blockers
+            assert blocker.reason == "RECONCILIATION_REQUIRED"
+            assert "reset the API order id sequence" in blocker.remedy
+            assert not status.can_send_orders
             with pytest.raises(OrderIdsExhausted, match="reset the API order id sequence"):
                 await dealings.life.desk.place("the-order-000001", limit())
             assert dealings.frames(PLACE) == 0

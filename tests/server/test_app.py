@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import signal
 import socket
 import sqlite3
 import subprocess
@@ -98,21 +97,6 @@ async def test_a_server_that_starts_again_asks_for_no_contract_of_the_day_again(
 async def test_simulated_contracts_are_not_kept(gateway: Gateway, tmp_path: Path) -> None:
     await gateway.client.reference_data.ResolveContract(reference_pb.ResolveContractRequest(instrument=stock("AAPL")))
     assert not (tmp_path / "audit.contracts").exists()
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_a_signal_ends_streams_with_a_word_and_the_program_with_0(tmp_path: Path, number: signal.Signals) -> None:
-    arguments = ("--mode", "simulation", "--port", "0", "--log-level", "ERROR")
-    with program(SERVER, *arguments, cwd=tmp_path) as (process, address):
-        async with connect(address) as client:
-            request = market_pb.StreamQuotesRequest(instruments=[stock("AAPL")])
-            told: list[str] = []
-            async for response in client.market_data.StreamQuotes(request):
-                if not told:
-                    process.send_signal(number)
-                told += [event.WhichOneof("event") or "" for event in response.events]
-            assert "draining" in told
-        assert await asyncio.to_thread(process.wait, 15) == 0
 
 
 async def test_log_lines_are_json_with_the_calls_id_and_no_account(tmp_path: Path) -> None:

@@ -90,6 +90,13 @@ def test_an_error_is_written_with_where_it_came_from(capsys: pytest.CaptureFixtu
     assert "ValueError: broken" in json.loads(capsys.readouterr().err)["exc_info"]
 
 
+def test_after_the_end_no_line_is_kept_for_a_stream_that_may_be_closed(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logs()()
+    assert logging.getLogger().handlers == []
+    logging.getLogger("x").info("too late")
+    assert capsys.readouterr().err == ""
+
+
 @pytest.mark.parametrize(("part", "value"), [(0.5, 1.0), (0.75, 1.5), (1.0, 2.0)])
 def test_a_percentile_is_interpolated_within_its_bucket(part: float, value: float) -> None:
     assert percentile([(1.0, 2.0), (2.0, 4.0), (float("inf"), 4.0)], part) == pytest.approx(value)

@@ -97,6 +97,8 @@ _SERVICE_CONFIG = {
 OPTIONS: tuple[tuple[str, Any], ...] = (
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
+    # gRPC waits as long as this for an answer, whatever the line before says; its default is a minute.
+    ("grpc.http2.ping_timeout_ms", 10_000),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.max_receive_message_length", 64 * 1024 * 1024),
     ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),

@@ -40,11 +40,10 @@ class TokensInvalid(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """One token: whose, by which hash it is known, and until when; None: for good."""
+    """One token: whose, and by which hash it is known."""
 
     caller: Caller
     digest: bytes
-    expire_time: datetime | None = None
 
 
 class Tokens:
@@ -68,7 +67,8 @@ class Tokens:
                 found = token
         if found is None or not LEAST_CHARACTERS <= len(shown) <= MOST_CHARACTERS:
             raise TokenInvalid
-        if found.expire_time is not None and self._now() >= found.expire_time:
+        end = found.caller.expire_time
+        if end is not None and self._now() >= end:
             raise TokenExpired
         return found.caller
 
@@ -113,8 +113,8 @@ def _token(name: str, entry: object, problems: list[str]) -> Token:
     if not isinstance(scopes, list) or not scopes or not set(map(str, scopes)) <= set(Scope):
         problems.append(f"{name}.scopes must be a list of {', '.join(Scope)}")
         scopes = []
-    caller = Caller(name, frozenset(Scope(scope) for scope in scopes))
-    return Token(caller, bytes.fromhex(sha256), _expiry(name, fields.get("expires"), problems))
+    end = _expiry(name, fields.get("expires"), problems)
+    return Token(Caller(name, frozenset(Scope(scope) for scope in scopes), end), bytes.fromhex(sha256))
 
 
 def _expiry(name: str, value: object, problems: list[str]) -> datetime | None:

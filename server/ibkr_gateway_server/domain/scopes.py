@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 
 from ibkr_gateway_server.domain.errors import ScopeMissing
@@ -23,10 +24,11 @@ class Scope(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who calls: the name of the token, empty while there are no tokens; and what he may do."""
+    """Who calls: the name of the token, empty while there are no tokens; what he may do; until when, None: for good."""
 
     name: str
     scopes: frozenset[Scope]
+    expire_time: datetime | None = None
 
     def require(self, scope: Scope) -> None:
         """Raises ScopeMissing."""

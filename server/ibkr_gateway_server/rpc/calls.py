@@ -11,7 +11,7 @@ import asyncio
 import logging
 import re
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Callable
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -19,10 +19,17 @@ from typing import Any
 import grpc
 from google.protobuf import message_factory
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 
 from ibkr_gateway_server.audit.transaction import Cause
-from ibkr_gateway_server.domain.errors import BrokerTimeout, DomainError, NotImplementedYet, ShuttingDown
+from ibkr_gateway_server.domain.errors import (
+    BrokerTimeout,
+    DomainError,
+    NotImplementedYet,
+    Reason,
+    RequestMalformed,
+    ShuttingDown,
+)
 from ibkr_gateway_server.domain.scopes import Caller, Scope
 from ibkr_gateway_server.logs import LineRate, correlation_id
 from ibkr_gateway_server.metrics import Metrics
@@ -40,6 +47,8 @@ _ID_KEYS = ("x-correlation-id", "x-request-id")
 # calls of the orders' service are always logged, except those without a token, which the gate tells.
 LINES_A_SECOND = 20
 COMMANDS = ".OrdersService/"
+
+_SAYS_NOTHING = "the deadline passed, and the command may have been sent: repeat it under its id, or ask for its state"
 
 # The answer itself takes a moment; a wait for something else ends this much before the caller's deadline.
 ANSWER_MARGIN_S = 0.05
@@ -119,7 +128,7 @@ class CallWrapper:
             behaviour = self._stream(endpoint, scope, serve)
         else:
             make, behaviour = grpc.unary_unary_rpc_method_handler, self._unary(endpoint, scope, serve)
-        return make(behaviour, request_deserializer=request.FromString, response_serializer=_serialized)
+        return make(behaviour, request_deserializer=_reader_of(request), response_serializer=_serialized)
 
     def _unary(self, endpoint: str, scope: Scope | None, serve: Callable[..., Any] | None) -> Callable[..., Any]:
         requests, duration = self._metrics.api_requests, self._metrics.api_request_duration.labels(endpoint)
@@ -144,12 +153,19 @@ class CallWrapper:
                 call = Call(call_id, self._deadline(context), caller)
                 try:
                     async with asyncio.timeout_at(call.deadline):
-                        return await serve(request, call)
+                        return await serve(_readable(request), call)
                 except TimeoutError:
+                    if scope is Scope.TRADE:
+                        # A reason of ours would say that nothing has reached IBKR, and that is not known here; nor is
+                        # it where a defect strikes.
+                        code = grpc.StatusCode.DEADLINE_EXCEEDED.name
+                        await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, _SAYS_NOTHING)
                     raise BrokerTimeout(endpoint, round(perf_counter() - began, 3)) from None
             except Exception as error:
                 known = _known(error)
                 code = CODES[known.reason].name
+                if scope is Scope.TRADE and known.reason is Reason.BUG:
+                    await context.abort(CODES[known.reason], known.message)
                 await context.abort_with_status(rpc_error(known, call_id))
             except asyncio.CancelledError:
                 code = "CANCELLED"
@@ -181,7 +197,8 @@ class CallWrapper:
                 caller = self._admit(endpoint, scope, serve, metadata)
                 assert serve is not None
                 call = Call(call_id, self._deadline(context), caller)
-                async for response in serve(request, call):
+                said = _all_readable(request) if isinstance(request, AsyncIterable) else _readable(request)
+                async for response in self.gate.while_known(caller, endpoint, serve(said, call)):
                     yield response
             except Exception as error:
                 known = _known(error)
@@ -228,6 +245,31 @@ class CallWrapper:
         self._running -= 1
         if not self._running:
             self._idle.set()
+
+
+def _reader_of(kind: type[Message]) -> Callable[[bytes], Message | DecodeError]:
+    """What reads a request. One that is no such message comes as the error: raised here it would be the library's
+    answer, UNKNOWN with its own words, to callers whose token has not been looked at."""
+
+    def read(data: bytes) -> Message | DecodeError:
+        try:
+            return kind.FromString(data)
+        except DecodeError as error:
+            return error
+
+    return read
+
+
+def _readable(request: Message | DecodeError) -> Message:
+    """Raises RequestMalformed."""
+    if isinstance(request, DecodeError):
+        raise RequestMalformed("request", "is not the message that this RPC takes")
+    return request
+
+
+async def _all_readable(requests: AsyncIterable[Message | DecodeError]) -> AsyncIterator[Message]:
+    async for request in requests:
+        yield _readable(request)
 
 
 def _serialized(response: Message | bytes) -> bytes:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
+from contextlib import aclosing
+from datetime import UTC, datetime, timedelta
 from time import perf_counter
+from typing import TypeVar
 
 from ibkr_gateway_server.audit.denials import Denial
 from ibkr_gateway_server.credentials.tokens import Tokens, digest_of
@@ -13,6 +17,8 @@ from ibkr_gateway_server.domain.scopes import LOCAL, Caller, Scope
 from ibkr_gateway_server.logs import LineRate, correlation_id, principal
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 Metadata = Iterable[tuple[str, str | bytes]]
 
@@ -63,6 +69,32 @@ class Gate:
             raise
         principal.set(caller.name)
         return caller
+
+    def while_known(self, caller: Caller, endpoint: str, responses: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
+        """What a stream tells, until its caller's token expires. Raises TokenExpired."""
+        end = caller.expire_time
+        return responses if end is None else self._until(end, caller, endpoint, responses)
+
+    async def _until(
+        self, end: datetime, caller: Caller, endpoint: str, responses: AsyncGenerator[T, None]
+    ) -> AsyncGenerator[T, None]:
+        async with aclosing(responses):
+            # By the clock that tokens expire by, each time: it may be set anew while the stream is open.
+            while (left := end - datetime.now(UTC)) > timedelta(0):
+                time_left = asyncio.timeout(left.total_seconds())
+                try:
+                    async with time_left:
+                        response = await anext(responses)
+                except StopAsyncIteration:
+                    return
+                except TimeoutError:
+                    if not time_left.expired():
+                        raise
+                    break
+                yield response
+        refusal = TokenExpired()
+        self._deny(refusal, endpoint, caller=caller)
+        raise refusal
 
     def _deny(self, refusal: DomainError, endpoint: str, *, caller: Caller = NOBODY, shown: str = "") -> None:
         prefix = digest_of(shown).hex()[:PREFIX_DIGITS] if shown else ""

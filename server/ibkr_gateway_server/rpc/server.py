@@ -26,12 +26,18 @@ OPTIONS = (
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
+    # gRPC waits as long as this for an answer, whatever the line before says; its default is a minute.
+    ("grpc.http2.ping_timeout_ms", 20_000),
     # Without this a second server would share the port silently, each getting half of the calls.
     ("grpc.so_reuseport", 0),
-    # Bars come in one message; requests are small.
+    # Bars come in one message; requests are small: the largest, for a hundred instruments, has 30 KiB.
     ("grpc.max_send_message_length", 64 * 1024 * 1024),
-    ("grpc.max_receive_message_length", 4 * 1024 * 1024),
+    ("grpc.max_receive_message_length", 64 * 1024),
+    # Between the two gRPC refuses by chance.
     ("grpc.max_metadata_size", 16 * 1024),
+    ("grpc.absolute_max_metadata_size", 16 * 1024),
+    # Of one connection. A client library waits with what is more until another call has ended.
+    ("grpc.max_concurrent_streams", 1_000),
 )
 
 LIVENESS = "liveness"
@@ -109,12 +115,14 @@ class GatewayServer:
         servicer: Any = reflection.aio.ReflectionServicer([*self._names, health.SERVICE_NAME, reflection.SERVICE_NAME])
 
         async def reflect(requests: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+            gate, endpoint = self._wrapper.gate, f"/{REFLECTION_V1}"
             try:
-                self._wrapper.gate.known(context.invocation_metadata() or (), f"/{REFLECTION_V1}")
+                caller = gate.known(context.invocation_metadata() or (), endpoint)
+                told = servicer.ServerReflectionInfo(requests, context)
+                async for response in gate.while_known(caller, endpoint, told):
+                    yield response
             except DomainError as refusal:
                 await context.abort_with_status(rpc_error(refusal, ""))
-            async for response in servicer.ServerReflectionInfo(requests, context):
-                yield response
 
         handler = grpc.stream_stream_rpc_method_handler(
             reflect,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 from typing import TYPE_CHECKING
 
 import grpc
@@ -153,8 +152,7 @@ def bug(error: BaseException) -> Bug:
         frames.append(f"{trace.tb_frame.f_code.co_filename.rpartition('/')[2]}:{trace.tb_lineno}")
         trace = trace.tb_next
     log.error("a defect", extra={"error": type(error).__name__, "trace": " > ".join(frames[-12:])})
-    if log.isEnabledFor(logging.DEBUG):
-        sys.excepthook(type(error), error, error.__traceback__)
+    log.debug("the defect in its own words", exc_info=error)
     return Bug()
 
 

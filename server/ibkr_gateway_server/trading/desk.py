@@ -77,7 +77,8 @@ class Desk:
     ) -> None:
         self.timings = timings = timings or DeskTimings()
         self.recorder = Recorder(store)
-        self.guard = Guard(rules, session.for_orders, self.recorder.check)
+        self._ids = OrderIds(LAST_ORDER_ID)
+        self.guard = Guard(rules, session.for_orders, self.recorder.check, lambda: self._ids.look(session.for_orders()))
         self._session = session
         self._accounts = accounts
         self._appraiser = Appraiser(self.guard, contracts, accounts, market_data, timings.preview_quote_timeout_s)
@@ -85,7 +86,6 @@ class Desk:
         self._refusals = Refusals(store)
         self._previews = PreviewRecord(store)
         self._tokens = PreviewTokens(session.now)
-        self._ids = OrderIds(LAST_ORDER_ID)
         self._ledger = Ledger(store.mark_of, cancel_is_lost=lambda entry: self._cancels.is_lost(entry))
         self._precedents = Precedents(self._ledger, self.guard)
         doubts = Doubts(timings.patience(rules.mode), asyncio.get_running_loop().time)

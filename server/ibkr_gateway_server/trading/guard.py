@@ -35,6 +35,7 @@ _REMEDIES = {
     Reason.BROKER_DISCONNECTED: "start TWS or IB Gateway; the gateway connects by itself",
     Reason.BROKER_LINK_DOWN: "wait until TWS has its link to IBKR back",
     Reason.SESSION_SYNCING: "wait some seconds",
+    Reason.RECONCILIATION_REQUIRED: "reset the API order id sequence in the API settings of TWS",
     Reason.RESTART_WINDOW: "wait until TWS has restarted, or correct RESTART_WINDOW",
     Reason.AUDIT_UNAVAILABLE: "free disk space, or repair the file that AUDIT_DB_PATH names",
     Reason.AUDIT_ROLLED_BACK: "compare with IBKR's statement, then run ibkr-gateway audit accept-rollback",
@@ -83,13 +84,21 @@ class TradingRules:
 class Guard:
     """Says no.
 
-    `link` raises when orders cannot reach IBKR; `record` while they cannot be recorded.
+    `link` raises when orders cannot reach IBKR; `record` while they cannot be recorded; `ids` when there is no id for a
+    new one, which is in the way of neither changes nor cancels.
     """
 
-    def __init__(self, rules: TradingRules, link: Callable[[], object], record: Callable[[], object]) -> None:
+    def __init__(
+        self,
+        rules: TradingRules,
+        link: Callable[[], object],
+        record: Callable[[], object],
+        ids: Callable[[], object] = lambda: None,
+    ) -> None:
         self.rules = rules
         self._link = link
         self._record = record
+        self._ids = ids
         self._is_draining = False
         self._halt: Callable[[], Halt | None] = lambda: None
 
@@ -169,8 +178,8 @@ class Guard:
             raise MaxNotional(f"{abs(notional):f}", str(limit))
 
     def status(self, account_ids: tuple[str, ...]) -> TradingStatus:
-        """Everything in the way of an order now."""
-        checks: list[Callable[[], object]] = [self.authorize, *self._way()]
+        """Everything in the way of a new order now."""
+        checks: list[Callable[[], object]] = [self.authorize, *self._way(), self._ids]
         checks += [lambda account=account: self.check_account(account) for account in account_ids]  # type: ignore[misc]
         blockers: dict[Reason, Blocker] = {}
         halt = self._halt()

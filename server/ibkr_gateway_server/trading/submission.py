@@ -74,10 +74,14 @@ class OrderIds:
 
     def next(self, connection: Connection) -> int:
         """Raises OrderIdsExhausted."""
+        self.floor = self.look(connection)
+        return self.floor
+
+    def look(self, connection: Connection) -> int:
+        """The next one, which is not taken. Raises OrderIdsExhausted."""
         order_id = max(connection.next_valid_order_id, self.floor + 1)
         if order_id > self._last:
             raise OrderIdsExhausted(order_id)
-        self.floor = order_id
         return order_id
 
 

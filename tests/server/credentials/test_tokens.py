@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from ibkr_gateway_server.credentials.tokens import Token, Tokens, TokensInvalid, digest_of, load_tokens
 from ibkr_gateway_server.domain.errors import ScopeMissing, TokenExpired, TokenInvalid, TokenMissing
-from ibkr_gateway_server.domain.scopes import LOCAL, Caller, Scope
+from ibkr_gateway_server.domain.scopes import Caller, Scope
 
 TOKEN = "a" * 43
 HASH = digest_of(TOKEN).hex()
@@ -50,8 +50,9 @@ def test_a_short_token_is_not_accepted_whatever_its_hash(tmp_path: Path) -> None
 def test_a_token_is_refused_from_its_last_moment_on() -> None:
     end = datetime(2027, 1, 1, tzinfo=UTC)
     now = end - timedelta(microseconds=1)
-    tokens = Tokens([Token(LOCAL, digest_of(TOKEN), end)], lambda: now)
-    assert tokens.caller(TOKEN) is LOCAL
+    owner = Caller("bot", frozenset(Scope), end)
+    tokens = Tokens([Token(owner, digest_of(TOKEN))], lambda: now)
+    assert tokens.caller(TOKEN) is owner
     now = end
     with pytest.raises(TokenExpired):
         tokens.caller(TOKEN)

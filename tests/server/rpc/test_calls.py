@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 import grpc
 import pytest
-from ibkr_gateway import AsyncGateway, GatewayError, NotServed, TimedOut, Unavailable
+from ibkr_gateway import AsyncGateway, NotServed, TimedOut, Unavailable
 from ibkr_gateway.connection import OPTIONS as CLIENT_OPTIONS
 from ibkr_gateway.v1 import gateway_service_pb2 as pb
 from ibkr_gateway_server.domain.errors import AuditUnavailable
@@ -32,9 +31,6 @@ class Misbehaving:
     def __init__(self) -> None:
         self.cleaned: list[str] = []
         self.deadlines: list[float] = []
-
-    async def GetHealth(self, _request: pb.GetHealthRequest, _call: Call) -> pb.GetHealthResponse:
-        raise RuntimeError("the password is hunter2")
 
     async def GetServerInfo(self, _request: pb.GetServerInfoRequest, _call: Call) -> pb.GetServerInfoResponse:
         raise AuditUnavailable
@@ -79,17 +75,6 @@ def counted(metrics: Metrics) -> dict[tuple[str, str], float]:
         for value in metrics.snapshot().counters
         if value.name == "api_requests_total" and value.value
     }
-
-
-async def test_a_defect_is_internal_with_its_correlation_id_and_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.ERROR)
-    async with serving() as (client, _, metrics, _server):
-        with pytest.raises(GatewayError) as failed:
-            await client.gateway.GetHealth(pb.GetHealthRequest(), metadata=(("x-correlation-id", "call-3"),))
-    assert failed.value.code is grpc.StatusCode.INTERNAL
-    assert (failed.value.reason, failed.value.correlation_id) == ("BUG", "call-3")
-    assert "hunter2" not in failed.value.message + str(failed.value.details) + caplog.text
-    assert counted(metrics) == {("GetHealth", "INTERNAL"): 1}
 
 
 async def test_a_domain_error_is_its_status_and_counted_under_it() -> None:

@@ -125,11 +125,6 @@ def test_every_field_of_the_contracts_order_is_read_or_refused() -> None:
     assert "cash_quantity" in read(message(quantity="", cash_quantity="1000"))[1]
 
 
-@pytest.mark.parametrize("name", ["side", "order_type", "time_in_force", "oca_type"])
-def test_a_value_that_this_server_does_not_know_is_refused(name: str) -> None:
-    assert "99 is not known" in read(message(**{name: 99}))[1][name]
-
-
 @pytest.mark.parametrize(("text", "said"), [("", "is empty"), ("1e3", "plain digits"), ("NaN", "plain digits")])
 def test_a_price_that_is_no_number_is_told_once(text: str, said: str) -> None:
     _, refused = read(message(order_type=pb.ORDER_TYPE_LMT, limit_price=text))

@@ -12,7 +12,6 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from ibkr_gateway import (
-    GatewayError,
     InvalidRequest,
     NotFound,
     Refused,
@@ -369,14 +368,6 @@ async def test_a_bad_order_has_every_wrong_field_named_and_nothing_sent(
     assert gateway.simulator.frames_received(3) == 0
 
 
-async def test_an_order_with_a_field_of_a_newer_contract_is_refused(gateway: Gateway) -> None:
-    newer = orders_pb.PlaceOrderRequest(client_order_id="a" * 16, order=order()).SerializeToString() + b"\xf8\x3f\x01"
-    with pytest.raises(InvalidRequest) as refused:
-        await gateway.client.orders.PlaceOrder(orders_pb.PlaceOrderRequest.FromString(newer))
-    assert refused.value.reason == "REQUEST_MALFORMED"
-    assert gateway.simulator.frames_received(3) == 0
-
-
 async def test_an_unknown_order_is_not_found_and_a_nameless_one_is_refused(gateway: Gateway) -> None:
     with pytest.raises(NotFound) as missing:
         await gateway.client.orders.GetOrder(
@@ -385,14 +376,6 @@ async def test_an_unknown_order_is_not_found_and_a_nameless_one_is_refused(gatew
     assert missing.value.reason == "ORDER_NOT_FOUND"
     with pytest.raises(InvalidRequest):
         await gateway.client.orders.CancelOrder(orders_pb.CancelOrderRequest())
-
-
-async def test_with_no_time_left_no_order_is_begun(gateway: Gateway) -> None:
-    request = orders_pb.PlaceOrderRequest(client_order_id="a" * 16, order=order())
-    with pytest.raises(GatewayError) as refused:
-        await gateway.client.orders.PlaceOrder(request, timeout=0.04)
-    assert refused.value.code is grpc.StatusCode.DEADLINE_EXCEEDED
-    assert gateway.simulator.frames_received(3) == 0
 
 
 async def test_order_events_resume_through_the_contract(gateway: Gateway) -> None:

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator
 from decimal import Decimal
 
 import pytest
-from ibkr_gateway_server.domain.errors import SlowConsumer
 from ibkr_gateway_server.domain.events import Filled, OrderEvent, StatusChanged
 from ibkr_gateway_server.domain.instruments import Instrument, SecurityType
 from ibkr_gateway_server.domain.orders import OrderKey, OrderSpec, OrderState, OrderType, Side
 from ibkr_gateway_server.domain.streams import Gap, Heartbeat, Resumed, SnapshotBegin, SnapshotEnd
-from ibkr_gateway_server.streams import orders as module
 from ibkr_gateway_server.streams.orders import OrderEvents, OrderStreamItem
 
 from tests.conftest import Gateway, eventually
@@ -116,24 +113,6 @@ async def test_a_lost_session_is_a_gap_and_its_return_resumes_with_nothing_missi
         assert isinstance(gap, Gap)
         (resumed,) = await anext(items)
         assert resumed == Resumed(recovered=True, gap_start_time=gap.start_time)
-
-
-async def test_a_reader_too_slow_is_cut_off_with_its_cursor(
-    gateway: Gateway, events: OrderEvents, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "WAITING_LIMIT", 3)
-    async with events.subscribe(heartbeat_s=60) as stream:
-        items = aiter(stream)
-        await anext(items)
-        await trade(gateway)
-        with pytest.raises(SlowConsumer) as cut:
-            await _exhaust(items)
-    assert len(await until_heartbeat(events, cut.value.resume_after_sequence)) >= 3
-
-
-async def _exhaust(items: AsyncIterator[tuple[OrderStreamItem, ...]]) -> None:
-    async for _ in items:
-        pass
 
 
 async def test_what_was_missed_is_told_before_the_gap_ends(gateway: Gateway, events: OrderEvents) -> None:

@@ -220,15 +220,6 @@ async def test_a_fill_during_a_disconnect_arrives_marked_recovered(gateway: Gate
     assert desk.order(OrderKey(key)).executions[0].recovered
 
 
-async def test_a_caller_that_goes_away_does_not_stop_its_order(gateway: Gateway) -> None:
-    desk, key = gateway.running.desk, new_key()
-    placing = asyncio.ensure_future(desk.place(key, order()))
-    await asyncio.sleep(0)
-    placing.cancel()
-    await eventually(lambda: gateway.simulator.frames_received(PLACE) == 1)
-    await filled(desk, key)
-
-
 async def test_a_cancel_is_confirmed_and_harmless_to_repeat(gateway: Gateway) -> None:
     desk, key = gateway.running.desk, new_key()
     await desk.place(key, far_limit())

@@ -28,8 +28,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_UNSPECIFIED: _ErrorReason.ValueType  # 0
     """Never sent."""
     ERROR_REASON_REQUEST_MALFORMED: _ErrorReason.ValueType  # 1
-    """The request cannot be read: unknown fields in an order, a stream message out of turn, a bad page token. The
-    caller's program must be corrected.
+    """The request cannot be read: bytes that are no such message, unknown fields in an order, a stream message out of
+    turn, a bad page token. The caller's program must be corrected.
     Status: INVALID_ARGUMENT.
     Example: {"reason": "REQUEST_MALFORMED", "domain": "ibkr-gateway", "metadata": {"field": "page_token"}}
     """
@@ -208,19 +208,20 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Example: {"reason": "ORDER_RATE", "domain": "ibkr-gateway", "metadata": {"retry_after_s": "1"}}
     """
     ERROR_REASON_RATE_LIMITED: _ErrorReason.ValueType  # 35
-    """This caller sends too many requests. RetryInfo says when.
+    """Too many messages to IBKR in this moment. RetryInfo says when.
     Status: RESOURCE_EXHAUSTED.
     Example: {"reason": "RATE_LIMITED", "domain": "ibkr-gateway", "metadata": {"retry_after_s": "1"}}
     """
     ERROR_REASON_TOO_MANY_STREAMS: _ErrorReason.ValueType  # 36
-    """This caller has too many streams open. Close one.
+    """A connection has too many subscriptions. End one, or open another connection.
     Status: RESOURCE_EXHAUSTED.
     Example: {"reason": "TOO_MANY_STREAMS", "domain": "ibkr-gateway", "metadata": {"limit": "100"}}
     """
     ERROR_REASON_MESSAGE_TOO_LARGE: _ErrorReason.ValueType  # 37
-    """The message is over the size limit. Ask for less, or use the streaming RPC.
+    """The request is over the size limit, of 64 KiB. Ask for less. gRPC itself refuses it, as RESOURCE_EXHAUSTED without a
+    reason, before the gateway sees it.
     Status: RESOURCE_EXHAUSTED.
-    Example: {"reason": "MESSAGE_TOO_LARGE", "domain": "ibkr-gateway", "metadata": {"limit": "4194304"}}
+    Example: {"reason": "MESSAGE_TOO_LARGE", "domain": "ibkr-gateway", "metadata": {"limit": "65536"}}
     """
     ERROR_REASON_SLOW_CONSUMER: _ErrorReason.ValueType  # 38
     """The stream could not be kept without losing events, so it ended. Read faster and resume from the cursor.
@@ -305,8 +306,8 @@ class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
 ERROR_REASON_UNSPECIFIED: ErrorReason.ValueType  # 0
 """Never sent."""
 ERROR_REASON_REQUEST_MALFORMED: ErrorReason.ValueType  # 1
-"""The request cannot be read: unknown fields in an order, a stream message out of turn, a bad page token. The
-caller's program must be corrected.
+"""The request cannot be read: bytes that are no such message, unknown fields in an order, a stream message out of
+turn, a bad page token. The caller's program must be corrected.
 Status: INVALID_ARGUMENT.
 Example: {"reason": "REQUEST_MALFORMED", "domain": "ibkr-gateway", "metadata": {"field": "page_token"}}
 """
@@ -485,19 +486,20 @@ Status: RESOURCE_EXHAUSTED.
 Example: {"reason": "ORDER_RATE", "domain": "ibkr-gateway", "metadata": {"retry_after_s": "1"}}
 """
 ERROR_REASON_RATE_LIMITED: ErrorReason.ValueType  # 35
-"""This caller sends too many requests. RetryInfo says when.
+"""Too many messages to IBKR in this moment. RetryInfo says when.
 Status: RESOURCE_EXHAUSTED.
 Example: {"reason": "RATE_LIMITED", "domain": "ibkr-gateway", "metadata": {"retry_after_s": "1"}}
 """
 ERROR_REASON_TOO_MANY_STREAMS: ErrorReason.ValueType  # 36
-"""This caller has too many streams open. Close one.
+"""A connection has too many subscriptions. End one, or open another connection.
 Status: RESOURCE_EXHAUSTED.
 Example: {"reason": "TOO_MANY_STREAMS", "domain": "ibkr-gateway", "metadata": {"limit": "100"}}
 """
 ERROR_REASON_MESSAGE_TOO_LARGE: ErrorReason.ValueType  # 37
-"""The message is over the size limit. Ask for less, or use the streaming RPC.
+"""The request is over the size limit, of 64 KiB. Ask for less. gRPC itself refuses it, as RESOURCE_EXHAUSTED without a
+reason, before the gateway sees it.
 Status: RESOURCE_EXHAUSTED.
-Example: {"reason": "MESSAGE_TOO_LARGE", "domain": "ibkr-gateway", "metadata": {"limit": "4194304"}}
+Example: {"reason": "MESSAGE_TOO_LARGE", "domain": "ibkr-gateway", "metadata": {"limit": "65536"}}
 """
 ERROR_REASON_SLOW_CONSUMER: ErrorReason.ValueType  # 38
 """The stream could not be kept without losing events, so it ended. Read faster and resume from the cursor.

@@ -116,8 +116,9 @@ class OrdersServiceServicer(object):
     def PreviewOrder(self, request, context):
         """What an order would do: legs, value, commission and margin, by IBKR's what-if or as a marked estimate. SAFE: nothing is
         sent that could trade. Safe to retry. Scope: preview.
-        Reasons: FIELD_INVALID, TICK_SIZE, QUANTITY_FRACTIONAL, CONTRACT_NOT_FOUND, CONTRACT_AMBIGUOUS, ACCOUNT_REQUIRED,
-        ACCOUNT_NOT_FOUND, BROKER_DISCONNECTED, BROKER_TIMEOUT.
+        Reasons: REQUEST_MALFORMED, FIELD_INVALID, TICK_SIZE, QUANTITY_FRACTIONAL, CONTRACT_NOT_FOUND, CONTRACT_AMBIGUOUS,
+        ACCOUNT_REQUIRED, ACCOUNT_NOT_FOUND, ACCOUNT_MISMATCH, RATE_LIMITED, BROKER_DISCONNECTED, BROKER_LINK_DOWN,
+        SESSION_SYNCING, BROKER_TIMEOUT.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -128,9 +129,10 @@ class OrdersServiceServicer(object):
 
         The same client_order_id with the same order is the same order: it is never sent twice, and the answer is its state.
         The deadline bounds the waiting, never the order. Costs one message from the pacing reserved for orders. Scope: trade.
-        Reasons: those of PreviewOrder, CLIENT_ORDER_ID_MISSING, CLIENT_ORDER_ID_CONFLICT, TRADING_DISABLED (with
-        require_transmit), LIVE_NOT_AUTHORIZED, TRADING_HALTED, ACCOUNT_MISMATCH, MAX_NOTIONAL, MAX_SIZE, NO_REFERENCE_PRICE,
-        ORDER_RATE, BROKER_LINK_DOWN, SESSION_SYNCING, AUDIT_UNAVAILABLE, SHUTTING_DOWN.
+        Reasons: those of PreviewOrder, CLIENT_ORDER_ID_MISSING, CLIENT_ORDER_ID_CONFLICT, PREVIEW_EXPIRED, TRADING_DISABLED
+        (with require_transmit), LIVE_NOT_AUTHORIZED, TRADING_HALTED, READ_ONLY_API, RESTART_WINDOW, MAX_NOTIONAL, MAX_SIZE,
+        NO_REFERENCE_PRICE, MAX_OPEN_ORDERS, DUPLICATE_ORDER, RECONCILIATION_REQUIRED, ORDER_RATE, AUDIT_UNAVAILABLE,
+        AUDIT_ROLLED_BACK, SHUTTING_DOWN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -142,7 +144,7 @@ class OrdersServiceServicer(object):
         A bracket is restated whole, and each leg that differs is changed. The order keeps its old terms until IBKR shows the
         new ones; until then pending_modify_id is set, a further change is refused and a cancel is not. The same modify_id with
         the same terms is the same change: it is never sent twice. Scope: trade.
-        Reasons: those of PlaceOrder, ORDER_NOT_FOUND, NOT_MODIFIABLE, RECONCILIATION_REQUIRED.
+        Reasons: those of PlaceOrder, ORDER_NOT_FOUND, NOT_MODIFIABLE, SCOPE_MISSING.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -152,7 +154,8 @@ class OrdersServiceServicer(object):
         """Asks IBKR to cancel an order; answers CANCELLED, or CANCEL_PENDING when IBKR has not confirmed in time.
 
         Safe to retry: a repeated cancel of the same order is harmless. Works while new orders are refused. Scope: trade.
-        Reasons: ORDER_NOT_FOUND, NOT_CANCELLABLE, TRADING_DISABLED, BROKER_DISCONNECTED, AUDIT_UNAVAILABLE.
+        Reasons: FIELD_INVALID, ORDER_NOT_FOUND, NOT_CANCELLABLE, SCOPE_MISSING, TRADING_DISABLED, ORDER_RATE,
+        BROKER_DISCONNECTED, BROKER_TIMEOUT, AUDIT_UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

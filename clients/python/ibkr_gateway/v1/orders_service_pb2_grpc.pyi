@@ -43,17 +43,19 @@ class OrdersServiceStub:
     PreviewOrder: _grpc.UnaryUnaryMultiCallable[_orders_service_pb2.PreviewOrderRequest, _orders_service_pb2.PreviewOrderResponse]
     """What an order would do: legs, value, commission and margin, by IBKR's what-if or as a marked estimate. SAFE: nothing is
     sent that could trade. Safe to retry. Scope: preview.
-    Reasons: FIELD_INVALID, TICK_SIZE, QUANTITY_FRACTIONAL, CONTRACT_NOT_FOUND, CONTRACT_AMBIGUOUS, ACCOUNT_REQUIRED,
-    ACCOUNT_NOT_FOUND, BROKER_DISCONNECTED, BROKER_TIMEOUT.
+    Reasons: REQUEST_MALFORMED, FIELD_INVALID, TICK_SIZE, QUANTITY_FRACTIONAL, CONTRACT_NOT_FOUND, CONTRACT_AMBIGUOUS,
+    ACCOUNT_REQUIRED, ACCOUNT_NOT_FOUND, ACCOUNT_MISMATCH, RATE_LIMITED, BROKER_DISCONNECTED, BROKER_LINK_DOWN,
+    SESSION_SYNCING, BROKER_TIMEOUT.
     """
     PlaceOrder: _grpc.UnaryUnaryMultiCallable[_orders_service_pb2.PlaceOrderRequest, _orders_service_pb2.PlaceOrderResponse]
     """Places an order. SAFE BY DEFAULT: with ORDERS_ENABLED=false it answers SIMULATED and sends nothing.
 
     The same client_order_id with the same order is the same order: it is never sent twice, and the answer is its state.
     The deadline bounds the waiting, never the order. Costs one message from the pacing reserved for orders. Scope: trade.
-    Reasons: those of PreviewOrder, CLIENT_ORDER_ID_MISSING, CLIENT_ORDER_ID_CONFLICT, TRADING_DISABLED (with
-    require_transmit), LIVE_NOT_AUTHORIZED, TRADING_HALTED, ACCOUNT_MISMATCH, MAX_NOTIONAL, MAX_SIZE, NO_REFERENCE_PRICE,
-    ORDER_RATE, BROKER_LINK_DOWN, SESSION_SYNCING, AUDIT_UNAVAILABLE, SHUTTING_DOWN.
+    Reasons: those of PreviewOrder, CLIENT_ORDER_ID_MISSING, CLIENT_ORDER_ID_CONFLICT, PREVIEW_EXPIRED, TRADING_DISABLED
+    (with require_transmit), LIVE_NOT_AUTHORIZED, TRADING_HALTED, READ_ONLY_API, RESTART_WINDOW, MAX_NOTIONAL, MAX_SIZE,
+    NO_REFERENCE_PRICE, MAX_OPEN_ORDERS, DUPLICATE_ORDER, RECONCILIATION_REQUIRED, ORDER_RATE, AUDIT_UNAVAILABLE,
+    AUDIT_ROLLED_BACK, SHUTTING_DOWN.
     """
     ModifyOrder: _grpc.UnaryUnaryMultiCallable[_orders_service_pb2.ModifyOrderRequest, _orders_service_pb2.ModifyOrderResponse]
     """Replaces the terms of a working order by a full restatement; only prices and quantity may differ.
@@ -61,13 +63,14 @@ class OrdersServiceStub:
     A bracket is restated whole, and each leg that differs is changed. The order keeps its old terms until IBKR shows the
     new ones; until then pending_modify_id is set, a further change is refused and a cancel is not. The same modify_id with
     the same terms is the same change: it is never sent twice. Scope: trade.
-    Reasons: those of PlaceOrder, ORDER_NOT_FOUND, NOT_MODIFIABLE, RECONCILIATION_REQUIRED.
+    Reasons: those of PlaceOrder, ORDER_NOT_FOUND, NOT_MODIFIABLE, SCOPE_MISSING.
     """
     CancelOrder: _grpc.UnaryUnaryMultiCallable[_orders_service_pb2.CancelOrderRequest, _orders_service_pb2.CancelOrderResponse]
     """Asks IBKR to cancel an order; answers CANCELLED, or CANCEL_PENDING when IBKR has not confirmed in time.
 
     Safe to retry: a repeated cancel of the same order is harmless. Works while new orders are refused. Scope: trade.
-    Reasons: ORDER_NOT_FOUND, NOT_CANCELLABLE, TRADING_DISABLED, BROKER_DISCONNECTED, AUDIT_UNAVAILABLE.
+    Reasons: FIELD_INVALID, ORDER_NOT_FOUND, NOT_CANCELLABLE, SCOPE_MISSING, TRADING_DISABLED, ORDER_RATE,
+    BROKER_DISCONNECTED, BROKER_TIMEOUT, AUDIT_UNAVAILABLE.
     """
     CancelOrderSet: _grpc.UnaryUnaryMultiCallable[_orders_service_pb2.CancelOrderSetRequest, _orders_service_pb2.CancelOrderSetResponse]
     """Cancels several orders, with a result for each; one that cannot be cancelled does not keep the others.
@@ -111,17 +114,19 @@ class OrdersServiceAsyncStub(OrdersServiceStub):
     PreviewOrder: _aio.UnaryUnaryMultiCallable[_orders_service_pb2.PreviewOrderRequest, _orders_service_pb2.PreviewOrderResponse]  # type: ignore[assignment]
     """What an order would do: legs, value, commission and margin, by IBKR's what-if or as a marked estimate. SAFE: nothing is
     sent that could trade. Safe to retry. Scope: preview.
-    Reasons: FIELD_INVALID, TICK_SIZE, QUANTITY_FRACTIONAL, CONTRACT_NOT_FOUND, CONTRACT_AMBIGUOUS, ACCOUNT_REQUIRED,
-    ACCOUNT_NOT_FOUND, BROKER_DISCONNECTED, BROKER_TIMEOUT.
+    Reasons: REQUEST_MALFORMED, FIELD_INVALID, TICK_SIZE, QUANTITY_FRACTIONAL, CONTRACT_NOT_FOUND, CONTRACT_AMBIGUOUS,
+    ACCOUNT_REQUIRED, ACCOUNT_NOT_FOUND, ACCOUNT_MISMATCH, RATE_LIMITED, BROKER_DISCONNECTED, BROKER_LINK_DOWN,
+    SESSION_SYNCING, BROKER_TIMEOUT.
     """
     PlaceOrder: _aio.UnaryUnaryMultiCallable[_orders_service_pb2.PlaceOrderRequest, _orders_service_pb2.PlaceOrderResponse]  # type: ignore[assignment]
     """Places an order. SAFE BY DEFAULT: with ORDERS_ENABLED=false it answers SIMULATED and sends nothing.
 
     The same client_order_id with the same order is the same order: it is never sent twice, and the answer is its state.
     The deadline bounds the waiting, never the order. Costs one message from the pacing reserved for orders. Scope: trade.
-    Reasons: those of PreviewOrder, CLIENT_ORDER_ID_MISSING, CLIENT_ORDER_ID_CONFLICT, TRADING_DISABLED (with
-    require_transmit), LIVE_NOT_AUTHORIZED, TRADING_HALTED, ACCOUNT_MISMATCH, MAX_NOTIONAL, MAX_SIZE, NO_REFERENCE_PRICE,
-    ORDER_RATE, BROKER_LINK_DOWN, SESSION_SYNCING, AUDIT_UNAVAILABLE, SHUTTING_DOWN.
+    Reasons: those of PreviewOrder, CLIENT_ORDER_ID_MISSING, CLIENT_ORDER_ID_CONFLICT, PREVIEW_EXPIRED, TRADING_DISABLED
+    (with require_transmit), LIVE_NOT_AUTHORIZED, TRADING_HALTED, READ_ONLY_API, RESTART_WINDOW, MAX_NOTIONAL, MAX_SIZE,
+    NO_REFERENCE_PRICE, MAX_OPEN_ORDERS, DUPLICATE_ORDER, RECONCILIATION_REQUIRED, ORDER_RATE, AUDIT_UNAVAILABLE,
+    AUDIT_ROLLED_BACK, SHUTTING_DOWN.
     """
     ModifyOrder: _aio.UnaryUnaryMultiCallable[_orders_service_pb2.ModifyOrderRequest, _orders_service_pb2.ModifyOrderResponse]  # type: ignore[assignment]
     """Replaces the terms of a working order by a full restatement; only prices and quantity may differ.
@@ -129,13 +134,14 @@ class OrdersServiceAsyncStub(OrdersServiceStub):
     A bracket is restated whole, and each leg that differs is changed. The order keeps its old terms until IBKR shows the
     new ones; until then pending_modify_id is set, a further change is refused and a cancel is not. The same modify_id with
     the same terms is the same change: it is never sent twice. Scope: trade.
-    Reasons: those of PlaceOrder, ORDER_NOT_FOUND, NOT_MODIFIABLE, RECONCILIATION_REQUIRED.
+    Reasons: those of PlaceOrder, ORDER_NOT_FOUND, NOT_MODIFIABLE, SCOPE_MISSING.
     """
     CancelOrder: _aio.UnaryUnaryMultiCallable[_orders_service_pb2.CancelOrderRequest, _orders_service_pb2.CancelOrderResponse]  # type: ignore[assignment]
     """Asks IBKR to cancel an order; answers CANCELLED, or CANCEL_PENDING when IBKR has not confirmed in time.
 
     Safe to retry: a repeated cancel of the same order is harmless. Works while new orders are refused. Scope: trade.
-    Reasons: ORDER_NOT_FOUND, NOT_CANCELLABLE, TRADING_DISABLED, BROKER_DISCONNECTED, AUDIT_UNAVAILABLE.
+    Reasons: FIELD_INVALID, ORDER_NOT_FOUND, NOT_CANCELLABLE, SCOPE_MISSING, TRADING_DISABLED, ORDER_RATE,
+    BROKER_DISCONNECTED, BROKER_TIMEOUT, AUDIT_UNAVAILABLE.
     """
     CancelOrderSet: _aio.UnaryUnaryMultiCallable[_orders_service_pb2.CancelOrderSetRequest, _orders_service_pb2.CancelOrderSetResponse]  # type: ignore[assignment]
     """Cancels several orders, with a result for each; one that cannot be cancelled does not keep the others.
@@ -182,8 +188,9 @@ class OrdersServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_orders_service_pb2.PreviewOrderResponse, _abc.Awaitable[_orders_service_pb2.PreviewOrderResponse]]:
         """What an order would do: legs, value, commission and margin, by IBKR's what-if or as a marked estimate. SAFE: nothing is
         sent that could trade. Safe to retry. Scope: preview.
-        Reasons: FIELD_INVALID, TICK_SIZE, QUANTITY_FRACTIONAL, CONTRACT_NOT_FOUND, CONTRACT_AMBIGUOUS, ACCOUNT_REQUIRED,
-        ACCOUNT_NOT_FOUND, BROKER_DISCONNECTED, BROKER_TIMEOUT.
+        Reasons: REQUEST_MALFORMED, FIELD_INVALID, TICK_SIZE, QUANTITY_FRACTIONAL, CONTRACT_NOT_FOUND, CONTRACT_AMBIGUOUS,
+        ACCOUNT_REQUIRED, ACCOUNT_NOT_FOUND, ACCOUNT_MISMATCH, RATE_LIMITED, BROKER_DISCONNECTED, BROKER_LINK_DOWN,
+        SESSION_SYNCING, BROKER_TIMEOUT.
         """
 
     @_abc_1.abstractmethod
@@ -196,9 +203,10 @@ class OrdersServiceServicer(metaclass=_abc_1.ABCMeta):
 
         The same client_order_id with the same order is the same order: it is never sent twice, and the answer is its state.
         The deadline bounds the waiting, never the order. Costs one message from the pacing reserved for orders. Scope: trade.
-        Reasons: those of PreviewOrder, CLIENT_ORDER_ID_MISSING, CLIENT_ORDER_ID_CONFLICT, TRADING_DISABLED (with
-        require_transmit), LIVE_NOT_AUTHORIZED, TRADING_HALTED, ACCOUNT_MISMATCH, MAX_NOTIONAL, MAX_SIZE, NO_REFERENCE_PRICE,
-        ORDER_RATE, BROKER_LINK_DOWN, SESSION_SYNCING, AUDIT_UNAVAILABLE, SHUTTING_DOWN.
+        Reasons: those of PreviewOrder, CLIENT_ORDER_ID_MISSING, CLIENT_ORDER_ID_CONFLICT, PREVIEW_EXPIRED, TRADING_DISABLED
+        (with require_transmit), LIVE_NOT_AUTHORIZED, TRADING_HALTED, READ_ONLY_API, RESTART_WINDOW, MAX_NOTIONAL, MAX_SIZE,
+        NO_REFERENCE_PRICE, MAX_OPEN_ORDERS, DUPLICATE_ORDER, RECONCILIATION_REQUIRED, ORDER_RATE, AUDIT_UNAVAILABLE,
+        AUDIT_ROLLED_BACK, SHUTTING_DOWN.
         """
 
     @_abc_1.abstractmethod
@@ -212,7 +220,7 @@ class OrdersServiceServicer(metaclass=_abc_1.ABCMeta):
         A bracket is restated whole, and each leg that differs is changed. The order keeps its old terms until IBKR shows the
         new ones; until then pending_modify_id is set, a further change is refused and a cancel is not. The same modify_id with
         the same terms is the same change: it is never sent twice. Scope: trade.
-        Reasons: those of PlaceOrder, ORDER_NOT_FOUND, NOT_MODIFIABLE, RECONCILIATION_REQUIRED.
+        Reasons: those of PlaceOrder, ORDER_NOT_FOUND, NOT_MODIFIABLE, SCOPE_MISSING.
         """
 
     @_abc_1.abstractmethod
@@ -224,7 +232,8 @@ class OrdersServiceServicer(metaclass=_abc_1.ABCMeta):
         """Asks IBKR to cancel an order; answers CANCELLED, or CANCEL_PENDING when IBKR has not confirmed in time.
 
         Safe to retry: a repeated cancel of the same order is harmless. Works while new orders are refused. Scope: trade.
-        Reasons: ORDER_NOT_FOUND, NOT_CANCELLABLE, TRADING_DISABLED, BROKER_DISCONNECTED, AUDIT_UNAVAILABLE.
+        Reasons: FIELD_INVALID, ORDER_NOT_FOUND, NOT_CANCELLABLE, SCOPE_MISSING, TRADING_DISABLED, ORDER_RATE,
+        BROKER_DISCONNECTED, BROKER_TIMEOUT, AUDIT_UNAVAILABLE.
         """
 
     @_abc_1.abstractmethod
