@@ -17,6 +17,9 @@ from tests.reliability.invariants import INVARIANTS
 from tests.reliability.mishaps import CLASSES
 from tests.reliability.run import Outcome
 
+# A class of failure that has struck less often in a run of so many seeds has hardly been tried.
+OFTEN, MANY_SEEDS = 500, 10_000
+
 
 @dataclass(slots=True)
 class Totals:
@@ -49,6 +52,13 @@ class Totals:
         self.states += outcome.states
         self.broken.update(invariant for invariant, _ in outcome.findings)
         self.seeds_s.append(outcome.seconds)
+
+    @property
+    def rare(self) -> list[str]:
+        """Classes of failure that a run of many seeds has hardly tried; of a short run none is expected to strike."""
+        if self.seeds < MANY_SEEDS:
+            return []
+        return [f"{name} ({self.struck[name]})" for name in CLASSES if self.struck[name] < OFTEN]
 
     @property
     def command(self) -> str:
