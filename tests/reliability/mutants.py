@@ -19,7 +19,7 @@ from ibkr_gateway_server.domain.errors import DomainError
 from ibkr_gateway_server.domain.evidence import Evidence, ExecutionSeen
 from ibkr_gateway_server.domain.orders import OrderState
 from ibkr_gateway_server.domain.sessions import SessionState
-from ibkr_gateway_server.trading import conclusions, ledger, loading, recorder, transitions
+from ibkr_gateway_server.trading import changes, conclusions, ledger, loading, recorder, transitions
 from ibkr_gateway_server.trading.desk import Desk
 from ibkr_gateway_server.trading.doubts import Doubts
 from ibkr_gateway_server.trading.entries import Intent
@@ -251,5 +251,13 @@ MUTANTS = (
         _rewritten(recorder.Recorder, "_write_until_durable", ("await asyncio.sleep(RETRY_AFTER_S)", "return")),
     ),
     Mutant("an order that is presumed never placed stays so", _stay_presumed),
+    Mutant(
+        "a change sent again under its id",
+        _rewritten(Desk, "_modify", ("known.state is not ModificationState.NOT_SENT", "known.state.is_pending")),
+    ),
+    Mutant(
+        "a change made while an earlier one is not confirmed",
+        _rewritten(changes, "targets", ("if intent.pending is not None", "if False")),
+    ),
     Mutant("the word Inactive ignored of what fills now or never", _ignore_inactive),
 )

@@ -271,7 +271,10 @@ def _after_fills(entry: Entry) -> OrderStatus:
     if quantity and quantity >= filled:
         value = sum((fill.quantity * fill.price for fill in fills), Decimal(0))
         status = replace(status, average_fill_price=value / quantity)
-    sign = Sign.ALL_FILLED if filled >= status.quantity else Sign.PART_FILLED
+    # Of a change that is not confirmed nobody knows whether IBKR has made it: all is what is all either way.
+    change = entry.change
+    whole = max(status.quantity, change.targets[_role(entry)].quantity if change is not None else Decimal(0))
+    sign = Sign.ALL_FILLED if filled >= whole else Sign.PART_FILLED
     return replace(status, state=after(status.state, sign))
 
 
