@@ -25,8 +25,8 @@ CENT = Decimal("0.01")
 # Of the larger ones some fill in parts: few hundred shares are shown at each price.
 QUANTITIES = (1, 10, 100, 700, 2500, 6000, 6000)
 
-# Of all orders.
-BRACKETS = 0.0
+# The shares of all intents: a bracket is three orders, and takes as long as three.
+BRACKETS, GROUPS, WAITING = 0.18, 0.07, 0.15
 
 Price = Callable[[str], float]
 
@@ -83,9 +83,9 @@ def all_kinds_of(name: str, price: Price, chance: random.Random, count: int) -> 
         kind = chance.random()
         if kind < BRACKETS:
             specs.append(_bracket(price, chance))
-        elif kind < BRACKETS:
+        elif kind < BRACKETS + GROUPS:
             specs += _group(f"{name}-{len(specs)}", price, chance)
-        elif kind < BRACKETS:
+        elif kind < BRACKETS + GROUPS + WAITING:
             specs.append(_waiting(price, chance))
         else:
             specs.append(_plain(price, chance))

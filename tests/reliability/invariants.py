@@ -220,7 +220,7 @@ def _unexplained(
             yield EXPLAINED, f"order {order.order_id} {order.terms.order_ref!r} has no intent"
         elif send is None or send.sequence < intent.sequence:
             yield EXPLAINED, f"{key}: order {order.order_id} has no send"
-        elif evidence is None and order.status != "Inactive":
+        elif evidence is None and order.status != "Inactive" and not order.is_staged:
             yield EXPLAINED, f"{key}: order {order.order_id} has no evidence"
         elif evidence is not None and evidence.sequence < send.sequence:
             yield EXPLAINED, f"{key}: the evidence of order {order.order_id} is older than its send"

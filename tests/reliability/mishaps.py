@@ -6,15 +6,12 @@ they strike, not when they are prepared; many never do.
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from ibkr_gateway_server.broker.pacing import Priority
-from ibkr_gateway_server.domain.errors import Exhausted
 from ibkr_gateway_server.simulator import Fault, Rule
 from ibkr_gateway_server.simulator.acceptance import OrderRefused
 from ibkr_gateway_server.simulator.faults import outage
@@ -22,6 +19,16 @@ from ibkr_gateway_server.simulator.instruments import ContractQuery
 from ibkr_gateway_server.simulator.orders import Terms
 
 from tests.reliability.intents import SYMBOLS
+from tests.reliability.mishaps_within import (
+    MOMENTS,
+    clock_jumps,
+    disk_full,
+    killed,
+    lost_on_the_way,
+    record_locked,
+    saturated,
+    write_fails,
+)
 from tests.reliability.world import World
 
 PLACE, CANCEL = 3, 4
@@ -32,11 +39,6 @@ _ABOUT_ORDERS = (STATUS, OPEN, FILL, FEE)
 
 # Rows of each kind that cannot be read, at most.
 GARBLED = 1000
-
-# The moments at which a program dies: between any two of them nothing of an order's way is durable or leaves.
-MOMENTS = ("before_commit", "after_commit", "before_write", "after_write")
-# Commits are many, and writes of orders few: many a plan to die at one of those comes to nothing.
-MOMENT_WEIGHTS = (2, 2, 5, 6)
 
 Act = Callable[[World, random.Random], None]
 
@@ -106,7 +108,7 @@ def _senseless(world: World, chance: random.Random) -> None:
 def _order_ids_go_back(world: World, chance: random.Random) -> None:
     world.inject(Rule(Fault.ORDER_ID, value=chance.choice(("1", "2", "3")), times=3, duration_s=120.0))
     if chance.random() < 0.5:
-        _killed(world, chance)
+        killed(world, chance)
     else:
         world.inject(Rule(Fault.DISCONNECT))
 
@@ -150,11 +152,6 @@ def _link_said_lost(world: World, chance: random.Random) -> None:
         world.loop.call_later(after_s, _move_all, world, factor)
     world.loop.call_later(chance.choice((0.1, 4.0, 20.0)), world.simulator.notify, *outage.DATA_KEPT)
     world.struck["C12 words while the link is lost"] += 1
-
-
-def _write_fails(world: World, chance: random.Random) -> None:
-    if (life := world.current) is not None:
-        life.write_fails = chance.random() < 0.6
 
 
 def _deaf(world: World, _chance: random.Random) -> None:
@@ -201,94 +198,6 @@ def _cancel_all_by_hand(world: World) -> None:
         with suppress(OrderRefused):
             world.simulator.gateway.cancel_manually(order.perm_id)
     world.simulator.flush()
-
-
-def _lost_on_the_way(world: World, chance: random.Random) -> None:
-    """The connection or the link is lost while something is being written to the record, and an order waits for it."""
-    life = world.current
-    if life is None:
-        return
-    rule = chance.choice((Rule(Fault.DISCONNECT), Rule(Fault.LINK_LOST, duration_s=5.0)))
-
-    def lose() -> None:
-        life.next_commit_s = chance.choice((0.1, 2.0))
-        world.struck["O45 lost between record and write"] += 1
-        world.loop.call_soon(world.inject, rule)
-
-    def lose_with_a_command() -> None:
-        if world.placing_count:
-            lose()
-        else:
-            life.plan("commit_begins", 0, lose_with_a_command)
-
-    life.plan("commit_begins", chance.randrange(3), lose_with_a_command)
-
-
-def _saturated(world: World, chance: random.Random) -> None:
-    """Everybody asks for everything at once."""
-    life = world.current
-    if life is None:
-        return
-    pacer = life.pacer
-
-    async def take(priority: Priority) -> None:
-        try:
-            await pacer.take(priority, 20.0)
-        except Exhausted:
-            return
-
-    async def crowd() -> None:
-        for _ in range(chance.choice((60, 200))):
-            asyncio.get_running_loop().create_task(take(chance.choice((Priority.MARKET_DATA, Priority.ORDER))))
-
-    world.struck["O43 messages saturated"] += 1
-    world.loop.create_task(life.call(lambda _desk: crowd()))
-
-
-def _clock_jumps(world: World, chance: random.Random) -> None:
-    world.clock_offset_s += chance.choice((-3600.0, -30.0, 30.0, 3600.0))
-    world.struck["D12 clock jumps"] += 1
-
-
-def _disk_full(world: World, chance: random.Random) -> None:
-    """No page can be added to the record for a while."""
-    life = world.current
-    if life is None:
-        return
-    count = life.store.at_once(lambda tx: tx._connection.exec_driver_sql("PRAGMA page_count").scalar_one())
-    _limit_pages(life, count)
-    world.loop.call_later(chance.choice((1.0, 10.0, 40.0)), _limit_pages, life, 1_073_741_823)
-    world.struck["D01 disk full"] += 1
-
-
-def _limit_pages(life: Any, count: int) -> None:
-    if not life.is_dead:
-        life.store.at_once(lambda tx: tx._connection.exec_driver_sql(f"PRAGMA max_page_count = {count}"))
-
-
-def _record_locked(world: World, chance: random.Random) -> None:
-    """Another program holds the record for longer than is waited for."""
-    life = world.current
-    if life is None:
-        return
-
-    world.hold_record(life)
-    world.loop.call_later(chance.choice((0.5, 5.0, 30.0)), world.let_record_go)
-    world.struck["D04 record locked"] += 1
-
-
-def _killed(world: World, chance: random.Random) -> None:
-    """At a moment of an order's way, or at any time."""
-    life = world.current
-    moment, count, loses = chance.choices(MOMENTS, MOMENT_WEIGHTS)[0], chance.randrange(4), chance.random() < 0.5
-    if life is None:
-        world.next_killing = (moment, count * 2, loses)
-    elif chance.random() < 0.15:
-        life.loses_what_it_wrote = loses
-        life.kill()
-    else:
-        life.loses_what_it_wrote = loses
-        life.die_at(moment, count)
 
 
 def _cancelled_in_tws(world: World, chance: random.Random) -> None:
@@ -388,13 +297,13 @@ MISHAPS = (
     Mishap("C06 end marker lost", _no_end, 4),
     Mishap("C06 question about orders forgotten", _not_asked, 3),
     Mishap("C12 words while the link is lost", _link_said_lost, 5),
-    Mishap("O45 lost between record and write", _lost_on_the_way, 4),
-    Mishap("O18 the write fails", _write_fails, 5),
-    Mishap("O43 messages saturated", _saturated, 3),
-    Mishap("D12 clock jumps", _clock_jumps, 3),
-    Mishap("D01 disk full", _disk_full, 3),
-    Mishap("D04 record locked", _record_locked, 3),
-    Mishap("killed", _killed, 16),
+    Mishap("O45 lost between record and write", lost_on_the_way, 4),
+    Mishap("O18 the write fails", write_fails, 5),
+    Mishap("O43 messages saturated", saturated, 3),
+    Mishap("D12 clock jumps", clock_jumps, 3),
+    Mishap("D01 disk full", disk_full, 3),
+    Mishap("D04 record locked", record_locked, 3),
+    Mishap("killed", killed, 16),
     Mishap("O09 cancelled in TWS", _cancelled_in_tws, 5),
     Mishap("O35 placed in TWS", _placed_in_tws, 2),
     Mishap("O28 execution corrected", _corrected, 3),

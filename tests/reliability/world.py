@@ -145,7 +145,8 @@ class World:
         """A program writes a message."""
         self._digest.update(f"{self.loop.time():.6f}".encode() + data)
         if fields[0] == PLACE:
-            ref = next((field.decode() for field in fields if field.startswith(REF_PREFIX)), "")
+            # The exits of a bracket have their entry's mark as well, before their own: it names their group.
+            ref = next((field.decode() for field in reversed(fields) if field.startswith(REF_PREFIX)), "")
             state = life.session.status.state
             attempt = ATTEMPT.get()
             modify_id = self.modify_ids.get(attempt, "")
