@@ -86,12 +86,11 @@ class Caller:
 
     async def _cancel(self, intent: Intent) -> None:
         intent.is_cancel_asked = True
-        await self._call(
-            intent,
-            "cancel",
-            lambda desk: desk.cancel(OrderKey(intent.key), wait_s=self._chance.choice((0.0, None))),
-            15.0,
-        )
+        # Of a bracket all that is left, or one of its orders.
+        role = self._chance.choice((None, None, *intent.roles)) if len(intent.roles) > 1 else None
+        wait_s = self._chance.choice((0.0, None))
+        key = OrderKey(intent.key, leg_role=role)
+        await self._call(intent, "cancel", lambda desk: desk.cancel(key, wait_s=wait_s), 15.0)
 
     async def _change_one_after_another(self, intent: Intent) -> None:
         """Each under an id of its own, which is repeated: at once, in between, and when a newer one has been made."""

@@ -145,7 +145,7 @@ def _bracket(price_of: Price, chance: random.Random) -> OrderSpec:
     entry = chance.choice((None, Decimal("0.002"), Decimal("0.002"), Decimal("-0.001"), Decimal("-0.2")))
     limit = None if entry is None else (price * (1 + toward * entry)).quantize(CENT)
     base = price if limit is None else limit
-    near, far = Decimal("0.01"), Decimal("0.3")
+    near, far = Decimal("0.004"), Decimal("0.3")
     profit, loss = chance.choice(((near, near), (near, far), (far, near), (far, far)))
     stop = (base * (1 - toward * loss)).quantize(CENT)
     return OrderSpec(

@@ -240,7 +240,7 @@ def _corrected(world: World, chance: random.Random) -> None:
     _as_soon_as(world, correct)
 
 
-def _as_soon_as(world: World, act: Callable[[], bool], tries: int = 8) -> None:
+def _as_soon_as(world: World, act: Callable[[], bool], tries: int = 20) -> None:
     """Do it as soon as it can be done: at first there is often nothing yet that it could befall."""
     if not act() and tries:
         world.loop.call_later(1.0, _as_soon_as, world, act, tries - 1)
@@ -271,12 +271,12 @@ MISHAPS = (
     Mishap("C22 too fast", _rule(Fault.TOO_FAST, PLACE), 4),
     Mishap("O30 cancel read and forgotten", _rule(Fault.LOSE, CANCEL), 6),
     Mishap("O30 reset before a cancel is read", _rule(Fault.DISCONNECT_BEFORE, CANCEL), 7),
-    Mishap("O30 reset after a cancel is taken", _rule(Fault.DISCONNECT_AFTER, CANCEL), 7),
+    Mishap("O30 reset after a cancel is taken", _rule(Fault.DISCONNECT_AFTER, CANCEL), 8),
     Mishap("O25 cancel refused", _cancel_refused, 6),
     Mishap("O11 word on an order lost", _one_of(Fault.LOSE_REPLY, _ABOUT_ORDERS, duration_s=15.0), 4),
     Mishap("C06 no word of orders, no answer about them", _deaf, 2),
     Mishap("C24 nothing about orders can be read", _garbled, 4),
-    Mishap("O12 order held over a lost link", _held_over_a_loss, 4),
+    Mishap("O12 order held over a lost link", _held_over_a_loss, 5),
     Mishap("O29 fills told late", _fill_told_late, 6),
     Mishap("O27 word on an order late", _late_words, 3),
     Mishap("O28 word on an order twice", _one_of(Fault.DUPLICATE_REPLY, _ABOUT_ORDERS), 3),
@@ -306,7 +306,7 @@ MISHAPS = (
     Mishap("killed", killed, 16),
     Mishap("O09 cancelled in TWS", _cancelled_in_tws, 5),
     Mishap("O35 placed in TWS", _placed_in_tws, 2),
-    Mishap("O28 execution corrected", _corrected, 3),
+    Mishap("O28 execution corrected", _corrected, 5),
     Mishap("price jumps", _price_jumps, 3),
 )
 WEIGHTS = tuple(mishap.weight for mishap in MISHAPS)
