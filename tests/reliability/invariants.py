@@ -120,6 +120,8 @@ def _compared_leg(
     # Of one that has ended no list shows the terms, and they matter to nobody any more.
     if not order.is_done and status.state.is_open and told(status) != at_broker(order.terms):
         yield TRUE, f"{name} is told to be {told(status)}; the broker has {at_broker(order.terms)}"
+    if order.status == "Filled" and status.quantity != Decimal(str(order.terms.quantity)):
+        yield TRUE, f"{text}, and its quantity is told as {status.quantity:f}"
     if not intent.changes and role is LegRole.ENTRY and intent.spec.oca_type not in REDUCING:
         # Of an order that nobody changes; of others `plans` knows what they should be.
         yield from _compared_terms(order, intent)

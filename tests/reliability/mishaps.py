@@ -193,6 +193,20 @@ def _fill_told_late(world: World, chance: random.Random) -> None:
     world.loop.call_later(2.6, _cancel_all_by_hand, world)
 
 
+def _fill_as_changed(world: World, chance: random.Random) -> None:
+    """Orders fill just after a change of one has been made, and nobody hears of the change: openOrder is lost."""
+
+    def fill() -> None:
+        world.struck["O32 filled before a change is told"] += 1
+        for message_id in (OPEN, *((STATUS,) if chance.random() < 0.5 else ())):
+            world.inject(Rule(Fault.LOSE_REPLY, message_id, times=None, duration_s=chance.choice((5.0, 40.0))))
+        # A little, so that large orders fill in part, or much.
+        for after_s, factor in ((0.5, chance.choice((1.002, 1.03))), (0.9, chance.choice((0.996, 0.94)))):
+            world.loop.call_later(after_s, _move_all, world, factor)
+
+    world.on_changed += [fill] * 3
+
+
 def _cancel_all_by_hand(world: World) -> None:
     for order in world.simulator.gateway.open_orders():
         with suppress(OrderRefused):
@@ -262,7 +276,7 @@ def _price_jumps(world: World, chance: random.Random) -> None:
 MISHAPS = (
     Mishap("O06 reset before an order is read", _rule(Fault.DISCONNECT_BEFORE, PLACE), 6),
     Mishap("O07 reset after an order is taken", _rule(Fault.DISCONNECT_AFTER, PLACE), 6),
-    Mishap("C08 end after an order is taken", _rule(Fault.CLOSE_AFTER, PLACE), 4),
+    Mishap("C08 end after an order is taken", _rule(Fault.CLOSE_AFTER, PLACE), 5),
     Mishap("O10 order read and forgotten", _rule(Fault.LOSE, PLACE), 6),
     Mishap("O12 order taken late", _late_orders, 7),
     Mishap("O22 order refused", _refused, 4),
@@ -278,6 +292,7 @@ MISHAPS = (
     Mishap("C24 nothing about orders can be read", _garbled, 4),
     Mishap("O12 order held over a lost link", _held_over_a_loss, 5),
     Mishap("O29 fills told late", _fill_told_late, 6),
+    Mishap("O32 filled before a change is told", _fill_as_changed, 8),
     Mishap("O27 word on an order late", _late_words, 3),
     Mishap("O28 word on an order twice", _one_of(Fault.DUPLICATE_REPLY, _ABOUT_ORDERS), 3),
     Mishap("O27 words on an order out of order", _one_of(Fault.REORDER_REPLY, _ABOUT_ORDERS), 3),
@@ -303,7 +318,7 @@ MISHAPS = (
     Mishap("D12 clock jumps", clock_jumps, 3),
     Mishap("D01 disk full", disk_full, 3),
     Mishap("D04 record locked", record_locked, 3),
-    Mishap("killed", killed, 16),
+    Mishap("killed", killed, 18),
     Mishap("O09 cancelled in TWS", _cancelled_in_tws, 5),
     Mishap("O35 placed in TWS", _placed_in_tws, 2),
     Mishap("O28 execution corrected", _corrected, 5),

@@ -112,6 +112,8 @@ class World:
         """When an order has gone to work, by permId: a leg that is kept back only with its plan."""
         self.changed: dict[int, list[tuple[float, Terms]]] = {}
         """The terms that an order has been given since it was taken, by permId, and when."""
+        self.on_changed: list[Callable[[], None]] = []
+        """What happens when the broker makes the next changes, one with each."""
         self._moments = itertools.count()
         self._watch_orders()
         self.trace: list[tuple[float, str]] = []
@@ -324,6 +326,8 @@ class World:
             change(order, terms)
             self.changed.setdefault(order.perm_id, []).append((self.loop.time(), terms))
             self.note(f"the broker changes order {order.order_id}: {terms.quantity:g} at {terms.limit_price}")
+            if self.on_changed:
+                self.on_changed.pop()()
 
         blotter.enter, blotter.activate = entered, activated  # type: ignore[method-assign]
         exchange.change = changed  # type: ignore[method-assign]
@@ -356,6 +360,7 @@ class World:
         gateway.faults.outage.skew_s = 0.0
         self.clock_offset_s = 0.0
         self.next_killing = None
+        self.on_changed.clear()
         if (life := self.current) is not None:
             life.forget_plans()
             life.write_fails = None

@@ -50,6 +50,29 @@ def test_ibkrs_word_ends_an_order_whose_raised_quantity_it_has_never_taken() -> 
     assert (mine.status.state, mine.status.quantity, mine.change) == (OrderState.FILLED, 10, None)
 
 
+def test_an_order_that_ibkr_calls_filled_was_for_what_has_filled() -> None:
+    mine = entry(OrderState.WORKING, perm_id=900)
+    ledger = ledger_with(mine)
+    for evidence in (execution(quantity=4), status_seen("Filled", 4)):
+        ledger.apply(evidence, 1, NOW)
+    assert (mine.status.state, mine.status.quantity, mine.status.filled_quantity) == (OrderState.FILLED, 4, 4)
+
+
+@pytest.mark.parametrize("quantity", [4, 20])
+def test_an_order_that_fills_to_the_quantity_of_its_change_has_been_changed(quantity: int) -> None:
+    mine = changing(quantity)
+    ledger = ledger_with(mine)
+    for evidence in (execution(quantity=quantity), status_seen("Filled", quantity)):
+        ledger.apply(evidence, 1, NOW)
+    assert (mine.status.state, mine.status.quantity, mine.status.filled_quantity) == (
+        OrderState.FILLED,
+        quantity,
+        quantity,
+    )
+    assert mine.intent is not None
+    assert mine.intent.modifications[CHANGE].state is ModificationState.CONFIRMED
+
+
 def test_an_answer_that_does_not_wait_names_the_change_that_is_not_confirmed(tmp_path: Path) -> None:
     async def main() -> None:
         async with dealing(tmp_path) as dealings:
