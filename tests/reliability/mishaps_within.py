@@ -15,7 +15,7 @@ from tests.reliability.world import World
 # The moments at which a program dies: between any two of them nothing of an order's way is durable or leaves.
 MOMENTS = ("before_commit", "after_commit", "before_write", "after_write")
 # Commits are many, and writes of orders few: many a plan to die at one of those comes to nothing.
-MOMENT_WEIGHTS = (2, 2, 5, 6)
+MOMENT_WEIGHTS = (2, 3, 5, 6)
 
 
 def write_fails(world: World, chance: random.Random) -> None:

@@ -44,6 +44,10 @@ class _Leg:
         if self.order is not None:
             self._follow(world, self.order)
 
+    def is_as_wanted(self, modify_id: str) -> bool:
+        """Whether the broker has what this change asked for, so that there was nothing of it to make."""
+        return self._shown == self._wanted[modify_id]
+
     @property
     def is_alive(self) -> bool:
         """Whether it may still fill."""
@@ -116,7 +120,7 @@ def _told_truly(modify_id: str, change: StoredModification | None, legs: Sequenc
     text = f"the change {modify_id} is {change.state}; the broker has made it of: {[leg.name for leg in made]}"
     # IBKR takes a bracket's legs one by one, so that it may refuse or lose one and make the other: then the change as a
     # whole is not confirmed, and the terms of each leg, which are compared elsewhere, say what is.
-    is_whole = bool(written) and len(made) == len(written)
+    is_whole = bool(made) and all(leg in made or leg.is_as_wanted(modify_id) for leg in legs)
     match change.state:
         case ModificationState.NOT_SENT if written:
             yield UNSENT, text

@@ -116,7 +116,7 @@ async def _lived(world: World, chance: random.Random, outcome: Outcome) -> None:
     if chance.random() < 0.9:
         with suppress(BrokerTimeout):
             await (await world.life()).session.wait_until_ready(20.0)
-    striking = asyncio.create_task(_strike(world, random.Random(world.seed * 13), chance.choice((0, 4, 8, 11, 16))))
+    striking = asyncio.create_task(_strike(world, random.Random(world.seed * 13), chance.choice((0, 5, 9, 12, 17))))
     await asyncio.gather(*(caller.run() for caller in callers))
     striking.cancel()
     await asyncio.sleep(max(world.well_at - world.loop.time(), 0.0))

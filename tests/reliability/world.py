@@ -339,8 +339,9 @@ class World:
         return frame is not None and self.waited_s(frame.time, begun.time) > quarantine_s
 
     def waited_s(self, begin: float, end: float) -> float:
-        """For how long there has been silence without a break."""
-        return end - max([begin, *(at for at in self.interrupted_at if at < end)])
+        """The longest silence without a break in this time: after as much as the quarantine an order is given up."""
+        breaks = [begin, *(at for at in self.interrupted_at if begin < at < end), end]
+        return max(after - before for before, after in itertools.pairwise(breaks))
 
     def price(self, symbol: str) -> float:
         """What a share trades at."""

@@ -234,7 +234,9 @@ def told(entry: Entry, seen: OrderErrorSeen, now: datetime, recovered: bool) -> 
     """A message of IBKR about this order: most change nothing but the list of warnings."""
     notice, status = BrokerNotice(seen.code, seen.text), entry.status
     refuses = is_rejection(seen.code)
-    if entry.change is not None and entry.is_acknowledged and (refuses or seen.code in CHANGE_REFUSED):
+    # After a cancel nobody can tell which of the two was refused, unless the code is of changes alone.
+    is_of_change = seen.code in CHANGE_REFUSED or (refuses and status.state is not OrderState.CANCEL_PENDING)
+    if entry.change is not None and entry.is_acknowledged and is_of_change:
         # Of the change, not of the order: the terms of before go on.
         return [
             Change(entry, NoticeReceived(notice), recovered),

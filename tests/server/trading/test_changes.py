@@ -8,6 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from ibkr_gateway_server.domain.evidence import OrderErrorSeen
 from ibkr_gateway_server.domain.orders import LegRole, ModificationState, OrderState
 from ibkr_gateway_server.simulator import Fault
 from ibkr_gateway_server.trading.entries import Entry, Modification
@@ -71,6 +72,15 @@ def test_an_order_that_fills_to_the_quantity_of_its_change_has_been_changed(quan
     )
     assert mine.intent is not None
     assert mine.intent.modifications[CHANGE].state is ModificationState.CONFIRMED
+
+
+@pytest.mark.parametrize(("code", "is_pending"), [(321, True), (134, False)])
+def test_a_refusal_after_a_cancel_ends_a_change_only_when_it_is_of_changes(code: int, is_pending: bool) -> None:
+    mine = changing(20)
+    ledger = ledger_with(mine)
+    mine.status = replace(mine.status, state=OrderState.CANCEL_PENDING)
+    ledger.apply(OrderErrorSeen(1, 7, code, "what IBKR said"), 1, NOW)
+    assert (mine.change is not None) is is_pending
 
 
 def test_an_answer_that_does_not_wait_names_the_change_that_is_not_confirmed(tmp_path: Path) -> None:
