@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from ibkr_gateway_server.broker.connection import BrokerAddress
-from ibkr_gateway_server.broker.session import LINK_RESTORED
+from ibkr_gateway_server.broker.farms import LINK_LOST, LINK_RESTORED
 from ibkr_gateway_server.domain.errors import DomainError
 from ibkr_gateway_server.domain.events import OrderEvent
 from ibkr_gateway_server.simulator import Behaviour, Fault, Rule, Simulator
@@ -93,8 +93,9 @@ class World:
         """When the last order that is late has been taken, on the loop's clock."""
         self.well_at = 0.0
         """Before then nothing is well again, on the loop's clock."""
-        self.interrupted_at: list[float] = []
-        """When a program lost TWS, or TWS its link: silence before and after does not add up."""
+        self.interrupted_at: list[tuple[float, bool]] = []
+        """When a program lost TWS, or TWS its link or got it back, and whether silence means something from then on:
+        what was before and after does not add up."""
         self.clock_offset_s = 0.0
         self.struck: Counter[str] = Counter()
         self.frames: list[SentOrder] = []
@@ -212,17 +213,20 @@ class World:
             self.next_killing = None
         self._life = life
         await life.start()
-        self.interrupted_at.append(self.loop.time())
+        self._interrupted()
         if not life.is_dead:
-            life.session.on_lost(lambda _why: self.interrupted_at.append(self.loop.time()))
+            life.session.on_lost(lambda _why: self._interrupted())
             life.session.on_notice(lambda code, _text: self._noticed(code))
             self.note(f"life {life.number} serves")
             self._lived.set()
         return life
 
     def _noticed(self, code: int) -> None:
-        if code in LINK_RESTORED:
-            self.interrupted_at.append(self.loop.time())
+        if code in LINK_RESTORED or code in LINK_LOST:
+            self._interrupted(is_linked=code in LINK_RESTORED)
+
+    def _interrupted(self, *, is_linked: bool = True) -> None:
+        self.interrupted_at.append((self.loop.time(), is_linked))
 
     def _record_path(self, life: int) -> Path:
         return self._folder / f"life-{life}" / "audit.db"
@@ -339,9 +343,10 @@ class World:
         return frame is not None and self.waited_s(frame.time, begun.time) > quarantine_s
 
     def waited_s(self, begin: float, end: float) -> float:
-        """The longest silence without a break in this time: after as much as the quarantine an order is given up."""
-        breaks = [begin, *(at for at in self.interrupted_at if begin < at < end), end]
-        return max(after - before for before, after in itertools.pairwise(breaks))
+        """The longest unbroken time in which silence meant something: after the quarantine an order is given up."""
+        breaks = [(begin, True), *(one for one in self.interrupted_at if begin < one[0] < end), (end, True)]
+        spans = itertools.pairwise(breaks)
+        return max(after - before for (before, is_linked), (after, _) in spans if is_linked)
 
     def price(self, symbol: str) -> float:
         """What a share trades at."""
