@@ -267,9 +267,5 @@ MUTANTS = (
         "the exits of a bracket not attached to its entry",
         _rewritten(Submission, "place", ("parent_order_id=entry_id", "parent_order_id=0")),
     ),
-    Mutant(
-        "an order taken for filled by its old quantity while a change is not confirmed",
-        _rewritten_in(conclusions, "_after_fills", "change.targets[_role(entry)].quantity", "Decimal(0)"),
-    ),
     Mutant("the word Inactive ignored of what fills now or never", _ignore_inactive),
 )
