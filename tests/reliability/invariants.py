@@ -1,7 +1,7 @@
 """What must be true of orders whatever happens: the gateway's word held against the broker's truth.
 
 Some of it holds at every moment and is looked at whenever something is recorded (`watch`); the rest when faults have
-ended and time has passed (`unsettled`, `broken`).
+ended and time has passed (`unsettled`, `broken`, and of changes and brackets `plans`).
 """
 
 from __future__ import annotations
@@ -9,18 +9,19 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from decimal import Decimal
 
 from ibkr_gateway_server.audit.order_events import decode
 from ibkr_gateway_server.domain.audit import AuditRecord, ChainCheck
 from ibkr_gateway_server.domain.errors import OrderNotFound
-from ibkr_gateway_server.domain.events import OrderEvent, StatusChanged
-from ibkr_gateway_server.domain.orders import Execution, OrderKey, OrderState, OrderStatus
+from ibkr_gateway_server.domain.orders import Execution, LegRole, OcaType, OrderKey, OrderState
 from ibkr_gateway_server.simulator.gateway import Gateway
 from ibkr_gateway_server.simulator.orders import Order
 
-from tests.reliability.intents import Intent, Word
-from tests.reliability.life import CLIENT_ID, Life
+from tests.reliability.intents import Intent, Word, leg_name
+from tests.reliability.life import CLIENT_ID
+from tests.reliability.terms import at_broker, told
 from tests.reliability.world import World
 
 Finding = tuple[str, str]
@@ -38,7 +39,9 @@ WHOLE = "the program has no fault of its own"
 
 ENDS = "what is not known becomes known"
 READY = "an order leaves only through a ready session"
-INVARIANTS = (ONCE, LOST, TRUE, EXPLAINED, FILLS, EVENTS, UNSENT, ENDS, READY, CHAIN, WHOLE)
+CHANGED = "a change is made once, and none over a newer one"
+PROTECTED = "no entry without its exits, no exit without its entry"
+INVARIANTS = (ONCE, LOST, TRUE, CHANGED, PROTECTED, EXPLAINED, FILLS, EVENTS, UNSENT, ENDS, READY, CHAIN, WHOLE)
 
 # An order may be late by 90 s; the gateway waits for longer before it presumes that one has never arrived.
 QUARANTINE_S = 115.0
@@ -55,59 +58,10 @@ _ABSENT = frozenset(
 _ENDS_OF_A_REFUSED = frozenset(
     {OrderState.REJECTED, OrderState.CANCELLED, OrderState.PRESUMED_NOT_PLACED, OrderState.CLOSED_UNCONFIRMED}
 )
+# Groups in which a fill of one leaves less of the others.
+REDUCING = frozenset({OcaType.REDUCE_WITH_BLOCK, OcaType.REDUCE_WITHOUT_BLOCK})
 _NOT_KNOWN = frozenset({OrderState.UNKNOWN, OrderState.PENDING, OrderState.SENT})
 _WORKING = frozenset({OrderState.WORKING, OrderState.PARTIAL})
-
-
-class Watch:
-    """Looks at every event as it is recorded: a final word must be true when it is said."""
-
-    def __init__(self, world: World, intents: Sequence[Intent]) -> None:
-        self.found: list[Finding] = []
-        self.states: Counter[str] = Counter()
-        self._world = world
-        self._keys = {intent.key for intent in intents}
-        self._refs: dict[str, str] = {}
-        self._presumed: list[OrderStatus] = []
-
-    def look(self, life: Life, events: Sequence[OrderEvent]) -> None:
-        """Events have just become durable."""
-        for event in events:
-            if isinstance(event.happening, StatusChanged) and event.client_order_id in self._keys:
-                self._look_at(life, event.happening.status)
-
-    def _look_at(self, life: Life, status: OrderStatus) -> None:
-        key, state = status.client_order_id, status.state
-        self.states[state] += 1
-        self._world.note(f"recorded {key}: {state} {status.filled_quantity}")
-        orders = orders_of(self._world.simulator.gateway, self._refs.setdefault(key, life.store.order_ref(key)))
-        alive = [order for order in orders if not order.is_done]
-        if (
-            (state is OrderState.FILLED and not any(order.status == "Filled" for order in orders))
-            or (state in (OrderState.CANCELLED, OrderState.REJECTED, OrderState.CLOSED_UNCONFIRMED) and alive)
-            or (state is OrderState.REJECTED and any(order.filled for order in orders))
-            or (state is OrderState.NOT_SENT and orders)
-        ):
-            self._tell(TRUE, status, orders)
-        if state is OrderState.PRESUMED_NOT_PLACED:
-            self._presumed.append(status)
-
-    def overlooked(self) -> list[Finding]:
-        """Orders that were presumed never placed, though the broker had them, or took them soon enough to wait for."""
-        for status in self._presumed:
-            orders = orders_of(self._world.simulator.gateway, self._refs[status.client_order_id])
-            if any(map(self._is_overlooked, orders)):
-                self._tell(TRUE, status, orders)
-        return self.found
-
-    def _is_overlooked(self, order: Order) -> bool:
-        """One that works or has worked, and was not taken too late for anyone to wait for it."""
-        return order.status != "Inactive" and not self._world.is_late(order, QUARANTINE_S)
-
-    def _tell(self, invariant: str, status: OrderStatus, orders: Sequence[Order]) -> None:
-        self.found.append(
-            (invariant, f"{status.client_order_id} is told {status.state}; the broker has: {_shown(orders)}")
-        )
 
 
 def orders_of(gateway: Gateway, order_ref: str) -> list[Order]:
@@ -121,22 +75,36 @@ def unsettled(gateway: Gateway, word: Word, intents: Sequence[Intent]) -> list[F
 
 
 def _compared(gateway: Gateway, word: Word, intent: Intent) -> Iterator[Finding]:
-    orders = orders_of(gateway, word.order_ref(intent.key))
-    shown = _shown(orders)
+    found = {role: orders_of(gateway, word.order_ref(intent.key, role)) for role in intent.roles}
+    for role, orders in found.items():
+        yield from _compared_leg(gateway, word, intent, role, orders)
+    with suppress(OrderNotFound):
+        known = word.order(OrderKey(intent.key)).executions
+        perm_ids = {order.perm_id for orders in found.values() for order in orders}
+        if strange := [fill.execution_id for fill in known if fill.perm_id not in perm_ids]:
+            yield FILLS, f"{intent.key} has fills of no order of its own: {strange}"
+
+
+def _compared_leg(
+    gateway: Gateway, word: Word, intent: Intent, role: LegRole, orders: Sequence[Order]
+) -> Iterator[Finding]:
+    name, shown = leg_name(intent.key, role), shown_of(orders)
     if len(orders) > 1:
-        yield ONCE, f"{intent.key}: the broker has {shown}"
+        yield ONCE, f"{name}: the broker has {shown}"
     try:
-        known = word.order(OrderKey(intent.key))
+        known = word.order(OrderKey(intent.key, leg_role=role))
     except OrderNotFound:
         if orders or intent.is_acknowledged:
-            yield LOST, f"{intent.key} is not known; the broker has: {shown}"
+            yield LOST, f"{name} is not known; the broker has: {shown}"
         return
     status = known.status
-    text = f"{intent.key} is {status.state} {status.filled_quantity:f}; the broker has: {shown}"
-    if status.state in _NOT_KNOWN and (not orders or orders[0].status == "Inactive"):
+    text = f"{name} is {status.state} {status.filled_quantity:f}; the broker has: {shown}"
+    # What TWS keeps back for a leg that never came is nowhere but in TWS, which tells nobody of it.
+    is_there = bool(orders) and not orders[0].is_staged
+    if status.state in _NOT_KNOWN and (not is_there or orders[0].status == "Inactive"):
         yield ENDS, text
         return
-    if not orders:
+    if not is_there:
         if status.state not in _ABSENT:
             yield TRUE, text
         return
@@ -147,8 +115,18 @@ def _compared(gateway: Gateway, word: Word, intent: Intent) -> Iterator[Finding]
         yield TRUE, text
     if status.filled_quantity != Decimal(str(order.filled)) and order.status != "Inactive":
         yield FILLS, text
-    yield from _compared_fills(gateway, order, known.executions, intent.key)
-    yield from _compared_terms(order, intent)
+    if status.pending_modify_id and status.state in _WORKING:
+        yield ENDS, f"{name}: the change {status.pending_modify_id} is not settled"
+    # Of one that has ended no list shows the terms, and they matter to nobody any more.
+    if not order.is_done and status.state.is_open and told(status) != at_broker(order.terms):
+        yield TRUE, f"{name} is told to be {told(status)}; the broker has {at_broker(order.terms)}"
+    if order.status == "Filled" and status.quantity != Decimal(str(order.terms.quantity)):
+        yield TRUE, f"{text}, and its quantity is told as {status.quantity:f}"
+    if not intent.changes and role is LegRole.ENTRY and intent.spec.oca_type not in REDUCING:
+        # Of an order that nobody changes; of others `plans` knows what they should be.
+        yield from _compared_terms(order, intent)
+    fills = [fill for fill in known.executions if fill.perm_id == order.perm_id]
+    yield from _compared_fills(gateway, order, fills, name)
 
 
 def _compared_terms(order: Order, intent: Intent) -> Iterator[Finding]:
@@ -158,7 +136,8 @@ def _compared_terms(order: Order, intent: Intent) -> Iterator[Finding]:
         yield TRUE, f"{intent.key} is another order at the broker: {found}"
 
 
-def _shown(orders: Sequence[Order]) -> str:
+def shown_of(orders: Sequence[Order]) -> str:
+    """The broker's orders in words."""
     return ", ".join(f"{order.status} {order.filled:g}/{order.terms.quantity:g}" for order in orders) or "nothing"
 
 
@@ -194,9 +173,9 @@ def _compared_fills(gateway: Gateway, order: Order, known: Sequence[Execution], 
         for one in gateway.executions
         if one.order is order
     }
-    told = {one.stem: (one.execution_id, one.quantity, round(one.price, 6)) for one in known}
-    if told != true or len(known) != len(told):
-        yield FILLS, f"{key} has filled {sorted(told.values())}; the broker says {sorted(true.values())}"
+    heard = {one.stem: (one.execution_id, one.quantity, round(one.price, 6)) for one in known}
+    if heard != true or len(known) != len(heard):
+        yield FILLS, f"{key} has filled {sorted(heard.values())}; the broker says {sorted(true.values())}"
 
 
 def broken(
@@ -210,23 +189,24 @@ def broken(
 
 
 def sent_twice(world: World) -> Iterator[Finding]:
-    """Order ids, and orders, of which more than one frame was written."""
+    """Order ids, orders and changes of which more than one frame was written."""
     ids = defaultdict(set)
     for frame in world.frames:
         ids[frame.order_id].add(frame.order_ref)
     for order_id, refs in ids.items():
         if len(refs) > 1:
             yield ONCE, f"order id {order_id} was used for {len(refs)} orders"
-    for ref, count in Counter(frame.order_ref for frame in world.frames).items():
+    for (ref, modify_id), count in Counter((frame.order_ref, frame.modify_id) for frame in world.frames).items():
         if count > 1:
-            yield ONCE, f"{ref} was written {count} times"
+            what = f"the change {modify_id} of {ref}" if modify_id else ref
+            yield CHANGED if modify_id else ONCE, f"{what} was written {count} times"
 
 
 def _unexplained(
     gateway: Gateway, word: Word, intents: Sequence[Intent], records: Sequence[AuditRecord]
 ) -> Iterator[Finding]:
     """Intent, then send with the order's id, then evidence with its permId: for each order at the broker."""
-    refs = {word.order_ref(intent.key): intent.key for intent in intents}
+    refs = {word.order_ref(intent.key, role): intent.key for intent in intents for role in intent.roles}
     by_key: defaultdict[str, list[AuditRecord]] = defaultdict(list)
     for record in records:
         by_key[record.client_order_id].append(record)
@@ -234,36 +214,40 @@ def _unexplained(
         if order.client_id != CLIENT_ID or order.is_unbound:
             continue
         key = refs.get(order.terms.order_ref, "")
-        told = by_key.get(key, [])
-        intent = next((one for one in told if one.kind == "order.intent"), None)
-        send = next((one for one in told if one.kind == "order.send" and one.order_id == order.order_id), None)
-        evidence = next((one for one in told if one.perm_id == order.perm_id), None)
-        if intent is None or json.loads(intent.body_json)["order_ref"] != order.terms.order_ref:
+        of_order = by_key.get(key, [])
+        intent = next((one for one in of_order if _is_intent(one, order.terms.order_ref)), None)
+        send = next((one for one in of_order if one.kind == "order.send" and one.order_id == order.order_id), None)
+        evidence = next((one for one in of_order if one.perm_id == order.perm_id), None)
+        if intent is None:
             yield EXPLAINED, f"order {order.order_id} {order.terms.order_ref!r} has no intent"
         elif send is None or send.sequence < intent.sequence:
             yield EXPLAINED, f"{key}: order {order.order_id} has no send"
-        elif evidence is None and order.status != "Inactive":
+        elif evidence is None and order.status != "Inactive" and not order.is_staged:
             yield EXPLAINED, f"{key}: order {order.order_id} has no evidence"
         elif evidence is not None and evidence.sequence < send.sequence:
             yield EXPLAINED, f"{key}: the evidence of order {order.order_id} is older than its send"
 
 
+def _is_intent(record: AuditRecord, order_ref: str) -> bool:
+    return record.kind == "order.intent" and json.loads(record.body_json)["order_ref"] == order_ref
+
+
 Told = Sequence[tuple[int, str, str]]
-"""What a follower has read: sequence, client_order_id, and the state where the event has one."""
+"""What a follower has read: sequence, leg, and the state where the event has one."""
 
 
-def streamed(told: Told, word: Word, intents: Sequence[Intent], records: Sequence[AuditRecord]) -> Iterator[Finding]:
+def streamed(read: Told, word: Word, intents: Sequence[Intent], records: Sequence[AuditRecord]) -> Iterator[Finding]:
     """What a follower has read, against the record and against the orders' last states."""
     durable = [record.sequence for record in records if decode(record) is not None]
-    sequences = [sequence for sequence, *_ in told]
+    sequences = [sequence for sequence, *_ in read]
     if sequences != durable:
         missing, extra = sorted(set(durable) - set(sequences)), sorted(set(sequences) - set(durable))
         yield EVENTS, f"missing {missing[:5]}, without record {extra[:5]}, of {len(durable)}"
-    last = {key: state for _, key, state in told if state}
+    last = {name: state for _, name, state in read if state}
     for intent in intents:
-        try:
-            state = word.order(OrderKey(intent.key)).status.state
-        except OrderNotFound:
-            continue
-        if last.get(intent.key) != state:
-            yield EVENTS, f"{intent.key}: the stream ends with {last.get(intent.key)}, the order is {state}"
+        for role in intent.roles:
+            name = leg_name(intent.key, role)
+            with suppress(OrderNotFound):
+                state = word.order(OrderKey(intent.key, leg_role=role)).status.state
+                if last.get(name) != state:
+                    yield EVENTS, f"{name}: the stream ends with {last.get(name)}, the order is {state}"

@@ -6,15 +6,12 @@ they strike, not when they are prepared; many never do.
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from ibkr_gateway_server.broker.pacing import Priority
-from ibkr_gateway_server.domain.errors import Exhausted
 from ibkr_gateway_server.simulator import Fault, Rule
 from ibkr_gateway_server.simulator.acceptance import OrderRefused
 from ibkr_gateway_server.simulator.faults import outage
@@ -22,6 +19,16 @@ from ibkr_gateway_server.simulator.instruments import ContractQuery
 from ibkr_gateway_server.simulator.orders import Terms
 
 from tests.reliability.intents import SYMBOLS
+from tests.reliability.mishaps_within import (
+    MOMENTS,
+    clock_jumps,
+    disk_full,
+    killed,
+    lost_on_the_way,
+    record_locked,
+    saturated,
+    write_fails,
+)
 from tests.reliability.world import World
 
 PLACE, CANCEL = 3, 4
@@ -30,11 +37,8 @@ OPEN_END, FILLS_END, COMPLETED_END = 53, 55, 102
 ALL_FILLS, ALL_OPEN, ALL_COMPLETED = 7, 16, 99
 _ABOUT_ORDERS = (STATUS, OPEN, FILL, FEE)
 
-# The moments at which a program dies: between any two of them nothing of an order's way is durable or leaves.
 # Rows of each kind that cannot be read, at most.
 GARBLED = 1000
-
-MOMENTS = ("before_commit", "after_commit", "before_write", "after_write")
 
 Act = Callable[[World, random.Random], None]
 
@@ -104,7 +108,7 @@ def _senseless(world: World, chance: random.Random) -> None:
 def _order_ids_go_back(world: World, chance: random.Random) -> None:
     world.inject(Rule(Fault.ORDER_ID, value=chance.choice(("1", "2", "3")), times=3, duration_s=120.0))
     if chance.random() < 0.5:
-        _killed(world, chance)
+        killed(world, chance)
     else:
         world.inject(Rule(Fault.DISCONNECT))
 
@@ -150,11 +154,6 @@ def _link_said_lost(world: World, chance: random.Random) -> None:
     world.struck["C12 words while the link is lost"] += 1
 
 
-def _write_fails(world: World, chance: random.Random) -> None:
-    if (life := world.current) is not None:
-        life.write_fails = chance.random() < 0.6
-
-
 def _deaf(world: World, _chance: random.Random) -> None:
     """Not a word of an order arrives, and questions about orders are forgotten: for longer than any quarantine."""
     for message_id in _ABOUT_ORDERS:
@@ -194,6 +193,20 @@ def _fill_told_late(world: World, chance: random.Random) -> None:
     world.loop.call_later(2.6, _cancel_all_by_hand, world)
 
 
+def _fill_as_changed(world: World, chance: random.Random) -> None:
+    """Orders fill just after a change of one has been made, and nobody hears of the change: openOrder is lost."""
+
+    def fill() -> None:
+        world.struck["O32 filled before a change is told"] += 1
+        for message_id in (OPEN, *((STATUS,) if chance.random() < 0.5 else ())):
+            world.inject(Rule(Fault.LOSE_REPLY, message_id, times=None, duration_s=chance.choice((5.0, 40.0))))
+        # A little, so that large orders fill in part, or much.
+        for after_s, factor in ((0.5, chance.choice((1.002, 1.03))), (0.9, chance.choice((0.996, 0.94)))):
+            world.loop.call_later(after_s, _move_all, world, factor)
+
+    world.on_changed += [fill] * 3
+
+
 def _cancel_all_by_hand(world: World) -> None:
     for order in world.simulator.gateway.open_orders():
         with suppress(OrderRefused):
@@ -201,117 +214,50 @@ def _cancel_all_by_hand(world: World) -> None:
     world.simulator.flush()
 
 
-def _lost_on_the_way(world: World, chance: random.Random) -> None:
-    """The connection or the link is lost while something is being written to the record, and an order waits for it."""
-    life = world.current
-    if life is None:
-        return
-    rule = chance.choice((Rule(Fault.DISCONNECT), Rule(Fault.LINK_LOST, duration_s=5.0)))
+def _cancelled_in_tws(world: World, chance: random.Random) -> None:
+    """Somebody cancels one of our orders in TWS, once there is one."""
 
-    def lose() -> None:
-        life.next_commit_s = chance.choice((0.1, 2.0))
-        world.struck["O45 lost between record and write"] += 1
-        world.loop.call_soon(world.inject, rule)
-
-    def lose_with_a_command() -> None:
-        if world.placing_count:
-            lose()
-        else:
-            life.plan("commit_begins", 0, lose_with_a_command)
-
-    life.plan("commit_begins", chance.randrange(3), lose_with_a_command)
-
-
-def _saturated(world: World, chance: random.Random) -> None:
-    """Everybody asks for everything at once."""
-    life = world.current
-    if life is None:
-        return
-    pacer = life.pacer
-
-    async def take(priority: Priority) -> None:
-        try:
-            await pacer.take(priority, 20.0)
-        except Exhausted:
-            return
-
-    async def crowd() -> None:
-        for _ in range(chance.choice((60, 200))):
-            asyncio.get_running_loop().create_task(take(chance.choice((Priority.MARKET_DATA, Priority.ORDER))))
-
-    world.struck["O43 messages saturated"] += 1
-    world.loop.create_task(life.call(lambda _desk: crowd()))
-
-
-def _clock_jumps(world: World, chance: random.Random) -> None:
-    world.clock_offset_s += chance.choice((-3600.0, -30.0, 30.0, 3600.0))
-    world.struck["D12 clock jumps"] += 1
-
-
-def _disk_full(world: World, chance: random.Random) -> None:
-    """No page can be added to the record for a while."""
-    life = world.current
-    if life is None:
-        return
-    count = life.store.at_once(lambda tx: tx._connection.exec_driver_sql("PRAGMA page_count").scalar_one())
-    _limit_pages(life, count)
-    world.loop.call_later(chance.choice((1.0, 10.0, 40.0)), _limit_pages, life, 1_073_741_823)
-    world.struck["D01 disk full"] += 1
-
-
-def _limit_pages(life: Any, count: int) -> None:
-    if not life.is_dead:
-        life.store.at_once(lambda tx: tx._connection.exec_driver_sql(f"PRAGMA max_page_count = {count}"))
-
-
-def _record_locked(world: World, chance: random.Random) -> None:
-    """Another program holds the record for longer than is waited for."""
-    life = world.current
-    if life is None:
-        return
-
-    world.hold_record(life)
-    world.loop.call_later(chance.choice((0.5, 5.0, 30.0)), world.let_record_go)
-    world.struck["D04 record locked"] += 1
-
-
-def _killed(world: World, chance: random.Random) -> None:
-    """At a moment of an order's way, or at any time."""
-    life = world.current
-    moment, count, loses = chance.choice(MOMENTS), chance.randrange(4), chance.random() < 0.5
-    if life is None:
-        world.next_killing = (moment, count * 2, loses)
-    elif chance.random() < 0.2:
-        life.loses_what_it_wrote = loses
-        life.kill()
-    else:
-        life.loses_what_it_wrote = loses
-        life.die_at(moment, count)
-
-
-def _by_hand(world: World, chance: random.Random) -> None:
-    """Somebody cancels one of our orders in TWS, or places one of his own."""
-    gateway, open_orders = world.simulator.gateway, world.simulator.gateway.open_orders()
-    try:
-        if open_orders and chance.random() < 0.7:
-            gateway.cancel_manually(chance.choice(open_orders).perm_id)
+    def cancel() -> bool:
+        open_orders = world.simulator.gateway.open_orders()
+        if not open_orders:
+            return False
+        with suppress(OrderRefused):
+            world.simulator.gateway.cancel_manually(chance.choice(open_orders).perm_id)
             world.struck["O09 cancelled in TWS"] += 1
-        else:
-            terms = Terms(action="BUY", quantity=5, order_type="LMT", limit_price=20.0, account="DU1234567")
-            gateway.place_manually(ContractQuery(symbol="AAPL", sec_type="STK", exchange="SMART"), terms)
-            world.struck["O35 placed in TWS"] += 1
-    except OrderRefused:
-        return
+            world.simulator.flush()
+        return True
+
+    _as_soon_as(world, cancel)
+
+
+def _placed_in_tws(world: World, _chance: random.Random) -> None:
+    """Somebody places an order of his own."""
+    terms = Terms(action="BUY", quantity=5, order_type="LMT", limit_price=20.0, account="DU1234567")
+    world.simulator.gateway.place_manually(ContractQuery(symbol="AAPL", sec_type="STK", exchange="SMART"), terms)
+    world.struck["O35 placed in TWS"] += 1
     world.simulator.flush()
 
 
 def _corrected(world: World, chance: random.Random) -> None:
-    executions = world.simulator.gateway.executions
-    if executions:
+    """The exchange corrects the price of a fill, once there is one."""
+
+    def correct() -> bool:
+        executions = world.simulator.gateway.executions
+        if not executions:
+            return False
         wrong = chance.choice(executions)
         world.simulator.gateway.correct_execution(wrong.execution_id, round(wrong.price + 0.01, 2))
         world.struck["O28 execution corrected"] += 1
         world.simulator.flush()
+        return True
+
+    _as_soon_as(world, correct)
+
+
+def _as_soon_as(world: World, act: Callable[[], bool], tries: int = 20) -> None:
+    """Do it as soon as it can be done: at first there is often nothing yet that it could befall."""
+    if not act() and tries:
+        world.loop.call_later(1.0, _as_soon_as, world, act, tries - 1)
 
 
 def _move_all(world: World, factor: float) -> None:
@@ -328,52 +274,54 @@ def _price_jumps(world: World, chance: random.Random) -> None:
 
 
 MISHAPS = (
-    Mishap("O06 reset before an order is read", _rule(Fault.DISCONNECT_BEFORE, PLACE), 7),
-    Mishap("O07 reset after an order is taken", _rule(Fault.DISCONNECT_AFTER, PLACE), 7),
-    Mishap("C08 end after an order is taken", _rule(Fault.CLOSE_AFTER, PLACE)),
-    Mishap("O10 order read and forgotten", _rule(Fault.LOSE, PLACE), 7),
+    Mishap("O06 reset before an order is read", _rule(Fault.DISCONNECT_BEFORE, PLACE), 6),
+    Mishap("O07 reset after an order is taken", _rule(Fault.DISCONNECT_AFTER, PLACE), 6),
+    Mishap("C08 end after an order is taken", _rule(Fault.CLOSE_AFTER, PLACE), 6),
+    Mishap("O10 order read and forgotten", _rule(Fault.LOSE, PLACE), 6),
     Mishap("O12 order taken late", _late_orders, 7),
-    Mishap("O22 order refused", _refused, 3),
-    Mishap("O23 notice on an order", _remarked),
-    Mishap("C29 read-only", _rule(Fault.READ_ONLY, duration_s=8.0, times=None)),
-    Mishap("C22 too fast", _rule(Fault.TOO_FAST, PLACE)),
-    Mishap("O30 cancel read and forgotten", _rule(Fault.LOSE, CANCEL)),
-    Mishap("O30 reset before a cancel is read", _rule(Fault.DISCONNECT_BEFORE, CANCEL)),
-    Mishap("O30 reset after a cancel is taken", _rule(Fault.DISCONNECT_AFTER, CANCEL)),
-    Mishap("O25 cancel refused", _cancel_refused),
-    Mishap("O11 word on an order lost", _one_of(Fault.LOSE_REPLY, _ABOUT_ORDERS, duration_s=15.0), 5),
+    Mishap("O22 order refused", _refused, 6),
+    Mishap("O23 notice on an order", _remarked, 5),
+    Mishap("C29 read-only", _rule(Fault.READ_ONLY, duration_s=8.0, times=None), 5),
+    Mishap("C22 too fast", _rule(Fault.TOO_FAST, PLACE), 4),
+    Mishap("O30 cancel read and forgotten", _rule(Fault.LOSE, CANCEL), 6),
+    Mishap("O30 reset before a cancel is read", _rule(Fault.DISCONNECT_BEFORE, CANCEL), 7),
+    Mishap("O30 reset after a cancel is taken", _rule(Fault.DISCONNECT_AFTER, CANCEL), 8),
+    Mishap("O25 cancel refused", _cancel_refused, 7),
+    Mishap("O11 word on an order lost", _one_of(Fault.LOSE_REPLY, _ABOUT_ORDERS, duration_s=15.0), 4),
     Mishap("C06 no word of orders, no answer about them", _deaf, 2),
     Mishap("C24 nothing about orders can be read", _garbled, 4),
-    Mishap("O12 order held over a lost link", _held_over_a_loss, 3),
-    Mishap("O29 fills told late", _fill_told_late, 8),
+    Mishap("O12 order held over a lost link", _held_over_a_loss, 5),
+    Mishap("O29 fills told late", _fill_told_late, 6),
+    Mishap("O32 filled before a change is told", _fill_as_changed, 8),
     Mishap("O27 word on an order late", _late_words, 3),
     Mishap("O28 word on an order twice", _one_of(Fault.DUPLICATE_REPLY, _ABOUT_ORDERS), 3),
     Mishap("O27 words on an order out of order", _one_of(Fault.REORDER_REPLY, _ABOUT_ORDERS), 3),
     Mishap("C24 unreadable word on an order", _unreadable, 4),
-    Mishap("C23 senseless bytes", _senseless),
+    Mishap("C23 senseless bytes", _senseless, 4),
     Mishap("O19 order ids go back", _order_ids_go_back, 4),
-    Mishap("C09 half-open", _half_open),
+    Mishap("C09 half-open", _half_open, 3),
     Mishap("C11 link to IBKR lost", _link_lost, 4),
     Mishap("C07 every connection breaks", _rule(Fault.DISCONNECT), 3),
-    Mishap("C08 every connection ends", _rule(Fault.CLOSE)),
+    Mishap("C08 every connection ends", _rule(Fault.CLOSE), 3),
     Mishap("C01 nobody listens", _away, 2),
-    Mishap("C02 never greeted", _rule(Fault.NEVER_GREET)),
+    Mishap("C02 never greeted", _rule(Fault.NEVER_GREET), 4),
     Mishap("C20 client id in use", _client_id_in_use, 2),
-    Mishap("C04 bytes in pieces", _rule(Fault.SPLIT, duration_s=20.0, value="3")),
-    Mishap("C04 bytes in one piece", _rule(Fault.MERGE, duration_s=20.0)),
-    Mishap("C17 farm broken", _rule(Fault.FARM_BROKEN, duration_s=10.0, value="market"), 1),
+    Mishap("C04 bytes in pieces", _rule(Fault.SPLIT, duration_s=20.0, value="3"), 4),
+    Mishap("C04 bytes in one piece", _rule(Fault.MERGE, duration_s=20.0), 3),
+    Mishap("C17 farm broken", _rule(Fault.FARM_BROKEN, duration_s=10.0, value="market"), 3),
     Mishap("C06 end marker lost", _no_end, 4),
     Mishap("C06 question about orders forgotten", _not_asked, 3),
     Mishap("C12 words while the link is lost", _link_said_lost, 5),
-    Mishap("O45 lost between record and write", _lost_on_the_way, 4),
-    Mishap("O18 the write fails", _write_fails, 3),
-    Mishap("O43 messages saturated", _saturated),
-    Mishap("D12 clock jumps", _clock_jumps),
-    Mishap("D01 disk full", _disk_full, 3),
-    Mishap("D04 record locked", _record_locked, 3),
-    Mishap("killed", _killed, 10),
-    Mishap("by hand", _by_hand, 2),
-    Mishap("O28 execution corrected", _corrected, 3),
+    Mishap("O45 lost between record and write", lost_on_the_way, 4),
+    Mishap("O18 the write fails", write_fails, 5),
+    Mishap("O43 messages saturated", saturated, 3),
+    Mishap("D12 clock jumps", clock_jumps, 3),
+    Mishap("D01 disk full", disk_full, 3),
+    Mishap("D04 record locked", record_locked, 3),
+    Mishap("killed", killed, 20),
+    Mishap("O09 cancelled in TWS", _cancelled_in_tws, 5),
+    Mishap("O35 placed in TWS", _placed_in_tws, 4),
+    Mishap("O28 execution corrected", _corrected, 5),
     Mishap("price jumps", _price_jumps, 3),
 )
 WEIGHTS = tuple(mishap.weight for mishap in MISHAPS)
@@ -389,9 +337,7 @@ def strike(world: World, chance: random.Random) -> None:
 
 # Under which names things that went wrong are counted: those of the table, and what some of them turn into.
 CLASSES = (
-    *(mishap.name for mishap in MISHAPS if mishap.name not in ("killed", "by hand")),
+    *(mishap.name for mishap in MISHAPS if mishap.name != "killed"),
     *(f"O18 killed {moment.replace('_', ' ')}" for moment in MOMENTS),
     "O18 killed at a time",
-    "O09 cancelled in TWS",
-    "O35 placed in TWS",
 )

@@ -19,7 +19,7 @@ from ibkr_gateway_server.domain.errors import DomainError
 from ibkr_gateway_server.domain.evidence import Evidence, ExecutionSeen
 from ibkr_gateway_server.domain.orders import OrderState
 from ibkr_gateway_server.domain.sessions import SessionState
-from ibkr_gateway_server.trading import conclusions, ledger, loading, recorder, transitions
+from ibkr_gateway_server.trading import changes, conclusions, ledger, loading, plan, recorder, transitions
 from ibkr_gateway_server.trading.desk import Desk
 from ibkr_gateway_server.trading.doubts import Doubts
 from ibkr_gateway_server.trading.entries import Intent
@@ -251,5 +251,21 @@ MUTANTS = (
         _rewritten(recorder.Recorder, "_write_until_durable", ("await asyncio.sleep(RETRY_AFTER_S)", "return")),
     ),
     Mutant("an order that is presumed never placed stays so", _stay_presumed),
+    Mutant(
+        "a change sent again under its id",
+        _rewritten(Desk, "_modify", ("known.state is not ModificationState.NOT_SENT", "known.state.is_pending")),
+    ),
+    Mutant(
+        "a change made while an earlier one is not confirmed",
+        _rewritten(changes, "targets", ("if intent.pending is not None", "if False")),
+    ),
+    Mutant(
+        "the legs of a bracket transmitted one by one",
+        _rewritten_in(plan, "_bracket", "transmits=False", "transmits=True"),
+    ),
+    Mutant(
+        "the exits of a bracket not attached to its entry",
+        _rewritten(Submission, "place", ("parent_order_id=entry_id", "parent_order_id=0")),
+    ),
     Mutant("the word Inactive ignored of what fills now or never", _ignore_inactive),
 )

@@ -17,6 +17,9 @@ from tests.reliability.invariants import INVARIANTS
 from tests.reliability.mishaps import CLASSES
 from tests.reliability.run import Outcome
 
+# A class of failure that has struck less often in a run of so many seeds has hardly been tried.
+OFTEN, MANY_SEEDS = 500, 10_000
+
 
 @dataclass(slots=True)
 class Totals:
@@ -29,6 +32,7 @@ class Totals:
     sums: Counter[str] = field(default_factory=Counter)
     struck: Counter[str] = field(default_factory=Counter)
     states: Counter[str] = field(default_factory=Counter)
+    changes: Counter[str] = field(default_factory=Counter)
     broken: Counter[str] = field(default_factory=Counter)
     seeds_s: list[float] = field(default_factory=list)
 
@@ -42,13 +46,22 @@ class Totals:
                 "fills": outcome.fills,
                 "programs started": outcome.lives,
                 "calls to place": outcome.calls["place"],
+                "calls to change": outcome.calls["change"],
                 "calls to cancel": outcome.calls["cancel"],
             }
         )
         self.struck += outcome.struck
         self.states += outcome.states
+        self.changes += outcome.changes
         self.broken.update(invariant for invariant, _ in outcome.findings)
         self.seeds_s.append(outcome.seconds)
+
+    @property
+    def rare(self) -> list[str]:
+        """Classes of failure that a run of many seeds has hardly tried; of a short run none is expected to strike."""
+        if self.seeds < MANY_SEEDS:
+            return []
+        return [f"{name} ({self.struck[name]})" for name in CLASSES if self.struck[name] < OFTEN]
 
     @property
     def command(self) -> str:
@@ -66,6 +79,7 @@ class Totals:
             **{name.replace(" ", "_"): self.sums[name] for name in self.sums},
             "broken": {name: self.broken[name] for name in INVARIANTS},
             "states": dict(sorted(self.states.items())),
+            "changes": dict(sorted(self.changes.items())),
             "struck": {name: self.struck[name] for name in CLASSES},
         }
 
@@ -75,11 +89,13 @@ class Totals:
         broken = [(name, f"{self.broken[name]:,}") for name in INVARIANTS]
         struck = [(name, f"{self.struck[name]:,}") for name in CLASSES]
         states = [(name, f"{count:,}") for name, count in sorted(self.states.items())]
+        changes = [(name, f"{count:,}") for name, count in sorted(self.changes.items())]
         return "\n\n".join(
             (
                 table(("run", "number"), rows),
                 table(("invariant", "times broken"), broken),
                 table(("order's state in the end", "orders"), states),
+                table(("what became of a change", "changes"), changes),
                 table(("what went wrong", "times it struck"), struck),
             )
         )

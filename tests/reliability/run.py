@@ -18,11 +18,13 @@ from ibkr_gateway_server.domain.orders import OrderKey
 from ibkr_gateway_server.trading.guard import TradingRules
 
 from tests.reliability.callers import Caller, Follower, Tally
-from tests.reliability.intents import Intent, intents_of
-from tests.reliability.invariants import WHOLE, Finding, Watch, broken, sent_twice, streamed, unsettled
+from tests.reliability.intents import Intent, all_kinds_of
+from tests.reliability.invariants import WHOLE, Finding, broken, sent_twice, streamed, unsettled
 from tests.reliability.life import Life
 from tests.reliability.mishaps import strike
+from tests.reliability.plans import planned
 from tests.reliability.tap import TappedLoop
+from tests.reliability.watch import Watch
 from tests.reliability.world import BugHandler, World
 
 # Virtual seconds. An order may be late by 90 s, and evidence of its absence must be older than that.
@@ -47,6 +49,8 @@ class Outcome:
     lives: int = 0
     calls: Counter[str] = field(default_factory=Counter)
     states: Counter[str] = field(default_factory=Counter)
+    changes: Counter[str] = field(default_factory=Counter)
+    """Those that were recorded, by how they ended."""
     struck: Counter[str] = field(default_factory=Counter)
     settled_s: float = 0.0
     seconds: float = 0.0
@@ -100,7 +104,7 @@ async def _explore(seed: int, folder: Path, loop: TappedLoop) -> Outcome:
 
 async def _lived(world: World, chance: random.Random, outcome: Outcome) -> None:
     name = f"intent-{world.seed:08d}"
-    intents = intents_of(name, world.price, chance, chance.choice((6, 7, 8, 10)))
+    intents = all_kinds_of(name, world.price, chance, chance.choice((6, 7, 8, 10)))
     tally, follower, watch = Tally(), Follower(world, random.Random(world.seed + 77)), Watch(world, intents)
     world.on_events = watch.look
     following = asyncio.create_task(follower.run())
@@ -112,7 +116,7 @@ async def _lived(world: World, chance: random.Random, outcome: Outcome) -> None:
     if chance.random() < 0.9:
         with suppress(BrokerTimeout):
             await (await world.life()).session.wait_until_ready(20.0)
-    striking = asyncio.create_task(_strike(world, random.Random(world.seed * 13), chance.choice((0, 3, 6, 9, 14))))
+    striking = asyncio.create_task(_strike(world, random.Random(world.seed * 13), chance.choice((0, 5, 9, 12, 17))))
     await asyncio.gather(*(caller.run() for caller in callers))
     striking.cancel()
     await asyncio.sleep(max(world.well_at - world.loop.time(), 0.0))
@@ -124,15 +128,18 @@ async def _lived(world: World, chance: random.Random, outcome: Outcome) -> None:
     await life.desk.recorder.settle()
     await _until_followed(life, follower)
     records = life.store.at_once(lambda tx: tx.events_after(0, 1_000_000))
+    changes = life.store.at_once(lambda tx: tx.all_modifications())
     check = await life.store.verify()
     outcome.findings += broken(world.simulator.gateway, life.word, intents, records, check)
     outcome.findings += [*sent_twice(world), *follower.wrong, *streamed(follower.told, life.word, intents, records)]
+    outcome.findings += planned(world, life.word, intents, changes)
     outcome.findings += watch.overlooked() + tally.wrong + world.found
     following.cancel()
     outcome.intents = len(intents)
     outcome.orders = len({frame.order_ref for frame in world.frames})
     outcome.fills = len(world.simulator.gateway.executions)
     outcome.calls, outcome.states = tally.calls, _final_states(life, intents)
+    outcome.changes = Counter(change.state.value for change in changes)
 
 
 async def _strike(world: World, chance: random.Random, count: int) -> None:
@@ -167,8 +174,9 @@ async def _until_followed(life: Life, follower: Follower) -> None:
 def _final_states(life: Life, intents: Sequence[Intent]) -> Counter[str]:
     states: Counter[str] = Counter()
     for intent in intents:
-        with suppress(OrderNotFound):
-            states[life.desk.status(OrderKey(intent.key)).state.value] += 1
+        for role in intent.roles:
+            with suppress(OrderNotFound):
+                states[life.desk.status(OrderKey(intent.key, leg_role=role)).state.value] += 1
     return states
 
 

@@ -6,12 +6,15 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from tests.reliability.hunt import Hunt, hunted
+from tests.reliability.mishaps import CLASSES
 from tests.reliability.mutants import MUTANTS
+from tests.reliability.report import MANY_SEEDS, OFTEN, Totals
 from tests.reliability.run import run
 
 ROOT = Path(__file__).parents[2]
@@ -45,6 +48,14 @@ def test_every_mutant_has_a_name_of_its_own() -> None:
 
 def test_a_mutant_that_is_not_found_says_so() -> None:
     assert str(Hunt("a fault", None, "", "not found by 20 seeds", 1.0)) == "SURVIVES  a fault: not found by 20 seeds"
+
+
+def test_a_long_run_says_which_failures_it_has_hardly_tried() -> None:
+    often = Counter(dict.fromkeys(CLASSES, OFTEN))
+    assert Totals(jobs=1, first_seed=1, seeds=MANY_SEEDS, struck=often).rare == []
+    often["C29 read-only"] = OFTEN - 1
+    assert Totals(jobs=1, first_seed=1, seeds=MANY_SEEDS, struck=often).rare == [f"C29 read-only ({OFTEN - 1})"]
+    assert Totals(jobs=1, first_seed=1, seeds=MANY_SEEDS - 1).rare == []
 
 
 def _told(hashing: str) -> list[dict[str, object]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 import logging
 import random
 import shutil
@@ -21,13 +22,13 @@ from pathlib import Path
 from typing import Any
 
 from ibkr_gateway_server.broker.connection import BrokerAddress
-from ibkr_gateway_server.broker.session import LINK_RESTORED
+from ibkr_gateway_server.broker.farms import LINK_LOST, LINK_RESTORED
 from ibkr_gateway_server.domain.errors import DomainError
 from ibkr_gateway_server.domain.events import OrderEvent
 from ibkr_gateway_server.simulator import Behaviour, Fault, Rule, Simulator
 from ibkr_gateway_server.simulator.faults.rules import AT_ONCE, LASTING
 from ibkr_gateway_server.simulator.instruments import ContractQuery
-from ibkr_gateway_server.simulator.orders import Order
+from ibkr_gateway_server.simulator.orders import Order, Terms
 from ibkr_gateway_server.trading.guard import TradingRules
 
 from tests.reliability.life import ATTEMPT, Life, own_tasks
@@ -50,6 +51,16 @@ class SentOrder:
     attempt: int
     order_id: int
     order_ref: str
+    modify_id: str
+    """The change that it is; empty: the order's first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """When something happened: on the loop's clock, and after how much else that did at the broker."""
+
+    time: float
+    number: int
 
 
 class World:
@@ -82,8 +93,9 @@ class World:
         """When the last order that is late has been taken, on the loop's clock."""
         self.well_at = 0.0
         """Before then nothing is well again, on the loop's clock."""
-        self.interrupted_at: list[float] = []
-        """When a program lost TWS, or TWS its link: silence before and after does not add up."""
+        self.interrupted_at: list[tuple[float, bool]] = []
+        """When a program lost TWS, or TWS its link or got it back, and whether silence means something from then on:
+        what was before and after does not add up."""
         self.clock_offset_s = 0.0
         self.struck: Counter[str] = Counter()
         self.frames: list[SentOrder] = []
@@ -93,8 +105,17 @@ class World:
         self.on_events: Callable[[Life, Sequence[OrderEvent]], None] = lambda _life, _events: None
         self.bugs: list[str] = []
         self.found: list[tuple[str, str]] = []
-        self.taken_at: dict[int, float] = {}
-        """When the broker has taken an order, by permId, on the loop's clock."""
+        self.modify_ids: dict[int, str] = {}
+        """Which change a call is about, by attempt."""
+        self.taken: dict[int, Moment] = {}
+        """When the broker has taken an order, by permId."""
+        self.released: dict[int, Moment] = {}
+        """When an order has gone to work, by permId: a leg that is kept back only with its plan."""
+        self.changed: dict[int, list[tuple[float, Terms]]] = {}
+        """The terms that an order has been given since it was taken, by permId, and when."""
+        self.on_changed: list[Callable[[], None]] = []
+        """What happens when the broker makes the next changes, one with each."""
+        self._moments = itertools.count()
         self._watch_orders()
         self.trace: list[tuple[float, str]] = []
         self.life_count = 0
@@ -127,9 +148,12 @@ class World:
         """A program writes a message."""
         self._digest.update(f"{self.loop.time():.6f}".encode() + data)
         if fields[0] == PLACE:
-            ref = next((field.decode() for field in fields if field.startswith(REF_PREFIX)), "")
+            # The exits of a bracket have their entry's mark as well, before their own: it names their group.
+            ref = next((field.decode() for field in reversed(fields) if field.startswith(REF_PREFIX)), "")
             state = life.session.status.state
-            self.frames.append(SentOrder(self.loop.time(), life.number, ATTEMPT.get(), int(fields[1]), ref))
+            attempt = ATTEMPT.get()
+            modify_id = self.modify_ids.get(attempt, "")
+            self.frames.append(SentOrder(self.loop.time(), life.number, attempt, int(fields[1]), ref, modify_id))
             if not state.is_linked:
                 self.found.append(("an order leaves only through a ready session", f"{ref} was written while {state}"))
             self.note(f"life {life.number} writes order {fields[1].decode()} {ref}{' into nowhere' * is_lost}")
@@ -189,17 +213,20 @@ class World:
             self.next_killing = None
         self._life = life
         await life.start()
-        self.interrupted_at.append(self.loop.time())
+        self._interrupted()
         if not life.is_dead:
-            life.session.on_lost(lambda _why: self.interrupted_at.append(self.loop.time()))
+            life.session.on_lost(lambda _why: self._interrupted())
             life.session.on_notice(lambda code, _text: self._noticed(code))
             self.note(f"life {life.number} serves")
             self._lived.set()
         return life
 
     def _noticed(self, code: int) -> None:
-        if code in LINK_RESTORED:
-            self.interrupted_at.append(self.loop.time())
+        if code in LINK_RESTORED or code in LINK_LOST:
+            self._interrupted(is_linked=code in LINK_RESTORED)
+
+    def _interrupted(self, *, is_linked: bool = True) -> None:
+        self.interrupted_at.append((self.loop.time(), is_linked))
 
     def _record_path(self, life: int) -> Path:
         return self._folder / f"life-{life}" / "audit.db"
@@ -287,21 +314,39 @@ class World:
         faults.lasting = noted(lasting)  # type: ignore[method-assign]
 
     def _watch_orders(self) -> None:
-        blotter = self.simulator.gateway._blotter
-        enter = blotter.enter
+        gateway = self.simulator.gateway
+        blotter, exchange = gateway._blotter, gateway._exchange
+        enter, activate, change = blotter.enter, blotter.activate, exchange.change
 
-        def noted(order: Order) -> None:
-            self.taken_at[order.perm_id] = self.loop.time()
+        def entered(order: Order) -> None:
+            self.taken[order.perm_id] = Moment(self.loop.time(), next(self._moments))
             enter(order)
 
-        blotter.enter = noted  # type: ignore[method-assign]
+        def activated(order: Order) -> None:
+            self.released[order.perm_id] = Moment(self.loop.time(), next(self._moments))
+            activate(order)
+
+        def changed(order: Order, terms: Terms) -> None:
+            change(order, terms)
+            self.changed.setdefault(order.perm_id, []).append((self.loop.time(), terms))
+            self.note(f"the broker changes order {order.order_id}: {terms.quantity:g} at {terms.limit_price}")
+            if self.on_changed:
+                self.on_changed.pop()()
+
+        blotter.enter, blotter.activate = entered, activated  # type: ignore[method-assign]
+        exchange.change = changed  # type: ignore[method-assign]
 
     def is_late(self, order: Order, quarantine_s: float) -> bool:
         """Whether the broker took an order so long after it was written that nobody could wait for it."""
-        taken_at = self.taken_at[order.perm_id]
-        begins = [frame.time for frame in self.frames if frame.order_ref == _ref(order)]
-        begins = begins[:1] + [at for at in self.interrupted_at if at < taken_at]
-        return bool(begins) and taken_at - max(begins) > quarantine_s
+        frame = next((frame for frame in self.frames if frame.order_ref == order.terms.order_ref), None)
+        begun = self.released.get(order.perm_id) or self.taken[order.perm_id]
+        return frame is not None and self.waited_s(frame.time, begun.time) > quarantine_s
+
+    def waited_s(self, begin: float, end: float) -> float:
+        """The longest unbroken time in which silence meant something: after the quarantine an order is given up."""
+        breaks = [(begin, True), *(one for one in self.interrupted_at if begin < one[0] < end), (end, True)]
+        spans = itertools.pairwise(breaks)
+        return max(after - before for (before, is_linked), (after, _) in spans if is_linked)
 
     def price(self, symbol: str) -> float:
         """What a share trades at."""
@@ -321,16 +366,13 @@ class World:
         gateway.faults.outage.skew_s = 0.0
         self.clock_offset_s = 0.0
         self.next_killing = None
+        self.on_changed.clear()
         if (life := self.current) is not None:
             life.forget_plans()
             life.write_fails = None
             self.let_record_go()
             life.store.at_once(lambda tx: tx._connection.exec_driver_sql("PRAGMA max_page_count = 1073741823"))
         self.note("everything is well again")
-
-
-def _ref(order: Order) -> str:
-    return order.terms.order_ref
 
 
 class BugHandler(logging.Handler):

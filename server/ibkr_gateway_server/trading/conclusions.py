@@ -65,7 +65,9 @@ def signed(entry: Entry, sign: Sign, now: datetime, *, recovered: bool = False) 
 
 def moved(entry: Entry, status: OrderStatus, now: datetime, recovered: bool) -> list[Change]:
     """The order has this status; nothing when that is no news."""
-    before = entry.status
+    before, made = entry.status, _made_by_fills(entry, status)
+    if made is not None:
+        entry.terms, status = made, with_terms(status, made)
     if status == before:
         return []
     if status.state.is_final and replace(status, broker_status=before.broker_status) == before:
@@ -80,8 +82,16 @@ def moved(entry: Entry, status: OrderStatus, now: datetime, recovered: bool) -> 
     if status.state in _OVER and (change := entry.change) is not None:
         del change.targets[_role(entry)]
         if not change.targets:
-            changes += _settled(entry, ModificationState.MOOT, now, recovered)
+            changes += _settled(entry, ModificationState.CONFIRMED if made else ModificationState.MOOT, now, recovered)
     return changes
+
+
+def _made_by_fills(entry: Entry, status: OrderStatus) -> LegTerms | None:
+    """The new terms of an order that has filled to just the quantity that a change gave it: so it has been made."""
+    if status.state is not OrderState.FILLED or entry.change is None:
+        return None
+    target = entry.change.targets[_role(entry)]
+    return target if target.quantity == status.filled_quantity != entry.status.quantity else None
 
 
 def reported(
@@ -108,6 +118,9 @@ def reported(
         sign = Sign.CANCEL_LOST if cancel_is_lost else Sign.LISTED
     if sign is not None:
         status = replace(status, state=after(status.state, sign, status.filled_quantity))
+    if sign is Sign.FILLED and status.state is OrderState.FILLED and status.filled_quantity:
+        # All of it has filled, so that it was for so much: where it was changed or reduced, nobody may have heard.
+        status = replace(status, quantity=status.filled_quantity)
     if entry.twins and status.state.is_open:
         status = replace(status, state=after(status.state, Sign.TWICE))
     return changes + moved(entry, status, now, recovered) + _compared(entry, seen, now, recovered)
@@ -221,7 +234,9 @@ def told(entry: Entry, seen: OrderErrorSeen, now: datetime, recovered: bool) -> 
     """A message of IBKR about this order: most change nothing but the list of warnings."""
     notice, status = BrokerNotice(seen.code, seen.text), entry.status
     refuses = is_rejection(seen.code)
-    if entry.change is not None and entry.is_acknowledged and (refuses or seen.code in CHANGE_REFUSED):
+    # After a cancel nobody can tell which of the two was refused, unless the code is of changes alone.
+    is_of_change = seen.code in CHANGE_REFUSED or (refuses and status.state is not OrderState.CANCEL_PENDING)
+    if entry.change is not None and entry.is_acknowledged and is_of_change:
         # Of the change, not of the order: the terms of before go on.
         return [
             Change(entry, NoticeReceived(notice), recovered),
@@ -271,7 +286,10 @@ def _after_fills(entry: Entry) -> OrderStatus:
     if quantity and quantity >= filled:
         value = sum((fill.quantity * fill.price for fill in fills), Decimal(0))
         status = replace(status, average_fill_price=value / quantity)
-    sign = Sign.ALL_FILLED if filled >= status.quantity else Sign.PART_FILLED
+    # Of a change that is not confirmed nobody knows whether IBKR has made it: all is what is all either way.
+    change = entry.change
+    whole = max(status.quantity, change.targets[_role(entry)].quantity if change is not None else Decimal(0))
+    sign = Sign.ALL_FILLED if filled >= whole else Sign.PART_FILLED
     return replace(status, state=after(status.state, sign))
 
 

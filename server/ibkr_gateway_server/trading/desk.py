@@ -217,6 +217,8 @@ class Desk:
         if intent is None:
             raise OrderNotFound(client_order_id)
         await self._waiting.command(self._modify(intent, modify_id, spec, may_touch_others))
+        # However little time there is: an answer without the pending change would mean that it has come to its end.
+        await self.recorder.settle()
         await self._waiting.told(intent, lambda _, status: not status.pending_modify_id, wait_s)
         return self._recorded(intent.entry)
 

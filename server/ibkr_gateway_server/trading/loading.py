@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import replace
 
 from ibkr_gateway_server.audit.store import AuditStore
 from ibkr_gateway_server.audit.transaction import StoredModification, StoredOrder
 from ibkr_gateway_server.broker.session import Session
 from ibkr_gateway_server.domain.events import Noted
 from ibkr_gateway_server.domain.orders import Execution, ModificationState, OrderState
-from ibkr_gateway_server.trading.conclusions import signed
+from ibkr_gateway_server.trading.conclusions import moved, signed
 from ibkr_gateway_server.trading.entries import Change, Entry, Intent, Modification
 from ibkr_gateway_server.trading.ledger import Ledger
 from ibkr_gateway_server.trading.transitions import Sign
@@ -87,4 +88,8 @@ def _recovered(intent: Intent, session: Session) -> list[Change]:
         # Recorded, and perhaps written: as good as sent until IBKR shows which terms it has.
         if change.state is ModificationState.PENDING:
             change.state = ModificationState.SENT
+        for leg in [intent.legs[role] for role in change.targets] if change.state.is_pending else ():
+            # It may have been recorded before its order was said to be changing.
+            pending = replace(leg.status, pending_modify_id=change.modify_id)
+            changes += moved(leg, pending, session.now(), recovered=True)
     return changes
