@@ -7,7 +7,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from ibkr_gateway_server.audit.transaction import Cause
+from ibkr_gateway_server.audit.stored import Cause
 from ibkr_gateway_server.domain.errors import DomainError, NotCancellable, TradingHalted
 from ibkr_gateway_server.domain.halts import HaltLevel
 from ibkr_gateway_server.domain.orders import BrokerNotice, OrderState

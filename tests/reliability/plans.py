@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from ibkr_gateway_server.audit.transaction import StoredModification
+from ibkr_gateway_server.audit.stored import StoredModification
 from ibkr_gateway_server.domain.orders import LegRole, ModificationState, OrderType
 from ibkr_gateway_server.simulator.gateway import Gateway
 from ibkr_gateway_server.simulator.orders import Order

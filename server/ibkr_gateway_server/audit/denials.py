@@ -13,7 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ibkr_gateway_server.audit.store import AuditStore
-from ibkr_gateway_server.audit.transaction import Cause, Transaction
+from ibkr_gateway_server.audit.stored import Cause
+from ibkr_gateway_server.audit.transaction import Transaction
 from ibkr_gateway_server.domain.errors import AuditUnavailable, Reason
 
 BURST = 100

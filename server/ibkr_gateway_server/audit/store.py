@@ -26,7 +26,8 @@ from typing import Any, Self, TypeVar
 
 from ibkr_gateway_server.audit.chain import Place
 from ibkr_gateway_server.audit.files import RecordFiles
-from ibkr_gateway_server.audit.transaction import Cause, Transaction
+from ibkr_gateway_server.audit.stored import Cause
+from ibkr_gateway_server.audit.transaction import Transaction
 from ibkr_gateway_server.audit.writer import Writer
 from ibkr_gateway_server.domain.audit import (
     AuditFilter,

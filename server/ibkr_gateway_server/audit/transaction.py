@@ -6,16 +6,26 @@ import hmac
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from pydantic import TypeAdapter
 from sqlalchemy import Connection, Row, Select, delete, func, select
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from ibkr_gateway_server.audit import schema, statements
 from ibkr_gateway_server.audit.chain import COVERED, Place, link
+from ibkr_gateway_server.audit.stored import (
+    EXECUTION,
+    SPEC,
+    STATUS,
+    TARGETS,
+    TERMS,
+    Appended,
+    Cause,
+    OrderIds,
+    StoredModification,
+    StoredOrder,
+)
 from ibkr_gateway_server.domain.audit import (
     AuditFilter,
     AuditRecord,
@@ -27,13 +37,9 @@ from ibkr_gateway_server.domain.audit import (
 from ibkr_gateway_server.domain.clock import utc_now
 from ibkr_gateway_server.domain.orders import (
     Execution,
-    LegRole,
-    LegTerms,
     ModificationState,
-    OrderSpec,
     OrderStatus,
 )
-from ibkr_gateway_server.logs import correlation_id, principal
 
 T = TypeVar("T")
 
@@ -49,68 +55,6 @@ COMMANDS = frozenset(
         "cancel.incomplete",
     }
 )
-
-_SPEC = TypeAdapter(OrderSpec)
-_TERMS = TypeAdapter(LegTerms)
-_TARGETS = TypeAdapter(dict[LegRole, LegTerms])
-_STATUS = TypeAdapter(OrderStatus)
-_EXECUTION = TypeAdapter(Execution)
-
-
-@dataclass(frozen=True, slots=True)
-class Cause:
-    """Who and what made something happen: the caller's name and the call's correlation id; empty when IBKR did."""
-
-    principal: str = ""
-    correlation_id: str = ""
-
-    @classmethod
-    def of_caller(cls) -> Cause:
-        """The call that is being answered here."""
-        return cls(principal.get(), correlation_id.get())
-
-
-@dataclass(frozen=True, slots=True)
-class StoredOrder:
-    """One leg of an intent as the record holds it. `was_written`: a byte of it may have reached IBKR."""
-
-    spec: OrderSpec
-    terms: LegTerms
-    status: OrderStatus
-    payload_hash: str
-    order_ref: str
-    client_id: int
-    was_written: bool
-    principal: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class OrderIds:
-    """An order by its ids alone, where no more is known of it."""
-
-    client_order_id: str = ""
-    order_id: int = 0
-    perm_id: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class StoredModification:
-    """One change of an intent: `targets` are the terms that IBKR has not shown yet, by leg."""
-
-    modify_id: str
-    client_order_id: str
-    payload_hash: str
-    state: ModificationState
-    spec: OrderSpec
-    targets: dict[LegRole, LegTerms]
-
-
-@dataclass(frozen=True, slots=True)
-class Appended:
-    """Where and when an event stands in the record."""
-
-    sequence: int
-    record_time: datetime
 
 
 class Transaction:
@@ -183,9 +127,9 @@ class Transaction:
             "account_id": status.account_id,
             "symbol": status.instrument.symbol,
             "create_time": status.create_time.isoformat(timespec="microseconds"),
-            "spec_json": _SPEC.dump_json(order.spec).decode(),
-            "terms_json": _TERMS.dump_json(order.terms).decode(),
-            "status_json": _STATUS.dump_json(status).decode(),
+            "spec_json": SPEC.dump_json(order.spec).decode(),
+            "terms_json": TERMS.dump_json(order.terms).decode(),
+            "status_json": STATUS.dump_json(status).decode(),
         }
         key = {"client_order_id": status.client_order_id, "leg_role": order.terms.role.value}
         self._connection.execute(statements.SAVE_ORDER, {**key, "intent_sequence": sequence, **values})
@@ -196,8 +140,8 @@ class Transaction:
             "client_order_id": change.client_order_id,
             "payload_hash": change.payload_hash,
             "state": change.state.value,
-            "spec_json": _SPEC.dump_json(change.spec).decode(),
-            "targets_json": _TARGETS.dump_json(change.targets).decode(),
+            "spec_json": SPEC.dump_json(change.spec).decode(),
+            "targets_json": TARGETS.dump_json(change.targets).decode(),
         }
         self._connection.execute(statements.SAVE_MODIFICATION, {"modify_id": change.modify_id, **values})
 
@@ -208,7 +152,7 @@ class Transaction:
             "account_id": execution.account_id,
             "symbol": execution.instrument.symbol,
             "execution_time": execution.execution_time.isoformat(timespec="microseconds"),
-            "body_json": _EXECUTION.dump_json(execution).decode(),
+            "body_json": EXECUTION.dump_json(execution).decode(),
         }
         new = {"execution_id": execution.execution_id, "sequence": sequence, "is_superseded": 0}
         self._connection.execute(statements.SAVE_EXECUTION, {**new, **values})
@@ -258,12 +202,12 @@ class Transaction:
         rows = self._connection.execute(
             select(table.c.body_json).where(table.c.is_superseded == 0).order_by(table.c.sequence)
         )
-        return [_EXECUTION.validate_json(row.body_json) for row in rows]
+        return [EXECUTION.validate_json(row.body_json) for row in rows]
 
     def orders(self, wanted: OrderFilter, page: PageRequest) -> Page[OrderStatus]:
         """Orders, newest first."""
         sequence = schema.orders.c.intent_sequence
-        return self._page(_orders(wanted), sequence, page, lambda row: _STATUS.validate_json(row.status_json))
+        return self._page(_orders(wanted), sequence, page, lambda row: STATUS.validate_json(row.status_json))
 
     def executions(self, wanted: ExecutionFilter, page: PageRequest) -> Page[Execution]:
         """Executions, newest first; corrected ones are left out."""
@@ -277,14 +221,14 @@ class Transaction:
             if value:
                 query = query.where(column == value)
         query = _between(query, table.c.execution_time, wanted.start_time, wanted.end_time)
-        return self._page(query, table.c.sequence, page, lambda row: _EXECUTION.validate_json(row.body_json))
+        return self._page(query, table.c.sequence, page, lambda row: EXECUTION.validate_json(row.body_json))
 
     def orders_after(self, sequence: int, wanted: OrderFilter, limit: int) -> list[tuple[int, OrderStatus]]:
         """At most `limit` orders whose intents come after a sequence, with those, oldest first."""
         table = schema.orders
         query = _orders(wanted).where(table.c.intent_sequence > sequence).order_by(table.c.intent_sequence).limit(limit)
         rows = self._connection.execute(query)
-        return [(row.intent_sequence, _STATUS.validate_json(row.status_json)) for row in rows]
+        return [(row.intent_sequence, STATUS.validate_json(row.status_json)) for row in rows]
 
     def events(self, wanted: AuditFilter, page: PageRequest) -> Page[AuditRecord]:
         """Events, newest first."""
@@ -385,9 +329,9 @@ def _record(row: Row[Any]) -> AuditRecord:
 
 def _stored_order(row: Row[Any]) -> StoredOrder:
     return StoredOrder(
-        spec=_SPEC.validate_json(row.spec_json),
-        terms=_TERMS.validate_json(row.terms_json),
-        status=_STATUS.validate_json(row.status_json),
+        spec=SPEC.validate_json(row.spec_json),
+        terms=TERMS.validate_json(row.terms_json),
+        status=STATUS.validate_json(row.status_json),
         payload_hash=row.payload_hash,
         order_ref=row.order_ref,
         client_id=row.client_id,
@@ -402,6 +346,6 @@ def _stored_modification(row: Row[Any]) -> StoredModification:
         client_order_id=row.client_order_id,
         payload_hash=row.payload_hash,
         state=ModificationState(row.state),
-        spec=_SPEC.validate_json(row.spec_json),
-        targets=_TARGETS.validate_json(row.targets_json),
+        spec=SPEC.validate_json(row.spec_json),
+        targets=TARGETS.validate_json(row.targets_json),
     )

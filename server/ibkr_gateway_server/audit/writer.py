@@ -26,7 +26,8 @@ from ibkr_gateway_server.audit.emergency import EmergencyJournal, Line
 from ibkr_gateway_server.audit.faults import Fault, fault_of
 from ibkr_gateway_server.audit.files import RecordFiles, sync_folder
 from ibkr_gateway_server.audit.opening import ACCEPTED, ANCHOR_LAG, DETECTED, open_record
-from ibkr_gateway_server.audit.transaction import Cause, OrderIds, Transaction
+from ibkr_gateway_server.audit.stored import Cause, OrderIds
+from ibkr_gateway_server.audit.transaction import Transaction
 from ibkr_gateway_server.domain.audit import AuditFilter, PageRequest, Rollback
 from ibkr_gateway_server.domain.errors import AuditUnavailable
 from ibkr_gateway_server.domain.tallies import AUDIT_ERRORS, Tallies

@@ -21,7 +21,7 @@ from google.protobuf import message_factory
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
 
-from ibkr_gateway_server.audit.transaction import Cause
+from ibkr_gateway_server.audit.stored import Cause
 from ibkr_gateway_server.domain.errors import (
     BrokerTimeout,
     DomainError,

@@ -7,7 +7,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 
-from ibkr_gateway_server.audit.transaction import Cause
+from ibkr_gateway_server.audit.stored import Cause
 from ibkr_gateway_server.broker.connection import Connection
 from ibkr_gateway_server.broker.pacing import Priority
 from ibkr_gateway_server.domain.errors import DomainError, NotCancellable, ScopeMissing, TradingDisabled

@@ -9,7 +9,6 @@ to know what it missed in `reconcile`.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -17,7 +16,8 @@ from dataclasses import replace
 from weakref import WeakValueDictionary
 
 from ibkr_gateway_server.audit.store import AuditStore
-from ibkr_gateway_server.audit.transaction import OrderIds as RecordedIds
+from ibkr_gateway_server.audit.stored import OrderIds as RecordedIds
+from ibkr_gateway_server.audit.stored import hash_of
 from ibkr_gateway_server.broker.accounts import Accounts
 from ibkr_gateway_server.broker.contracts import Contracts
 from ibkr_gateway_server.broker.market_data import MarketData
@@ -52,7 +52,7 @@ from ibkr_gateway_server.trading.plan import legs_of
 from ibkr_gateway_server.trading.precedents import Precedents
 from ibkr_gateway_server.trading.previews import PreviewRecord, PreviewTokens
 from ibkr_gateway_server.trading.reconcile import Reconciler
-from ibkr_gateway_server.trading.recorder import SPEC, Recorder
+from ibkr_gateway_server.trading.recorder import Recorder
 from ibkr_gateway_server.trading.refusals import Refusals
 from ibkr_gateway_server.trading.submission import Means, OrderIds, Submission, ids_of
 from ibkr_gateway_server.trading.timings import DeskTimings as DeskTimings
@@ -163,7 +163,7 @@ class Desk:
     async def _place(self, client_order_id: str, spec: OrderSpec, require_transmit: bool, token: str) -> Intent:
         refusals = self._refusals.of(RecordedIds(client_order_id), "order.refused")
         async with self._key_locks.setdefault(client_order_id, asyncio.Lock()), refusals:
-            payload_hash = _hash(spec)
+            payload_hash = hash_of(spec)
             known = self._ledger.intent(client_order_id)
             if known is not None and known.payload_hash != payload_hash:
                 raise ClientOrderIdConflict(client_order_id)
@@ -189,9 +189,7 @@ class Desk:
 
     def _intent(self, client_order_id: str, spec: OrderSpec, payload_hash: str) -> Intent:
         group = self._store.order_ref(client_order_id)
-        legs = {
-            terms.role: (terms, self._store.order_ref(client_order_id, terms.role)) for terms in legs_of(spec, group)
-        }
+        legs = {leg.role: (leg, self._store.order_ref(client_order_id, leg.role)) for leg in legs_of(spec, group)}
         client_id, now = self._session.client_id, self._session.now()
         return new_intent(client_order_id, spec, payload_hash, legs, client_id, now, principal.get())
 
@@ -226,12 +224,9 @@ class Desk:
         refusals = self._refusals.of(RecordedIds(intent.client_order_id), "order.modify.refused")
         async with self._key_locks.setdefault(intent.client_order_id, asyncio.Lock()), refusals:
             self._cancels.check_owner(intent.entry, may_touch_others=may_touch_others)
-            payload_hash = _hash(spec)
-            known = self._ledger.change(modify_id)
-            if known is not None and (known.client_order_id, known.payload_hash) != (
-                intent.client_order_id,
-                payload_hash,
-            ):
+            payload_hash = hash_of(spec)
+            known, meant = self._ledger.change(modify_id), (intent.client_order_id, payload_hash)
+            if known is not None and (known.client_order_id, known.payload_hash) != meant:
                 raise ClientOrderIdConflict(modify_id)
             if known is not None and known.state is not ModificationState.NOT_SENT:
                 return
@@ -323,7 +318,7 @@ class Desk:
         await self._previews.keep(spec, preview)
         if preview.blockers:
             return preview
-        token, expire_time = self._tokens.issue(_hash(spec))
+        token, expire_time = self._tokens.issue(hash_of(spec))
         return replace(preview, token=token, expire_time=expire_time)
 
     async def _ask_what_if(self, spec: OrderSpec, terms: LegTerms) -> WhatIf:
@@ -402,7 +397,3 @@ def _check(key: str | None, spec: OrderSpec, name: str = "client_order_id") -> N
     with found.under("order") as nested:
         spec.violations(nested)
     found.raise_if_any()
-
-
-def _hash(spec: OrderSpec) -> str:
-    return hashlib.sha256(SPEC.dump_json(spec)).hexdigest()

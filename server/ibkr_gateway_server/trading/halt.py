@@ -20,7 +20,8 @@ from typing import Protocol
 from pydantic import TypeAdapter
 
 from ibkr_gateway_server.audit.store import AuditStore
-from ibkr_gateway_server.audit.transaction import Cause, Transaction
+from ibkr_gateway_server.audit.stored import Cause
+from ibkr_gateway_server.audit.transaction import Transaction
 from ibkr_gateway_server.domain.errors import AuditUnavailable, DomainError, TradingHalted
 from ibkr_gateway_server.domain.halts import Halt, HaltLevel, halt_level_in
 from ibkr_gateway_server.domain.orders import OrderState, OrderStatus

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from ibkr_gateway_server.audit.store import AuditStore
-from ibkr_gateway_server.audit.transaction import StoredModification, StoredOrder
+from ibkr_gateway_server.audit.stored import StoredModification, StoredOrder
 from ibkr_gateway_server.broker.session import Session
 from ibkr_gateway_server.domain.events import Noted
 from ibkr_gateway_server.domain.orders import Execution, ModificationState, OrderState

@@ -14,11 +14,10 @@ from datetime import datetime, timedelta
 from pydantic import TypeAdapter
 
 from ibkr_gateway_server.audit.store import AuditStore
-from ibkr_gateway_server.audit.transaction import Cause
+from ibkr_gateway_server.audit.stored import SPEC, Cause
 from ibkr_gateway_server.domain.errors import AuditUnavailable, PreviewExpired
 from ibkr_gateway_server.domain.orders import OrderSpec, Preview, WhatIf
 from ibkr_gateway_server.trading.appraisal import snapshot_of
-from ibkr_gateway_server.trading.recorder import SPEC
 
 LIFETIME_S = 60.0
 

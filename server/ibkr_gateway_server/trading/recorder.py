@@ -13,11 +13,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from pydantic import TypeAdapter
-
 from ibkr_gateway_server.audit.order_events import encode
 from ibkr_gateway_server.audit.store import AuditStore
-from ibkr_gateway_server.audit.transaction import Appended, StoredModification, StoredOrder, Transaction
+from ibkr_gateway_server.audit.stored import Appended, StoredModification, StoredOrder
+from ibkr_gateway_server.audit.transaction import Transaction
 from ibkr_gateway_server.domain.errors import AuditUnavailable
 from ibkr_gateway_server.domain.events import (
     CommissionReported,
@@ -27,7 +26,7 @@ from ibkr_gateway_server.domain.events import (
     OrderHappening,
     StatusChanged,
 )
-from ibkr_gateway_server.domain.orders import OrderSpec, OrderStatus
+from ibkr_gateway_server.domain.orders import OrderStatus
 from ibkr_gateway_server.trading.entries import Change, Entry, Modification
 from ibkr_gateway_server.trading.ledger import changed_orders
 
@@ -37,8 +36,6 @@ RETRY_AFTER_S = 1.0
 
 # Changes that may wait for the record. Of more only an order's newest status is kept, beside everything else.
 BACKLOG_LIMIT = 10_000
-
-SPEC = TypeAdapter(OrderSpec)
 
 Listener = Callable[[Sequence[OrderEvent]], None]
 

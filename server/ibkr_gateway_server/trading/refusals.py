@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 from ibkr_gateway_server.audit.store import AuditStore
-from ibkr_gateway_server.audit.transaction import Cause, OrderIds
+from ibkr_gateway_server.audit.stored import Cause, OrderIds
 from ibkr_gateway_server.domain.errors import AuditUnavailable, DomainError, Invalid
 
 

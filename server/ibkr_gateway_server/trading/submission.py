@@ -13,7 +13,8 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from ibkr_gateway_server.audit.store import AuditStore
-from ibkr_gateway_server.audit.transaction import Cause, Transaction
+from ibkr_gateway_server.audit.stored import SPEC, Cause
+from ibkr_gateway_server.audit.transaction import Transaction
 from ibkr_gateway_server.broker.connection import Connection
 from ibkr_gateway_server.broker.pacing import Pacer, Priority
 from ibkr_gateway_server.broker.session import Session
@@ -24,7 +25,7 @@ from ibkr_gateway_server.trading.conclusions import moved, signed
 from ibkr_gateway_server.trading.entries import Entry, Intent, Modification
 from ibkr_gateway_server.trading.guard import Guard
 from ibkr_gateway_server.trading.ledger import Ledger
-from ibkr_gateway_server.trading.recorder import SPEC, Recorder, stored, stored_change
+from ibkr_gateway_server.trading.recorder import Recorder, stored, stored_change
 from ibkr_gateway_server.trading.transitions import Sign
 
 log = logging.getLogger(__name__)

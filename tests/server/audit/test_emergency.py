@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from ibkr_gateway_server.audit.files import RecordUnusable
 from ibkr_gateway_server.audit.store import AuditStore
-from ibkr_gateway_server.audit.transaction import Cause, OrderIds
+from ibkr_gateway_server.audit.stored import Cause, OrderIds
 from ibkr_gateway_server.domain.audit import AuditFilter, PageRequest
 from ibkr_gateway_server.domain.errors import AuditUnavailable
 

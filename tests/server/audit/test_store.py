@@ -16,7 +16,7 @@ from ibkr_gateway_server.audit.files import RecordUnusable
 from ibkr_gateway_server.audit.migrations import WrongSchema
 from ibkr_gateway_server.audit.order_events import decode, encode
 from ibkr_gateway_server.audit.store import AuditStore
-from ibkr_gateway_server.audit.transaction import Cause, StoredOrder
+from ibkr_gateway_server.audit.stored import Cause, StoredOrder
 from ibkr_gateway_server.domain.audit import AuditFilter, ExecutionFilter, OrderFilter, PageRequest
 from ibkr_gateway_server.domain.errors import AuditUnavailable
 from ibkr_gateway_server.domain.events import CommissionReported, Filled, NoticeReceived, OrderHappening, StatusChanged

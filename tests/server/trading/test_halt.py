@@ -16,7 +16,7 @@ from ibkr_gateway import GatewayError, InvalidRequest, Refused, connect_sync, ne
 from ibkr_gateway.v1 import common_pb2
 from ibkr_gateway.v1 import gateway_service_pb2 as pb
 from ibkr_gateway.v1 import orders_service_pb2 as orders_pb
-from ibkr_gateway_server.audit.transaction import Cause
+from ibkr_gateway_server.audit.stored import Cause
 from ibkr_gateway_server.domain.errors import AuditUnavailable, TradingHalted
 from ibkr_gateway_server.domain.halts import HaltLevel, halt_level_in
 from ibkr_gateway_server.simulator import Fault, Rule
