@@ -235,7 +235,8 @@ def told(entry: Entry, seen: OrderErrorSeen, now: datetime, recovered: bool) -> 
     notice, status = BrokerNotice(seen.code, seen.text), entry.status
     refuses = is_rejection(seen.code)
     # After a cancel nobody can tell which of the two was refused, unless the code is of changes alone.
-    is_of_change = seen.code in CHANGE_REFUSED or (refuses and status.state is not OrderState.CANCEL_PENDING)
+    is_cancelled = entry.cancel is not None or status.state is OrderState.CANCEL_PENDING
+    is_of_change = seen.code in CHANGE_REFUSED or (refuses and not is_cancelled)
     if entry.change is not None and entry.is_acknowledged and is_of_change:
         # Of the change, not of the order: the terms of before go on.
         return [

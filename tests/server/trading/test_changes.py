@@ -11,7 +11,7 @@ import pytest
 from ibkr_gateway_server.domain.evidence import OrderErrorSeen
 from ibkr_gateway_server.domain.orders import LegRole, ModificationState, OrderState
 from ibkr_gateway_server.simulator import Fault
-from ibkr_gateway_server.trading.entries import Entry, Modification
+from ibkr_gateway_server.trading.entries import CancelSent, Entry, Modification
 
 from tests.failures.conftest import virtually
 from tests.failures.dealings import ASKED_AGAIN_S, PLACE, QUARANTINE_S, dealing, limit
@@ -74,11 +74,14 @@ def test_an_order_that_fills_to_the_quantity_of_its_change_has_been_changed(quan
     assert mine.intent.modifications[CHANGE].state is ModificationState.CONFIRMED
 
 
+@pytest.mark.parametrize("state", [OrderState.CANCEL_PENDING, OrderState.UNKNOWN])
 @pytest.mark.parametrize(("code", "is_pending"), [(321, True), (134, False)])
-def test_a_refusal_after_a_cancel_ends_a_change_only_when_it_is_of_changes(code: int, is_pending: bool) -> None:
+def test_a_refusal_after_a_cancel_ends_a_change_only_when_it_is_of_changes(
+    state: OrderState, code: int, is_pending: bool
+) -> None:
     mine = changing(20)
     ledger = ledger_with(mine)
-    mine.status = replace(mine.status, state=OrderState.CANCEL_PENDING)
+    mine.status, mine.cancel = replace(mine.status, state=state), CancelSent(0.0)
     ledger.apply(OrderErrorSeen(1, 7, code, "what IBKR said"), 1, NOW)
     assert (mine.change is not None) is is_pending
 
