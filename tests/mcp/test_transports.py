@@ -112,6 +112,8 @@ async def test_every_tool_answers(target: tuple[str, bool], transport: str, era:
             assert person.questions == []
 
 
+# What is wrong is wrong whether or not orders are sent.
+@pytest.mark.parametrize("target", ["true"], indirect=True, ids=["orders enabled"])
 @pytest.mark.parametrize(("transport", "era"), WAYS)
 async def test_every_tool_says_what_is_wrong_and_what_to_do(target: tuple[str, bool], transport: str, era: str) -> None:
     address, _ = target
