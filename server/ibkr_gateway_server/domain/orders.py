@@ -79,6 +79,8 @@ class ModificationState(StrEnum):
     SENT = "SENT"
     NOT_SENT = "NOT_SENT"
     CONFIRMED = "CONFIRMED"
+    PARTLY_REFUSED = "PARTLY_REFUSED"
+    """Of one leg of a bracket; what becomes of the other legs is not known yet."""
     REFUSED = "REFUSED"
     PRESUMED_NOT_APPLIED = "PRESUMED_NOT_APPLIED"
     MOOT = "MOOT"
@@ -86,7 +88,7 @@ class ModificationState(StrEnum):
     @property
     def is_pending(self) -> bool:
         """True while IBKR may still come to show the new terms."""
-        return self in (ModificationState.PENDING, ModificationState.SENT)
+        return self in (ModificationState.PENDING, ModificationState.SENT, ModificationState.PARTLY_REFUSED)
 
 
 class AlarmKind(StrEnum):

@@ -39,7 +39,7 @@ from ibkr_gateway_server.domain.orders import (
     OrderState,
     OrderStatus,
 )
-from ibkr_gateway_server.trading.entries import Change, Entry, with_terms
+from ibkr_gateway_server.trading.entries import Change, Entry, Modification, with_terms
 from ibkr_gateway_server.trading.plan import same_terms, terms_shown
 from ibkr_gateway_server.trading.transitions import (
     CANCEL_REFUSED,
@@ -175,11 +175,22 @@ def change_ended(entry: Entry, state: ModificationState, now: datetime, *, recov
     return _settled(entry, state, now, recovered)
 
 
+def _change_refused(entry: Entry, change: Modification, now: datetime, recovered: bool) -> list[Change]:
+    """IBKR does not change this order. Other legs were sent with it, and each of them may still be changed."""
+    del change.targets[_role(entry)]
+    if not change.targets:
+        return _settled(entry, ModificationState.REFUSED, now, recovered)
+    change.state = ModificationState.PARTLY_REFUSED
+    return moved(entry, replace(entry.status, pending_modify_id=""), now, recovered)
+
+
 def _settled(entry: Entry, state: ModificationState, now: datetime, recovered: bool) -> list[Change]:
-    """A change has come to its end, for all legs."""
+    """A change has come to its end, for all legs; one that was refused of a leg is refused, whatever the others are."""
     intent = entry.intent
     assert intent is not None
     pending = next(each for each in intent.modifications.values() if each.state.is_pending)
+    if pending.state is ModificationState.PARTLY_REFUSED:
+        state = ModificationState.REFUSED
     pending.state = state
     if state is ModificationState.CONFIRMED:
         intent.spec = pending.spec
@@ -242,7 +253,7 @@ def told(entry: Entry, seen: OrderErrorSeen, now: datetime, recovered: bool) -> 
         return [
             Change(entry, NoticeReceived(notice), recovered),
             *moved(entry, _warned(status, notice), now, recovered),
-            *change_ended(entry, ModificationState.REFUSED, now, recovered=recovered),
+            *_change_refused(entry, entry.change, now, recovered),
         ]
     sign = _sign_of_error(entry, seen.code, refuses=refuses)
     if sign is Sign.REFUSED:

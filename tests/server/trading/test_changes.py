@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from ibkr_gateway_server.domain.errors import ReconciliationRequired
 from ibkr_gateway_server.domain.evidence import OrderErrorSeen
-from ibkr_gateway_server.domain.orders import LegRole, ModificationState, OrderState
+from ibkr_gateway_server.domain.orders import LegRole, ModificationState, OrderKey, OrderState
 from ibkr_gateway_server.simulator import Fault
 from ibkr_gateway_server.trading.entries import CancelSent, Entry, Modification
 
 from tests.failures.conftest import virtually
-from tests.failures.dealings import ASKED_AGAIN_S, PLACE, QUARANTINE_S, dealing, limit
+from tests.failures.dealings import ASKED_AGAIN_S, PLACE, QUARANTINE_S, bracket, dealing, limit
 from tests.reliability.life import Gone
 from tests.server.trading.conftest import NOW, entry, execution, ledger_with, open_order, status_seen
 
@@ -111,5 +113,30 @@ def test_a_change_that_was_recorded_when_the_program_died_is_pending_after_the_r
             assert dealings.status().pending_modify_id == CHANGE
             await asyncio.sleep(QUARANTINE_S + ASKED_AGAIN_S)
             assert (dealings.status().limit_price, dealings.status().pending_modify_id) == (10, "")
+
+    virtually(main)
+
+
+def test_a_change_that_is_refused_of_one_leg_is_over_when_it_is_known_of_all(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with dealing(tmp_path) as dealings:
+            await dealings.place(bracket(10))
+            desk = dealings.life.desk
+            dealings.inject(Fault.REFUSE, PLACE, code=201)
+            dealings.inject(Fault.LATE, PLACE, delay_s=60.0)
+            entry = await desk.modify(KEY, CHANGE, bracket(12), wait_s=1.0)
+            assert (entry.quantity, entry.pending_modify_id) == (10, "")
+            profit = OrderKey(KEY, leg_role=LegRole.TAKE_PROFIT)
+            assert desk.status(profit).pending_modify_id == CHANGE
+            # What is on its way might come after a newer one, and would be made over it.
+            with pytest.raises(ReconciliationRequired):
+                await desk.modify(KEY, "the-change-000002", bracket(14))
+            await asyncio.sleep(60.0)
+            assert (desk.status(profit).quantity, desk.status(profit).pending_modify_id) == (12, "")
+            await dealings.settle()
+            ends = [json.loads(row.body_json)["state"] for row in dealings.recorded("order.modify.end")]
+            assert ends == [ModificationState.REFUSED]
+            await desk.modify(KEY, "the-change-000002", bracket(14), wait_s=1.0)
+            assert {status.quantity for status in desk.order(OrderKey(KEY)).legs} == {14}
 
     virtually(main)
