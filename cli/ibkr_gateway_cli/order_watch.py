@@ -40,17 +40,19 @@ class _Cursor:
 
 def watch(
     context: typer.Context,
+    client_order_id: Annotated[str, typer.Argument(help="Of this order alone; without it: of all.")] = "",
     after: AfterOption = None,
     count: Annotated[int, typer.Option("--count", min=0, help="End after so many events; 0: never.")] = 0,
 ) -> None:
-    """Follow all orders live, until Ctrl-C; tells at its end where to go on, so that nothing is missed."""
+    """Follow orders live, until Ctrl-C; tells at its end where to go on, so that nothing is missed."""
     options: Options = context.obj
     with errors_as_exit_codes(options.as_json), gateway(options) as connected:
         cursor = _Cursor(after if after is not None else _newest(connected))
         try:
-            _follow(options, connected, pb.StreamOrderEventsRequest(resume_after_sequence=after), cursor, count)
+            request = pb.StreamOrderEventsRequest(resume_after_sequence=after, client_order_id=client_order_id)
+            _follow(options, connected, request, cursor, count)
         finally:
-            _tell_place(options, cursor.sequence)
+            _tell_place(options, client_order_id, cursor.sequence)
 
 
 def _newest(connected: SyncGateway) -> int:
@@ -72,8 +74,9 @@ def _follow(
                 return
 
 
-def _tell_place(options: Options, sequence: int) -> None:
+def _tell_place(options: Options, client_order_id: str, sequence: int) -> None:
     if options.as_json:
         print(json.dumps({"resume_after_sequence": sequence}), file=sys.stderr)
     else:
-        console(to_stderr=True).print(f"Go on with: ibkr-gateway order watch --after {sequence}", markup=False)
+        order = f"{client_order_id} " if client_order_id else ""
+        console(to_stderr=True).print(f"Go on with: ibkr-gateway order watch {order}--after {sequence}", markup=False)

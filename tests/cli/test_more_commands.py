@@ -236,6 +236,15 @@ def test_watch_tells_where_to_go_on_and_goes_on_there(run: Run) -> None:
     assert int(place[1]) > cursor
 
 
+def test_one_order_is_watched_by_its_id(run: Run) -> None:
+    key, _ = placed(run), placed(run)
+    first = run("order", "watch", key, "--after", "0", "--count", "4")
+    assert first.returncode == 0, first.stderr
+    assert f"order watch {key} --after" in first.stderr
+    told = lines(run("order", "watch", key, "--after", "0", "--count", "4", "--json"))
+    assert {event["client_order_id"] for event in told} == {key}
+
+
 def test_watch_is_ended_by_ctrl_c_and_has_told_open_orders_first(run: Run, address: str, tmp_path: Path) -> None:
     key = placed(run)
     port = address.rpartition(":")[2]
