@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
@@ -21,6 +22,10 @@ from ibkr_gateway_server.broker.session import SessionTimings
 from ibkr_gateway_server.rpc.server import SESSION
 from ibkr_gateway_server.settings import load_settings
 from ibkr_gateway_server.trading.desk import DeskTimings
+
+# A shell without job control starts what is in the background deaf to Ctrl-C, and so would be what the tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Short waits, so that a test of a lost connection takes a moment; a test that needs others says so.
 FAST = SessionTimings(backoff_floor_s=0.0, first_backoff_s=0.01, backoff_limit_s=0.05, connect_timeout_s=2.0)
