@@ -44,9 +44,12 @@ def watch(
     after: AfterOption = None,
     count: Annotated[int, typer.Option("--count", min=0, help="End after so many events; 0: never.")] = 0,
 ) -> None:
-    """Follow orders live, until Ctrl-C; tells at its end where to go on, so that nothing is missed."""
+    """Follow all orders live, or one, until Ctrl-C; tells at its end where to go on, so that nothing is missed."""
     options: Options = context.obj
     with errors_as_exit_codes(options.as_json), gateway(options) as connected:
+        if client_order_id:
+            # One that there is not would be waited for for ever.
+            connected.orders.GetOrder(pb.GetOrderRequest(order=pb.OrderKey(client_order_id=client_order_id)))
         cursor = _Cursor(after if after is not None else _newest(connected))
         try:
             request = pb.StreamOrderEventsRequest(resume_after_sequence=after, client_order_id=client_order_id)

@@ -245,6 +245,12 @@ def test_one_order_is_watched_by_its_id(run: Run) -> None:
     assert {event["client_order_id"] for event in told} == {key}
 
 
+def test_an_order_that_there_is_not_is_not_watched_for_ever(run: Run) -> None:
+    done = run("order", "watch", "an-order-that-is-not-there")
+    assert done.returncode == 6
+    assert "ORDER_NOT_FOUND" in done.stderr
+
+
 def test_watch_is_ended_by_ctrl_c_and_has_told_open_orders_first(run: Run, address: str, tmp_path: Path) -> None:
     key = placed(run)
     port = address.rpartition(":")[2]
