@@ -35,11 +35,7 @@ from ibkr_gateway_server.domain.audit import (
     PageRequest,
 )
 from ibkr_gateway_server.domain.clock import utc_now
-from ibkr_gateway_server.domain.orders import (
-    Execution,
-    ModificationState,
-    OrderStatus,
-)
+from ibkr_gateway_server.domain.orders import Execution, ModificationState, OrderStatus
 
 T = TypeVar("T")
 

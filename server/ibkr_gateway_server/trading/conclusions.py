@@ -166,13 +166,13 @@ def _is_reduced(terms: LegTerms, shown: LegTerms) -> bool:
     return reduces and shown.quantity < terms.quantity and replace(shown, quantity=terms.quantity) == terms
 
 
-def change_ended(entry: Entry, state: ModificationState, now: datetime, *, recovered: bool = False) -> list[Change]:
-    """The change of this order comes to nothing: the terms of before stand."""
+def change_presumed_lost(entry: Entry, now: datetime) -> list[Change]:
+    """The change of this order is presumed to come to nothing: the terms of before stand."""
     change = entry.change
     if change is None:
         return []
     change.targets.clear()
-    return _settled(entry, state, now, recovered)
+    return _settled(entry, ModificationState.PRESUMED_NOT_APPLIED, now, recovered=True)
 
 
 def _change_refused(entry: Entry, change: Modification, now: datetime, recovered: bool) -> list[Change]:

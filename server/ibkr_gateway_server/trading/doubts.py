@@ -14,8 +14,8 @@ from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from ibkr_gateway_server.domain.events import Noted
-from ibkr_gateway_server.domain.orders import ModificationState, OrderState
-from ibkr_gateway_server.trading.conclusions import change_ended, signed
+from ibkr_gateway_server.domain.orders import OrderState
+from ibkr_gateway_server.trading.conclusions import change_presumed_lost, signed
 from ibkr_gateway_server.trading.entries import Change, Doubt, Entry
 from ibkr_gateway_server.trading.transitions import Sign
 
@@ -99,7 +99,7 @@ class Doubts:
         change.doubt = self._aged(change.doubt, self._patience.quarantine_s)
         if not self._is_settled(change.doubt, self._patience.quarantine_s):
             return []
-        return change_ended(entry, ModificationState.PRESUMED_NOT_APPLIED, now, recovered=True)
+        return change_presumed_lost(entry, now)
 
     def _of(self, entry: Entry) -> list[tuple[Doubt | None, float]]:
         change = entry.change

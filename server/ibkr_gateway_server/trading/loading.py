@@ -88,7 +88,9 @@ def _recovered(intent: Intent, session: Session) -> list[Change]:
         # Recorded, and perhaps written: as good as sent until IBKR shows which terms it has.
         if change.state is ModificationState.PENDING:
             change.state = ModificationState.SENT
-        for leg in [intent.legs[role] for role in change.targets] if change.state.is_pending else ():
+        if not change.state.is_pending:
+            continue
+        for leg in [intent.legs[role] for role in change.targets]:
             # It may have been recorded before its order was said to be changing.
             pending = replace(leg.status, pending_modify_id=change.modify_id)
             changes += moved(leg, pending, session.now(), recovered=True)
